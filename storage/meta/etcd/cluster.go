@@ -1,0 +1,80 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"github.com/quirelog/quire/storage/meta"
+)
+
+// ClusterConfig says how to reach an etcd cluster.
+type ClusterConfig struct {
+	Endpoints          []string // host:port, or http(s)://host:port
+	TLS                *tls.Config
+	Username, Password string
+	Logger             *zap.Logger   // nil: silent
+	RequestTimeout     time.Duration // of one request; 0: 5 s
+}
+
+// defaultRequestTimeout is also Kafka's limit for an offset commit
+// (offsets.commit.timeout.ms), the most impatient of what waits for etcd.
+const defaultRequestTimeout = 5 * time.Second
+
+// Open returns a store on a cluster, once the cluster has answered. With no
+// answer it fails with ErrUnavailable, or the context's error if that ends first.
+func Open(ctx context.Context, c ClusterConfig) (*Store, error) {
+	if len(c.Endpoints) == 0 {
+		return nil, errors.New("etcd: no endpoints are given")
+	}
+	s := newStore(c.Logger, c.RequestTimeout)
+	var clients [3]*clientv3.Client
+	for i := range clients {
+		client, err := clientv3.New(clientv3.Config{
+			Endpoints:            c.Endpoints,
+			TLS:                  c.TLS,
+			Username:             c.Username,
+			Password:             c.Password,
+			Logger:               s.logger,
+			DialTimeout:          s.timeout,
+			DialKeepAliveTime:    5 * time.Second,
+			DialKeepAliveTimeout: 3 * time.Second,
+			PermitWithoutStream:  true,
+			DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+				MinConnectTimeout: 2 * time.Second,
+			})},
+		})
+		if err != nil {
+			for _, opened := range clients[:i] {
+				opened.Close()
+			}
+			s.cancel()
+			return nil, fmt.Errorf("etcd at %v: %w: %s", c.Endpoints, classify(err, false), err)
+		}
+		clients[i] = client
+	}
+	s.kv, s.watcher, s.leases = clients[0], clients[1], clients[2]
+	if _, err := s.Get(ctx, "quire/"); err != nil && !errors.Is(err, meta.ErrNotFound) {
+		s.Close()
+		return nil, fmt.Errorf("etcd at %v: %w", c.Endpoints, err)
+	}
+	s.startCompaction()
+	return s, nil
+}
+
+func newStore(logger *zap.Logger, timeout time.Duration) *Store {
+	if timeout <= 0 {
+		timeout = defaultRequestTimeout
+	}
+	s := &Store{logger: quiet(logger), timeout: timeout}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
