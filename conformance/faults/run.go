@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quirelog/quire/conformance/check"
+	"github.com/quirelog/quire/conformance/peer"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// A plan is one run: what is loaded, and how often the server is ended how.
+type plan struct {
+	server       *peer.Server
+	rounds       int
+	terminate    bool // SIGTERM and a clean exit instead of SIGKILL
+	minUp, maxUp time.Duration
+	libraries    []string // one producer each; repeat a name for more
+	topics       int
+	partitions   int // of each topic
+	perSecond    int // records of each producer
+	segmentBytes int // topic config of every other topic, 0 to leave it
+	seed         uint64
+	logf         func(format string, args ...any)
+}
+
+// A result is what a run has to show.
+type result struct {
+	Rounds        int // ends of a server that had served
+	StartupRounds int // ends of a server that had not answered yet
+	Sends, Acks   int
+	Records       int // in the log at the end
+	TailRecords   int
+	Failures      int // sends that a library gave up
+	FirstFailure  error
+	Violations    []check.Violation
+	Recovery      []time.Duration // from starting the process to the next acknowledgement, sorted
+}
+
+const (
+	// An idempotent producer may be waiting out its own backoffs, so the
+	// first acknowledgement after a restart can take a while without anything
+	// being wrong; longer than this, something is.
+	liveTimeout      = 60 * time.Second
+	terminateTimeout = 10 * time.Second
+	// startupKillOneIn of the rounds also ends the server within
+	// startupKillMax of its start, in the middle of its recovery.
+	startupKillOneIn = 4
+	startupKillMax   = 400 * time.Millisecond
+)
+
+// run loads the server while ending it again and again, then reads everything
+// back twice, with another kill in between, and checks the history.
+func (p *plan) run(ctx context.Context) (*result, error) {
+	rng := rand.New(rand.NewPCG(p.seed, 1))
+	if err := p.server.Start(ctx); err != nil {
+		return nil, err
+	}
+	defer p.server.Kill()
+	partitions, err := p.createTopics(ctx)
+	if err != nil {
+		return nil, err
+	}
+
+	loadCtx, stopLoad := context.WithCancel(ctx)
+	defer stopLoad()
+	var acked atomic.Int64
+	loads, wait, err := p.startLoads(loadCtx, partitions, &acked)
+	if err != nil {
+		return nil, err
+	}
+	tailCtx, stopTail := context.WithCancel(ctx)
+	defer stopTail()
+	var tail check.Read
+	var tailErr error
+	tailDone := make(chan struct{})
+	go func() {
+		defer close(tailDone)
+		tail, tailErr = readTail(tailCtx, p.server.Addr(), partitions)
+	}()
+
+	res := &result{}
+	loopErr := p.loop(ctx, rng, &acked, res)
+	stopLoad()
+	loadErr := wait()
+	for _, l := range loads {
+		l.producer.close()
+	}
+	if err := errors.Join(loopErr, loadErr); err != nil {
+		return res, errors.Join(err, firstFailure(loads))
+	}
+
+	h := history(loads)
+	first, err := readAll(ctx, "first read", p.server.Addr(), partitions, liveTimeout)
+	if err != nil {
+		return res, err
+	}
+	stopTail()
+	<-tailDone
+	if tailErr != nil {
+		return res, tailErr
+	}
+	if err := p.server.Kill(); err != nil {
+		return res, err
+	}
+	if err := p.server.Start(ctx); err != nil {
+		return res, err
+	}
+	second, err := readAll(ctx, "read after one more restart", p.server.Addr(), partitions, liveTimeout)
+	if err != nil {
+		return res, err
+	}
+
+	res.Violations = check.Check(h, first, second, tail)
+	for _, q := range partitions {
+		res.Sends += len(h.Sends[q])
+		res.Acks += len(h.Acks[q])
+		res.Records += len(first.Records[q])
+		res.TailRecords += len(tail.Records[q])
+	}
+	for _, l := range loads {
+		res.Failures += l.failures
+	}
+	res.FirstFailure = firstFailure(loads)
+	slices.Sort(res.Recovery)
+	return res, nil
+}
+
+func firstFailure(loads []*load) error {
+	for _, l := range loads {
+		l.mu.Lock()
+		err := l.failure
+		l.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *plan) createTopics(ctx context.Context) ([]check.Partition, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(p.server.Addr()))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	var partitions []check.Partition
+	for i := range p.topics {
+		topic := fmt.Sprintf("faults-%d", i)
+		configs := map[string]*string{}
+		if p.segmentBytes > 0 && i%2 == 1 {
+			configs["segment.bytes"] = kadm.StringPtr(fmt.Sprint(p.segmentBytes))
+		}
+		created, err := admin.CreateTopic(ctx, int32(p.partitions), 1, configs, topic)
+		if err == nil {
+			err = created.Err
+		}
+		if err != nil {
+			return nil, fmt.Errorf("create topic %s: %w", topic, err)
+		}
+		for n := range p.partitions {
+			partitions = append(partitions, check.Partition{Topic: topic, Number: int32(n)})
+		}
+	}
+	return partitions, nil
+}
+
+func (p *plan) startLoads(ctx context.Context, partitions []check.Partition, acked *atomic.Int64) (loads []*load, wait func() error, err error) {
+	epoch := time.Now()
+	var running sync.WaitGroup
+	errs := make([]error, len(p.libraries))
+	for i, library := range p.libraries {
+		open, ok := libraries[library]
+		if !ok {
+			return nil, nil, fmt.Errorf("%w %q", errUnknownLibrary, library)
+		}
+		producer, err := open(p.server.Addr())
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", library, err)
+		}
+		l := &load{
+			library: library, number: uint16(i), producer: producer, partitions: partitions,
+			perSecond: p.perSecond, epoch: epoch, acked: acked,
+			sends: map[check.Partition][]check.Send{}, acks: map[check.Partition][]check.Ack{},
+		}
+		loads = append(loads, l)
+		running.Go(func() { errs[i] = l.run(ctx, liveTimeout) })
+	}
+	return loads, func() error { running.Wait(); return errors.Join(errs...) }, nil
+}
+
+// loop ends and restarts the server until every round is done; it leaves the
+// server running.
+func (p *plan) loop(ctx context.Context, rng *rand.Rand, acked *atomic.Int64, res *result) error {
+	started := time.Now()
+	for round := range p.rounds {
+		before := acked.Load()
+		if err := waitFor(ctx, func() bool { return acked.Load() > before }); err != nil {
+			return fmt.Errorf("round %d: nothing acknowledged since the server started: %w\n%s", round, err, p.server.Process().LogTail(20))
+		}
+		if round > 0 {
+			res.Recovery = append(res.Recovery, time.Since(started))
+		}
+		up := p.minUp + time.Duration(rng.Int64N(int64(p.maxUp-p.minUp)+1))
+		select {
+		case <-time.After(up):
+		case <-p.server.Process().Exited():
+			return fmt.Errorf("round %d: the server ended by itself\n%s", round, p.server.Process().LogTail(30))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := p.end(ctx); err != nil {
+			return fmt.Errorf("round %d: %w", round, err)
+		}
+		res.Rounds++
+		if !p.terminate && rng.IntN(startupKillOneIn) == 0 {
+			if err := p.server.Exec(ctx); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(time.Duration(rng.Int64N(int64(startupKillMax)))):
+			case <-p.server.Process().Exited():
+				return fmt.Errorf("round %d: the server ended while starting\n%s", round, p.server.Process().LogTail(30))
+			}
+			if err := p.server.Kill(); err != nil {
+				return err
+			}
+			res.StartupRounds++
+		}
+		started = time.Now()
+		if err := p.server.Start(ctx); err != nil {
+			return fmt.Errorf("round %d: %w", round, err)
+		}
+		p.logf("round %d/%d: up %s, %d acknowledged", round+1, p.rounds, up.Round(time.Millisecond), acked.Load())
+	}
+	before := acked.Load()
+	if err := waitFor(ctx, func() bool { return acked.Load() > before }); err != nil {
+		return fmt.Errorf("nothing acknowledged after the last start: %w\n%s", err, p.server.Process().LogTail(20))
+	}
+	res.Recovery = append(res.Recovery, time.Since(started))
+	return nil
+}
+
+func (p *plan) end(ctx context.Context) error {
+	if !p.terminate {
+		return p.server.Kill()
+	}
+	ctx, cancel := context.WithTimeout(ctx, terminateTimeout)
+	defer cancel()
+	return p.server.Stop(ctx)
+}
+
+// waitFor polls cond until it holds, for liveTimeout at most.
+func waitFor(ctx context.Context, cond func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// history merges what the loads wrote down. They must have ended.
+func history(loads []*load) check.History {
+	h := check.History{Sends: map[check.Partition][]check.Send{}, Acks: map[check.Partition][]check.Ack{}}
+	for _, l := range loads {
+		for p, sends := range l.sends {
+			h.Sends[p] = append(h.Sends[p], sends...)
+		}
+		for p, acks := range l.acks {
+			h.Acks[p] = append(h.Acks[p], acks...)
+		}
+	}
+	return h
+}
