@@ -22,8 +22,8 @@ type Headers struct {
 	n    int32
 }
 
-// Header is one header of a record. It aliases the record.
-type Header struct {
+// RecordHeader is one header of a record. It aliases the record.
+type RecordHeader struct {
 	Key   []byte
 	Value []byte // nil: null
 }
@@ -33,7 +33,7 @@ func (h *Headers) Len() int { return int(h.n) }
 
 // Next reads a header into out. It returns false after the last one. It cannot
 // fail: the Iterator has checked the headers' bounds.
-func (h *Headers) Next(out *Header) bool {
+func (h *Headers) Next(out *RecordHeader) bool {
 	if h.n <= 0 {
 		return false
 	}
@@ -143,7 +143,7 @@ func readRecord(b []byte, r *Record) bool {
 		return false
 	}
 	r.Headers = Headers{rest: b, n: n}
-	var h Header
+	var h RecordHeader
 	for range n {
 		if b, ok = readHeader(b, &h); !ok {
 			return false
@@ -152,7 +152,7 @@ func readRecord(b []byte, r *Record) bool {
 	return len(b) == 0
 }
 
-func readHeader(b []byte, h *Header) (rest []byte, ok bool) {
+func readHeader(b []byte, h *RecordHeader) (rest []byte, ok bool) {
 	if h.Key, b, ok = readBytes(b); !ok || h.Key == nil {
 		return nil, false
 	}
