@@ -1,0 +1,56 @@
+# make help lists the targets; each line below with ## explains one.
+
+GO ?= go
+
+# Arguments of quire serve for make run, of the benchmark for make bench.
+ARGS ?=
+
+# Time that each fuzz target gets.
+FUZZTIME ?= 10s
+
+# Set to v1.2.3 to name a release.
+VERSION ?=
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help run build test race fuzz lint conformance bench
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## build and start a server on 127.0.0.1:9092 with its data in ./quire-data (ARGS="--data-dir DIR …")
+	./bin/quire serve $(ARGS)
+
+build: ## build bin/quire, a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.release=$(VERSION)" -o bin/quire ./cmd/quire
+
+test: ## run every test of this module; needs nothing but Go
+	$(GO) test ./...
+
+race: ## run the same tests with the race detector and poisoned buffers (needs a C compiler)
+	$(GO) test -race ./...
+
+fuzz: ## run every fuzz target for FUZZTIME (10s), one after another
+	@grep -rHoE --include='*_test.go' --exclude-dir=conformance '^func Fuzz[A-Za-z0-9_]*' . | sort | { \
+	count=0; \
+	while IFS=: read -r file name; do \
+		name=$${name#func }; package=$$(dirname "$$file"); count=$$((count + 1)); \
+		echo "fuzz $$package $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+	done; \
+	[ $$count -gt 0 ] || { echo "no fuzz target found" >&2; exit 1; }; \
+	echo "$$count fuzz targets passed"; }
+
+lint: ## check format, go vet and staticcheck, and that it builds for macOS
+	@unformatted=$$(gofmt -l cmd coordinator protocol proxy storage conformance $$(test -d offsets && echo offsets)); \
+	[ -z "$$unformatted" ] || { echo "not formatted by gofmt:" $$unformatted >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	GOOS=darwin GOARCH=arm64 $(GO) build ./...
+
+conformance: build ## run real clients and faults against the built binary (fetches Kafka and kcat; see conformance/)
+	cd conformance && ./run
+
+bench: build ## measure beside Apache Kafka on this machine and write the README's table
+	cd conformance && $(GO) run ./bench $(ARGS)

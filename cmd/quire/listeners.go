@@ -1,0 +1,241 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// listener is one element of listeners or advertised.listeners.
+type listener struct {
+	Name string // upper case
+	Host string // empty: every interface
+	Port int
+	Path string // of a unix socket; Host and Port are empty then
+}
+
+// Network and Address are what net.Listen takes.
+func (l listener) Network() string {
+	if l.Path != "" {
+		return "unix"
+	}
+	return "tcp"
+}
+
+func (l listener) Address() string {
+	if l.Path != "" {
+		return l.Path
+	}
+	return net.JoinHostPort(l.Host, strconv.Itoa(l.Port))
+}
+
+func (l listener) String() string {
+	return l.Name + "://" + l.Address()
+}
+
+// parseListeners reads NAME://host:port and NAME:///path, separated by commas.
+// Names are unique and case does not matter, as in Kafka.
+func parseListeners(v string) ([]listener, error) {
+	var out []listener
+	seen := map[string]bool{}
+	for _, s := range splitList(v) {
+		name, rest, ok := strings.Cut(s, "://")
+		if !ok || name == "" || rest == "" {
+			return nil, fmt.Errorf("%q is not NAME://host:port", s)
+		}
+		l := listener{Name: strings.ToUpper(name)}
+		if strings.HasPrefix(rest, "/") {
+			l.Path = rest
+		} else {
+			host, port, err := net.SplitHostPort(rest)
+			if err != nil {
+				return nil, fmt.Errorf("%q is not NAME://host:port", s)
+			}
+			n, err := strconv.ParseUint(port, 10, 16)
+			if err != nil {
+				return nil, fmt.Errorf("%q: the port must be a number from 0 to 65535", s)
+			}
+			l.Host, l.Port = host, int(n)
+		}
+		if seen[l.Name] {
+			return nil, fmt.Errorf("two listeners are called %s", l.Name)
+		}
+		seen[l.Name] = true
+		out = append(out, l)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("names no listener")
+	}
+	return out, nil
+}
+
+func checkListeners(v string) error {
+	ls, err := parseListeners(v)
+	if err != nil {
+		return err
+	}
+	at := map[string]string{}
+	for _, l := range ls {
+		if l.Path == "" && l.Port == 0 {
+			continue
+		}
+		if other, ok := at[l.Address()]; ok {
+			return fmt.Errorf("%s and %s are both at %s", other, l.Name, l.Address())
+		}
+		at[l.Address()] = l.Name
+	}
+	return nil
+}
+
+func checkAdvertised(v string) error {
+	ls, err := parseListeners(v)
+	if err != nil {
+		return err
+	}
+	for _, l := range ls {
+		switch {
+		case l.Path != "":
+			return fmt.Errorf("%s: clients are told of hosts and ports, not of unix sockets", l)
+		case l.Host == "" || l.Port == 0:
+			return fmt.Errorf("%s: needs a host and a port that clients can reach", l)
+		case net.ParseIP(l.Host) != nil && net.ParseIP(l.Host).IsUnspecified():
+			return fmt.Errorf("%s: %s is no address that clients can reach", l, l.Host)
+		}
+	}
+	return nil
+}
+
+// securityProtocols are Kafka's, which are also the listener names that need no
+// entry in listener.security.protocol.map.
+var securityProtocols = map[string]bool{"PLAINTEXT": true, "SSL": false, "SASL_PLAINTEXT": false, "SASL_SSL": false}
+
+func checkProtocolMap(v string) error {
+	_, err := parseProtocolMap(v)
+	return err
+}
+
+func parseProtocolMap(v string) (map[string]string, error) {
+	m := map[string]string{"PLAINTEXT": "PLAINTEXT", "UNIX": "PLAINTEXT"}
+	for _, s := range splitList(v) {
+		name, protocol, ok := strings.Cut(s, ":")
+		name, protocol = strings.ToUpper(strings.TrimSpace(name)), strings.ToUpper(strings.TrimSpace(protocol))
+		served, known := securityProtocols[protocol]
+		switch {
+		case !ok || name == "" || !known:
+			return nil, fmt.Errorf("%q is not NAME:PROTOCOL", s)
+		case !served:
+			return nil, fmt.Errorf("%s: %s is not served yet, only PLAINTEXT", name, protocol)
+		}
+		m[name] = protocol
+	}
+	return m, nil
+}
+
+func checkHostPort(v string) error {
+	_, port, err := net.SplitHostPort(v)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", v)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q: the port must be a number from 0 to 65535", v)
+	}
+	return nil
+}
+
+// checkListenerSet checks what concerns the three listener keys together.
+func checkListenerSet(c *config) error {
+	protocols, err := parseProtocolMap(c.str("listener.security.protocol.map"))
+	if err != nil {
+		return err
+	}
+	ls, err := parseListeners(c.str("listeners"))
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, l := range ls {
+		if served, known := securityProtocols[l.Name]; known && !served {
+			return fmt.Errorf("listeners: %s is not served yet, only PLAINTEXT", l.Name)
+		}
+		if protocols[l.Name] == "" {
+			return fmt.Errorf("listeners: %s has no protocol: add %s:PLAINTEXT to listener.security.protocol.map", l.Name, l.Name)
+		}
+		names[l.Name] = true
+	}
+	if c.str("advertised.listeners") == "" {
+		return nil
+	}
+	as, err := parseListeners(c.str("advertised.listeners"))
+	if err != nil {
+		return err
+	}
+	for _, a := range as {
+		if !names[a.Name] {
+			return fmt.Errorf("advertised.listeners: %s is not in listeners", a.Name)
+		}
+	}
+	return nil
+}
+
+// advertised decides what clients of each listener are told, by listener name.
+// bound are the listeners as they are bound, with their real ports.
+//
+// A client that came through a unix socket is told of advertised.listeners if
+// that names its listener, else of the first TCP listener: the protocol has no
+// way to say a path.
+func advertised(c *config, bound []listener) (map[string]listener, error) {
+	out := map[string]listener{}
+	if v := c.str("advertised.listeners"); v != "" {
+		as, err := parseListeners(v)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range as {
+			out[a.Name] = a
+		}
+	}
+	var first *listener
+	for i, l := range bound {
+		if l.Path != "" {
+			continue
+		}
+		if _, ok := out[l.Name]; !ok {
+			host, err := reachableHost(l.Host)
+			if err != nil {
+				return nil, err
+			}
+			out[l.Name] = listener{Name: l.Name, Host: host, Port: l.Port}
+		}
+		if first == nil {
+			first = &bound[i]
+		}
+	}
+	for _, l := range bound {
+		if _, ok := out[l.Name]; ok {
+			continue
+		}
+		if first == nil {
+			return nil, fmt.Errorf("advertised.listeners: must name %s, since a unix socket is the only listener", l.Name)
+		}
+		a := out[first.Name]
+		a.Name = l.Name
+		out[l.Name] = a
+	}
+	return out, nil
+}
+
+// reachableHost is what clients are told of a listener bound to host: host
+// itself, or the machine's name if host is every interface (as Kafka does).
+func reachableHost(host string) (string, error) {
+	if host != "" && !(net.ParseIP(host) != nil && net.ParseIP(host).IsUnspecified()) {
+		return host, nil
+	}
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "", errors.New("advertised.listeners: the machine has no name to tell clients, set it")
+	}
+	return name, nil
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// verbs is the command line. Every verb has a Run method that takes a *process.
+type verbs struct {
+	Serve   serveVerb   `cmd:"" help:"Run the server."`
+	Topic   topicVerb   `cmd:"" help:"Create, list, describe, alter and delete topics."`
+	Produce produceVerb `cmd:"" help:"Send lines from standard input to a topic."`
+	Consume consumeVerb `cmd:"" help:"Print the records of a topic."`
+	Config  configVerb  `cmd:"" help:"Check and print the configuration."`
+	Version versionVerb `cmd:"" help:"Print the version."`
+}
+
+// process is what a verb may use of the process around it.
+type process struct {
+	ctx     context.Context // ends at the first SIGINT or SIGTERM
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+	environ []string
+}
+
+func main() {
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stop()
+		<-signals
+		// The second signal: whoever sends it does not want to wait. What is
+		// acknowledged is on disk already.
+		os.Exit(130)
+	}()
+	p := &process{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
+	os.Exit(run(p, os.Args[1:]))
+}
+
+// run executes one command line and returns the exit status. Every error is one
+// line on standard error.
+func run(p *process, args []string) (status int) {
+	var v verbs
+	exited := -1
+	parser, err := kong.New(&v,
+		kong.Name("quire"),
+		kong.Description("Kafka's protocol in front of a log of fenced ledgers.\n\nquire serve needs no flags. Every key that quire config print lists can be set in a YAML file (--config), as an environment variable (QUIRE_NUM_PARTITIONS) or with --override; the later wins."),
+		kong.Vars(flagVars()),
+		kong.Writers(p.stdout, p.stderr),
+		kong.Exit(func(code int) { exited = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		panic(err) // the verbs above are wrong
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	ctx, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help has printed
+	}
+	if err == nil {
+		err = ctx.Run(p)
+	} else {
+		err = fmt.Errorf("%w (quire --help lists what there is)", err)
+	}
+	if err != nil {
+		fmt.Fprintf(p.stderr, "quire: %s\n", oneLine(err.Error()))
+		return 1
+	}
+	return 0
+}
+
+// flagVars gives flags their help and default from the catalog.
+func flagVars() kong.Vars {
+	vars := kong.Vars{"bootstrap_env": bootstrapEnv, "config_env": configEnv}
+	for i := range catalog {
+		k := &catalog[i]
+		name := strings.ReplaceAll(k.Name, ".", "_")
+		vars[name+"_doc"] = k.Doc
+		vars[name+"_default"] = k.Default
+	}
+	return vars
+}
+
+// configFlags choose the configuration. The shortcuts are the keys that nearly
+// everybody sets.
+type configFlags struct {
+	Config              string   `placeholder:"FILE" help:"YAML file with the configuration ($$${config_env})."`
+	DataDir             *string  `placeholder:"DIR" help:"${data_dir_doc} Default ${data_dir_default}."`
+	Listeners           *string  `placeholder:"NAME://HOST:PORT,…" help:"${listeners_doc} Default ${listeners_default}."`
+	AdvertisedListeners *string  `placeholder:"NAME://HOST:PORT,…" help:"${advertised_listeners_doc}"`
+	AdminListen         *string  `placeholder:"HOST:PORT" help:"${admin_listen_doc} Default ${admin_listen_default}."`
+	Override            []string `placeholder:"KEY=VALUE" sep:"none" help:"Set any key; repeatable."`
+}
+
+func (f *configFlags) load(p *process) (*config, error) {
+	var overrides []override
+	for _, s := range []struct {
+		key   string
+		value *string
+	}{
+		{"data.dir", f.DataDir},
+		{"listeners", f.Listeners},
+		{"advertised.listeners", f.AdvertisedListeners},
+		{"admin.listen", f.AdminListen},
+	} {
+		if s.value != nil {
+			overrides = append(overrides, override{Key: s.key, Value: *s.value, Flag: "--" + strings.ReplaceAll(s.key, ".", "-")})
+		}
+	}
+	for _, o := range f.Override {
+		k, v, ok := strings.Cut(o, "=")
+		if !ok {
+			return nil, fmt.Errorf("--override %s: expected KEY=VALUE", o)
+		}
+		overrides = append(overrides, override{Key: strings.TrimSpace(k), Value: v, Flag: "--override"})
+	}
+	file := f.Config
+	if file == "" {
+		file = lookupEnv(p.environ, configEnv)
+	}
+	return loadConfig(file, p.environ, overrides)
+}
+
+// lookupEnv returns a variable of environ, "" if it is not there.
+func lookupEnv(environ []string, name string) string {
+	for _, e := range environ {
+		if k, v, _ := strings.Cut(e, "="); k == name {
+			return v
+		}
+	}
+	return ""
+}
+
+type configVerb struct {
+	Check configCheckVerb `cmd:"" help:"Say whether the configuration is valid."`
+	Print configPrintVerb `cmd:"" help:"Print every key with its meaning, as a configuration file."`
+}
+
+type configCheckVerb struct {
+	configFlags
+}
+
+func (v *configCheckVerb) Run(p *process) error {
+	c, err := v.load(p)
+	if err != nil {
+		return err
+	}
+	where := c.File
+	if where == "" {
+		where = "no file"
+	}
+	_, err = fmt.Fprintf(p.stdout, "configuration is valid (%s)\n", where)
+	return err
+}
+
+type configPrintVerb struct {
+	configFlags
+	Effective bool `help:"Print the values in force and where each comes from."`
+}
+
+func (v *configPrintVerb) Run(p *process) error {
+	c, err := v.load(p)
+	if err != nil {
+		return err
+	}
+	return c.print(p.stdout, v.Effective)
+}
+
+type versionVerb struct{}
+
+func (versionVerb) Run(p *process) error {
+	_, err := fmt.Fprintln(p.stdout, "quire "+version())
+	return err
+}
+
+// release is set by the linker when a release is built (-X main.release=v1.2.3).
+var release string
+
+// version names this build: the release, else the module version or commit that
+// the Go toolchain recorded.
+func version() string {
+	if release != "" {
+		return release
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = "-modified"
+		}
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	if revision != "" {
+		return "development " + revision + modified
+	}
+	return "development"
+}
+
+// errInterrupted ends a verb that a signal stopped before it was done.
+var errInterrupted = errors.New("interrupted")

@@ -1,0 +1,9 @@
+package main
+
+import "errors"
+
+type serveVerb struct {
+	configFlags
+}
+
+func (v *serveVerb) Run(p *process) error { return errors.New("unwritten") }
