@@ -3,19 +3,21 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
-	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+	"github.com/quirelog/quire/storage/vfs"
 )
 
 // folderFormat is the version of the data folder's layout:
 //
-//	LOCK      held by the process that serves the folder
+//	LOCK      held by the process that serves the folder; its number for people
 //	FORMAT    this number; written before anything below exists
 //	etcd/     metadata
 //	ledgers/  records (storage/embedded/FORMAT.md)
@@ -28,118 +30,116 @@ const (
 	ledgersDir = "ledgers"
 )
 
+// maxSmallFileBytes bounds what is read of LOCK and FORMAT.
+const maxSmallFileBytes = 32
+
 // folder is the data folder, locked against other processes until Close.
 type folder struct {
-	dir  string
-	lock *fileutil.LockedFile
+	fs   vfs.FS
+	dir  string // absolute
+	lock io.Closer
 }
 
 // openFolder makes the data folder if need be and takes its lock. It refuses a
 // folder that holds anything but quire's data, and one of a newer format.
-func openFolder(dir string) (*folder, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("data folder %s: %w", dir, err)
-	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		if errors.Is(err, syscall.ENOTDIR) {
-			return nil, fmt.Errorf("data folder %s: it or a folder above it is a file; choose another with --data-dir", dir)
-		}
-		return nil, explainFolder(dir, err)
-	}
-	entries, err := os.ReadDir(dir)
+func openFolder(fsys vfs.FS, dir string) (*folder, error) {
+	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, explainFolder(dir, err)
 	}
-	lock, err := fileutil.TryLockFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o640)
-	if errors.Is(err, fileutil.ErrLocked) {
+	f := &folder{fs: fsys, dir: abs}
+	if err := fsys.MkdirAll(abs); err != nil {
+		return nil, explainFolder(abs, err)
+	}
+	names, err := fsys.List(abs)
+	if err != nil {
+		return nil, explainFolder(abs, err)
+	}
+	f.lock, err = fsys.Lock(f.path(lockFile))
+	if errors.Is(err, vfs.ErrLocked) {
 		owner := ""
-		if pid, err := os.ReadFile(filepath.Join(dir, lockFile)); err == nil && len(pid) > 0 && len(pid) < 32 {
-			owner = " (process " + strings.TrimSpace(string(pid)) + ")"
+		if pid, err := f.readSmall(lockFile); err == nil && pid != "" {
+			owner = " (process " + pid + ")"
 		}
-		return nil, fmt.Errorf("data folder %s is in use by another quire%s: stop it or choose another with --data-dir", dir, owner)
+		return nil, fmt.Errorf("data folder %s is in use by another quire%s: stop it or choose another with --data-dir", abs, owner)
 	}
 	if err != nil {
-		return nil, explainFolder(dir, err)
+		return nil, explainFolder(abs, err)
 	}
-	f := &folder{dir: dir, lock: lock}
-	if err := f.checkFormat(entries); err != nil {
-		lock.Close()
-		return nil, err
+	if err := f.checkFormat(names); err != nil {
+		return nil, errors.Join(err, f.lock.Close())
 	}
-	// The number is for people who meet the lock; the lock itself is the kernel's.
-	if err := lock.Truncate(0); err == nil {
-		_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
+	// Not being able to leave the number is no reason not to serve.
+	_ = f.writeSmall(lockFile, strconv.Itoa(os.Getpid()))
 	return f, nil
 }
 
-// checkFormat reads FORMAT, or writes it into an empty folder. entries are what
+// checkFormat reads FORMAT, or writes it into an empty folder. names are what
 // the folder held before it was locked.
-func (f *folder) checkFormat(entries []fs.DirEntry) error {
-	path := filepath.Join(f.dir, formatFile)
-	text, err := os.ReadFile(path)
+func (f *folder) checkFormat(names []string) error {
+	text, err := f.readSmall(formatFile)
 	if err == nil {
-		n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		n, err := strconv.Atoi(text)
 		switch {
 		case err != nil || n < 1:
-			return fmt.Errorf("data folder %s: %s does not hold a version: restore it from a backup or choose another folder with --data-dir", f.dir, formatFile)
+			return fmt.Errorf("data folder %s: its %s holds no version: restore it from a backup or choose another with --data-dir", f.dir, formatFile)
 		case n > folderFormat:
-			return fmt.Errorf("data folder %s is of format %d, written by a newer quire; this one reads up to %d: run the newer quire or choose another folder with --data-dir", f.dir, n, folderFormat)
+			return fmt.Errorf("data folder %s is of format %d, written by a newer quire (this one reads up to %d): run the newer one or choose another folder with --data-dir", f.dir, n, folderFormat)
 		}
 		return nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return explainFolder(f.dir, err)
 	}
-	for _, e := range entries {
-		// lost+found is in every fresh ext4 file system.
-		if name := e.Name(); name != lockFile && name != "lost+found" && name != formatFile+".new" {
-			return fmt.Errorf("data folder %s holds %s but no quire data: choose an empty folder with --data-dir", f.dir, name)
+	// A start that was cut short leaves the first two; lost+found is in every
+	// fresh ext4 file system.
+	harmless := []string{lockFile, formatFile + ".new", "lost+found"}
+	for _, name := range names {
+		if !slices.Contains(harmless, name) {
+			return fmt.Errorf("data folder %s holds %s but no quire data: choose an empty one with --data-dir", f.dir, name)
 		}
 	}
-	if err := f.writeFormat(path); err != nil {
+	// FORMAT is durable, whole, before anything depends on it.
+	err = f.writeSmall(formatFile+".new", strconv.Itoa(folderFormat))
+	if err == nil {
+		err = f.fs.Rename(f.path(formatFile+".new"), f.path(formatFile))
+	}
+	if err == nil {
+		err = f.fs.SyncDir(f.dir)
+	}
+	if err != nil {
 		return explainFolder(f.dir, err)
 	}
 	return nil
 }
 
-// writeFormat makes FORMAT durable, and with it the entry of the folder itself,
-// before the first record can be acknowledged.
-func (f *folder) writeFormat(path string) error {
-	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+// readSmall returns the text of a small file without its line end.
+func (f *folder) readSmall(name string) (string, error) {
+	file, err := f.fs.Open(f.path(name), 0)
 	if err != nil {
-		return err
+		return "", err
 	}
-	_, err = file.WriteString(strconv.Itoa(folderFormat) + "\n")
-	if err == nil {
-		err = file.Sync()
+	defer file.Close()
+	text := make([]byte, maxSmallFileBytes)
+	n, err := file.ReadAt(text, 0)
+	if err != nil && err != io.EOF {
+		return "", err
 	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	for _, dir := range []string{f.dir, filepath.Dir(f.dir)} {
-		if err == nil {
-			err = syncDir(dir)
-		}
-	}
-	return err
+	return strings.TrimSpace(string(text[:n])), nil
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+func (f *folder) writeSmall(name, text string) error {
+	file, err := f.fs.Open(f.path(name), vfs.Write|vfs.Create)
 	if err != nil {
-		// A parent that may be entered but not listed cannot be synced by us.
-		if errors.Is(err, fs.ErrPermission) {
-			return nil
-		}
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	if err = file.Truncate(0); err == nil {
+		_, err = file.WriteAt([]byte(text+"\n"), 0)
+	}
+	if err == nil {
+		err = file.SyncData()
+	}
+	return errors.Join(err, file.Close())
 }
 
 func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
@@ -149,16 +149,14 @@ func (f *folder) Close() error { return f.lock.Close() }
 
 // explainFolder words an error of the data folder and says what to do about it.
 func explainFolder(dir string, err error) error {
-	advice := ""
+	advice := "choose another with --data-dir"
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		advice = ": give this user access or choose another with --data-dir"
+		advice = "give this user access or " + advice
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
-		advice = ": free some space or choose another disk with --data-dir"
+		advice = "free some space or " + advice
 	case errors.Is(err, syscall.EROFS):
-		advice = ": mount it writable or choose another with --data-dir"
-	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, fs.ErrExist):
-		advice = ": choose a folder with --data-dir"
+		advice = "mount it writable or " + advice
 	}
-	return fmt.Errorf("data folder %s: %w%s", dir, unwrapPath(err), advice)
+	return fmt.Errorf("data folder %s: %w: %s", dir, unwrapPath(err), advice)
 }
