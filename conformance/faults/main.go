@@ -134,4 +134,4 @@ func (r *result) verdict() error {
 
 // smallJournalOverrides make the journal's files small enough that every round
 // rolls and trims it.
-var smallJournalOverrides []string
+var smallJournalOverrides = []string{"journal.file.bytes=1048576"}
