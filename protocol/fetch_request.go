@@ -120,7 +120,7 @@ func (f *FetchRequest) parse(r *reader, version int16) {
 		f.RackID = r.string(flexible)
 	}
 	if flexible {
-		f.parseTags(r)
+		f.parseTags(r, version)
 	}
 }
 
@@ -194,14 +194,14 @@ func (f *FetchRequest) parseForgotten(r *reader, version int16) {
 	}
 }
 
-func (f *FetchRequest) parseTags(r *reader) {
+func (f *FetchRequest) parseTags(r *reader, version int16) {
 	for n := r.tagCount(); n > 0 && !r.bad; n-- {
 		tag, field := r.tag()
-		switch tag {
-		case 0:
+		switch {
+		case tag == 0:
 			f.ClusterID, _ = field.nullableString(true)
-		case 1:
-			f.ReplicaID = field.int32() // v15+ has no other
+		case tag == 1 && version >= 15: // in place of the replica id of older versions
+			f.ReplicaID = field.int32()
 			f.ReplicaEpoch = field.int64()
 			field.skipTags()
 		}

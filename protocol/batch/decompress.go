@@ -15,17 +15,18 @@ import (
 )
 
 // Decompress appends to dst what src, the records of a batch of codec c,
-// inflates to, and returns the extended slice. It inflates at most limitBytes; dst never
-// grows by more, whatever src claims.
+// inflates to, and returns the extended slice. Room that dst has is used, and a dst with
+// room for the result costs no allocation. It inflates at most limitBytes and
+// allocates at most three times that on its way, whatever src claims.
 //
 // ErrTooLarge: src inflates to more than limitBytes. ErrInvalid: src is not in the
 // codec's format. ErrUnknownCodec: there is no such codec. After an error the
 // returned slice is dst. Any goroutine may call it; it takes CPU in proportion
-// to what it inflates.
+// to limitBytes at most.
 //
-// Snappy is read both as one block (librdkafka) and in xerial framing (Java). Of LZ4
-// frames the header checksum is not checked, since old Java clients computed it wrongly
-// (KIP-57), nor are the others: the batch has its CRC.
+// Snappy is read both as one block (librdkafka) and in xerial framing (Java).
+// The checksums of LZ4 frames are not checked: that of the header was computed
+// wrongly by old Java clients (KIP-57), and the batch has its CRC.
 func Decompress(dst []byte, c Codec, src []byte, limitBytes int) ([]byte, error) {
 	// What dst has room for is used first.
 	room := max(0, min(cap(dst)-len(dst), limitBytes))
@@ -89,10 +90,10 @@ func (w *inflater) more(n int) error {
 	return nil
 }
 
-// realloc moves b into a slice with room for n more bytes, n being within the
-// limit, and for as much again as there is, up to the limit.
+// realloc moves b into a slice with room for n more bytes, and for as much
+// again as there is, up to the limit.
 func (w *inflater) realloc(n int) {
-	n = min(max(n, len(w.b)-w.start), w.left())
+	n = max(n, min(len(w.b)-w.start, w.left()))
 	b := make([]byte, len(w.b), len(w.b)+n)
 	copy(b, w.b)
 	w.b = b
@@ -112,6 +113,9 @@ type gzipReader struct {
 var gzipReaders = sync.Pool{New: func() any { return new(gzipReader) }}
 
 func (w *inflater) gzip(src []byte) error {
+	if len(src) == 0 {
+		return fmt.Errorf("%w: gzip: no member", ErrInvalid)
+	}
 	r := gzipReaders.Get().(*gzipReader)
 	defer func() {
 		r.src.Reset(nil)
@@ -306,6 +310,9 @@ func (w *inflater) lz4Frame(r *lz4Frame) error {
 // lz4Block inflates a block, whose length is not told, to at most blockMax bytes.
 func (w *inflater) lz4Block(block, window []byte, blockMax int) error {
 	room := min(blockMax, lz4MaxRatio*len(block))
+	if w.left() <= 0 {
+		return tooLarge(w.limit) // and the library faults on an empty slice
+	}
 	if err := w.grow(min(room, w.left())); err != nil {
 		return err
 	}
@@ -323,8 +330,8 @@ func (w *inflater) lz4Block(block, window []byte, blockMax int) error {
 	return fmt.Errorf("%w: lz4: %w", ErrInvalid, err)
 }
 
-// zstdDecoder decodes blobs without buffers of its own beyond a few hundred KiB per core.
-// It writes into the slice that it is given and never beyond its capacity.
+// zstdDecoder decodes frames into the slice that it is given, which holds its
+// window too. It serves all goroutines with one working set per core.
 var zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
 	d, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(0),
@@ -340,36 +347,118 @@ func (w *inflater) zstd(src []byte) error {
 	if len(src) == 0 {
 		return fmt.Errorf("%w: zstd: no frame", ErrInvalid)
 	}
-	// A frame may tell its size; clients that stream do not. Java's are such,
-	// so the first guess is generous: decoding starts again if it was too little.
-	room := max(minGrow, 4*len(src))
-	var h zstd.Header
-	if err := h.Decode(src); err == nil && h.HasFCS {
-		if h.FrameContentSize > uint64(max(0, w.left())) {
-			return tooLarge(w.limit)
-		}
-		room = int(h.FrameContentSize)
-	}
-	for {
-		room = min(room, w.left())
-		if err := w.grow(room); err != nil {
+	for len(src) > 0 { // frames may be concatenated
+		f, err := walkZstd(src)
+		if err != nil {
 			return err
 		}
-		out, err := zstdDecoder().DecodeAll(src, w.free())
-		switch {
-		case err == nil && len(out) <= room:
-			if len(out) > 0 && &out[0] != &w.free()[:1][0] {
-				copy(w.free()[:len(out)], out) // the decoder found the room too tight to work in
+		if !f.skippable {
+			if err := w.zstdFrame(src[:f.size], f.least, f.most); err != nil {
+				return err
 			}
-			w.b = w.b[:len(w.b)+len(out)]
-			return nil
-		case err == nil:
-			return tooLarge(w.limit)
-		case !errors.Is(err, zstd.ErrDecoderSizeExceeded):
-			return fmt.Errorf("%w: zstd: %w", ErrInvalid, err)
-		case room >= w.left():
-			return tooLarge(w.limit)
 		}
-		room = max(minGrow, 4*room, 2*cap(w.free()))
+		src = src[f.size:]
 	}
+	return nil
+}
+
+// zstdFrame inflates one frame, which has from least to most bytes.
+func (w *inflater) zstdFrame(frame []byte, least, most int) error {
+	left := w.left()
+	if least > left {
+		return tooLarge(w.limit)
+	}
+	// Where most lies above the limit and the frame below, there is room for the
+	// block that would cross the limit, and what the frame turns out to be decides.
+	room := min(most, left+zstdMaxBlockBytes)
+	if cap(w.b)-len(w.b) < room {
+		w.realloc(room)
+	}
+	out, err := zstdDecoder().DecodeAll(frame, w.free())
+	switch {
+	case err == nil && len(out) <= left:
+		w.b = append(w.b, out...) // onto itself, unless the decoder took memory of its own
+		return nil
+	case err == nil || room < most:
+		// Short of room, the decoder does not say whether that or the frame is to blame.
+		return tooLarge(w.limit)
+	}
+	return fmt.Errorf("%w: zstd: %w", ErrInvalid, err)
+}
+
+const (
+	zstdMaxBlockBytes  = 128 << 10
+	zstdBlockHeadBytes = 3
+
+	zstdRawBlock      = 0
+	zstdRLEBlock      = 1
+	zstdReservedBlock = 3
+)
+
+// zstdExtent is what the headers of a frame tell.
+type zstdExtent struct {
+	size        int // of the frame, in bytes
+	least, most int // bytes that it inflates to
+	skippable   bool
+}
+
+var errZstdCutOff = fmt.Errorf("%w: zstd: frame is cut off", ErrInvalid)
+
+// walkZstd reads the headers of the frame at the start of src and of its
+// blocks (RFC 8878, 3.1.1), since few clients write a frame's content size.
+func walkZstd(src []byte) (zstdExtent, error) {
+	var h zstd.Header
+	if err := h.Decode(src); err != nil {
+		return zstdExtent{}, fmt.Errorf("%w: zstd: %w", ErrInvalid, err)
+	}
+	f := zstdExtent{size: h.HeaderSize, skippable: h.Skippable}
+	if h.Skippable {
+		f.size += int(h.SkippableSize)
+		if f.size > len(src) {
+			return zstdExtent{}, errZstdCutOff
+		}
+		return f, nil
+	}
+	window := h.WindowSize
+	if h.SingleSegment {
+		window = h.FrameContentSize
+	}
+	blockMax := int(min(window, zstdMaxBlockBytes))
+	for last := false; !last; {
+		if len(src)-f.size < zstdBlockHeadBytes {
+			return zstdExtent{}, errZstdCutOff
+		}
+		head := int(src[f.size]) | int(src[f.size+1])<<8 | int(src[f.size+2])<<16
+		f.size += zstdBlockHeadBytes
+		last = head&1 != 0
+		n := head >> 3
+		if n > zstdMaxBlockBytes {
+			return zstdExtent{}, fmt.Errorf("%w: zstd: block of %d bytes", ErrInvalid, n)
+		}
+		switch head >> 1 & 3 {
+		case zstdRawBlock:
+			f.least += n
+			f.most += n
+			f.size += n
+		case zstdRLEBlock:
+			f.least += n
+			f.most += n
+			f.size++
+		case zstdReservedBlock:
+			return zstdExtent{}, fmt.Errorf("%w: zstd: reserved block type", ErrInvalid)
+		default:
+			f.most += blockMax
+			f.size += n
+		}
+	}
+	if h.HasCheckSum {
+		f.size += 4
+	}
+	if f.size > len(src) {
+		return zstdExtent{}, errZstdCutOff
+	}
+	if h.HasFCS && h.FrameContentSize < uint64(f.most) {
+		f.most = int(h.FrameContentSize)
+	}
+	return f, nil
 }
