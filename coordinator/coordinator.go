@@ -1,13 +1,18 @@
 // Package coordinator knows what exists and who leads it: the cluster's id, its
-// nodes, topics and producer ids. The facts live in the metadata store; every
-// node holds a copy in memory that follows by watch.
+// nodes, topics and producer ids. The facts live in the metadata store, under the
+// keys of keys.go; every node holds a copy in memory that follows by watch.
 package coordinator
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
 
-	"github.com/quirelog/quire/storage"
+	"go.uber.org/zap"
+
 	"github.com/quirelog/quire/storage/meta"
 )
 
@@ -22,97 +27,135 @@ var (
 	ErrInvalidReplication = errors.New("invalid replication factor")   // INVALID_REPLICATION_FACTOR
 	ErrInvalidAssignment  = errors.New("invalid replica assignment")   // INVALID_REPLICA_ASSIGNMENT
 	ErrInvalidConfig      = errors.New("invalid config")               // INVALID_CONFIG
+	ErrPolicy             = errors.New("not allowed in this cluster")  // POLICY_VIOLATION
 	ErrUnavailable        = errors.New("metadata is not available")    // REQUEST_TIMED_OUT / COORDINATOR_NOT_AVAILABLE by API
 )
 
-// Topic is one topic as of one revision. It is immutable: a change makes a new Topic.
-type Topic struct {
-	Name              string
-	ID                [16]byte
-	Partitions        int32
-	ReplicationFactor int16             // as asked for; told back to clients as far as nodes exist
-	Config            map[string]string // overrides only; nil if none
-	LogConfig         *storage.LogConfig
-	Revision          meta.Revision
-}
-
-// NewTopic asks for a topic. Partitions or ReplicationFactor -1: the default.
-type NewTopic struct {
-	Name              string
-	Partitions        int32
-	ReplicationFactor int16
-	Config            map[string]string
-}
-
-// Node is one running quire.
-type Node struct {
-	ID        int32
-	Rack      string
-	Listeners map[string]Endpoint // by listener name
-}
-
-// Endpoint is where clients reach a listener.
-type Endpoint struct {
-	Host string
-	Port int32
-}
-
-// Config of the coordinator.
+// Config of the coordinator. Zero values mean the default named in the comment.
 type Config struct {
 	Meta   meta.Store
-	Prefix string // "quire/{cluster}/"
-	Node   Node   // this node; its ID is allocated if it is -1
+	Prefix string      // of all keys, "quire/{cluster}/"
+	Logger *zap.Logger // silent
+	Node   Node        // this node; its ID is allocated if it is -1
 
-	NumPartitions            int32 // default of new topics
-	DefaultReplicationFactor int16
-	TopicDefaults            map[string]string // by topic config name, from the broker's log.* settings
+	// NodeName makes an allocated id stable: a node that starts again under its
+	// name gets its id again. Default "quire". Nodes of one cluster need different names.
+	NodeName string
+
+	NumPartitions            int32             // of new topics that leave it open: 1
+	DefaultReplicationFactor int16             // likewise: 1
+	TopicDefaults            map[string]string // by topic config name, from the broker's log.* settings (BrokerDefaults)
+	MaxPartitionsPerTopic    int32             // 10,000
+	MaxTopics                int               // 1,000,000
 }
 
-// Coordinator is safe for use from any goroutine. Lookups never block.
-type Coordinator struct{}
+// Coordinator is safe for use from any goroutine. Lookups never wait for the
+// metadata store.
+type Coordinator struct {
+	config  Config
+	meta    meta.Store
+	logger  *zap.Logger
+	keys    keys
+	configs *configs // topic configs parsed
+	topics  catalog
+	creator creator
 
-// Open reads the facts and starts to follow them.
-func Open(ctx context.Context, c Config) (*Coordinator, error) { panic("unwritten") }
+	clusterID    string
+	self         Node
+	nodes        atomic.Pointer[nodeList]
+	registration *registration // nil until this node is on the list
+	producerIDs  producerIDs
 
-// Close stops following and takes this node off the list.
-func (c *Coordinator) Close() error { panic("unwritten") }
-
-// ClusterID is the id that clients see, 22 characters of base64url as Kafka's.
-func (c *Coordinator) ClusterID() string { panic("unwritten") }
-
-// Self is this node; Nodes are all live ones, this one included, by id.
-func (c *Coordinator) Self() Node    { panic("unwritten") }
-func (c *Coordinator) Nodes() []Node { panic("unwritten") }
-
-// Topic returns a topic by name or nil. TopicByID likewise.
-func (c *Coordinator) Topic(name string) *Topic     { panic("unwritten") }
-func (c *Coordinator) TopicByID(id [16]byte) *Topic { panic("unwritten") }
-
-// Topics returns all topics by name. The slice is the caller's.
-func (c *Coordinator) Topics() []*Topic { panic("unwritten") }
-
-// CreateTopics makes topics, many per metadata transaction, and returns one
-// topic or error for each, in order. With validateOnly nothing is made. It blocks.
-func (c *Coordinator) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) ([]*Topic, []error) {
-	panic("unwritten")
+	// ctx ends when Close begins.
+	ctx    context.Context
+	cancel context.CancelFunc
+	// background are the goroutines that Close waits for.
+	background sync.WaitGroup
+	closing    sync.Once
 }
 
-// DeleteTopic removes the topic if its id is still id. It blocks. The caller deletes its logs.
-func (c *Coordinator) DeleteTopic(ctx context.Context, name string, id [16]byte) error {
-	panic("unwritten")
+// Open reads the facts, puts this node on the list and starts to follow. ctx
+// bounds the opening only.
+func Open(ctx context.Context, config Config) (*Coordinator, error) {
+	if err := config.fill(); err != nil {
+		return nil, err
+	}
+	configs, err := newConfigs(config.TopicDefaults)
+	if err != nil {
+		return nil, err
+	}
+	c := &Coordinator{config: config, meta: config.Meta, logger: config.Logger, keys: keys{config.Prefix}, configs: configs}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.topics.init()
+	c.creator.c = c
+	c.producerIDs.init(c)
+	if err := c.open(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
-// GrowTopic raises the number of partitions to count. It blocks.
-func (c *Coordinator) GrowTopic(ctx context.Context, name string, count int32, validateOnly bool) error {
-	panic("unwritten")
+func (c *Config) fill() error {
+	if c.Meta == nil || c.Prefix == "" {
+		return errors.New("coordinator: Meta and Prefix are required")
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	setDefault(&c.NodeName, "quire")
+	setDefault(&c.NumPartitions, 1)
+	setDefault(&c.DefaultReplicationFactor, 1)
+	setDefault(&c.MaxPartitionsPerTopic, 10_000)
+	setDefault(&c.MaxTopics, 1_000_000)
+	if c.NumPartitions < 1 || c.NumPartitions > c.MaxPartitionsPerTopic {
+		return fmt.Errorf("%w: default of %d, allowed are 1 to %d", ErrInvalidPartitions, c.NumPartitions, c.MaxPartitionsPerTopic)
+	}
+	if c.DefaultReplicationFactor < 1 {
+		return fmt.Errorf("%w: default of %d, at least 1", ErrInvalidReplication, c.DefaultReplicationFactor)
+	}
+	return nil
 }
 
-// AlterTopicConfig replaces the topic's overrides by what change makes of them;
-// change may be called again if somebody else was faster. It blocks.
-func (c *Coordinator) AlterTopicConfig(ctx context.Context, name string, validateOnly bool, change func(map[string]string) (map[string]string, error)) (*Topic, error) {
-	panic("unwritten")
+func setDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
 }
 
-// NextProducerID returns a producer id never given out before. Ids come from
-// blocks, so it blocks rarely, on metadata.
-func (c *Coordinator) NextProducerID(ctx context.Context) (int64, error) { panic("unwritten") }
+func (c *Coordinator) open(ctx context.Context) error {
+	if err := c.openCluster(ctx); err != nil {
+		return err
+	}
+	for _, open := range []func(context.Context) error{c.openTopics, c.openNodes} {
+		if err := open(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveTimeout bounds how long Close waits for topics that are being made, and
+// then how long it tries to take the node off the list; its lease does that anyway.
+const leaveTimeout = 2 * time.Second
+
+// Close stops following and takes this node off the list. Topics whose creation
+// is under way are decided first, those that only wait for it fail.
+func (c *Coordinator) Close() error {
+	var err error
+	c.closing.Do(func() {
+		giveUp := time.AfterFunc(leaveTimeout, c.cancel)
+		c.creator.close()
+		giveUp.Stop()
+		c.cancel()
+		c.background.Wait()
+		err = c.leave()
+	})
+	return err
+}
+
+// unavailable wraps an error of the metadata store. A context's error stays visible.
+func unavailable(subject string, err error) error {
+	return fmt.Errorf("%s: %w: %w", subject, ErrUnavailable, err)
+}

@@ -1,0 +1,47 @@
+package coordinator
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+)
+
+// keys names the facts. All lie under prefix, "quire/{cluster}/":
+//
+//	v                format of everything below, a decimal number; this program knows formatVersion
+//	cluster          cluster id, 22 characters of base64url
+//	t/{topic key}    topic, JSON (topicRecord). The topic key is the name with '.' as '_',
+//	                 so that names which collide in metrics, a.b and a_b, cannot both be made
+//	tid/{topic id}   topic key of a topic id (22 characters of base64url); written with t/
+//	node/{id}        running node, JSON (nodeRecord), on the node's lease
+//	nodeid/{name}    id of the node of that name, decimal
+//	nextnodeid       id for the next new name, decimal
+//	nextproducerid   first producer id of the next block, decimal
+type keys struct{ prefix string }
+
+const formatVersion = 1
+
+func (k keys) version() string         { return k.prefix + "v" }
+func (k keys) cluster() string         { return k.prefix + "cluster" }
+func (k keys) topics() string          { return k.prefix + "t/" }
+func (k keys) topic(key string) string { return k.prefix + "t/" + key }
+func (k keys) topicID(id [16]byte) string {
+	return k.prefix + "tid/" + encodeID(id)
+}
+func (k keys) nodes() string               { return k.prefix + "node/" }
+func (k keys) node(id int32) string        { return k.prefix + "node/" + strconv.Itoa(int(id)) }
+func (k keys) nodeID(name string) string   { return k.prefix + "nodeid/" + name }
+func (k keys) nextNodeID() string          { return k.prefix + "nextnodeid" }
+func (k keys) nextProducerID() string      { return k.prefix + "nextproducerid" }
+func (k keys) topicKey(path string) string { return strings.TrimPrefix(path, k.topics()) }
+
+// encodeID is how Kafka prints its UUIDs.
+func encodeID(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
+func decodeID(s string) (id [16]byte, ok bool) {
+	if len(s) != 22 {
+		return id, false
+	}
+	n, err := base64.RawURLEncoding.Strict().Decode(id[:], []byte(s))
+	return id, err == nil && n == len(id)
+}
