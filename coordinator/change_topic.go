@@ -80,7 +80,7 @@ func (c *Coordinator) AlterTopicConfig(ctx context.Context, name string, validat
 
 // readTopic reads a topic's record from the metadata store.
 func (c *Coordinator) readTopic(ctx context.Context, name string) (topicRecord, meta.KV, error) {
-	if checkTopicName(name) != nil {
+	if CheckTopicName(name) != nil {
 		// Nothing can have this name.
 		return topicRecord{}, meta.KV{}, fmt.Errorf("%w: %.300q", ErrUnknownTopic, name)
 	}

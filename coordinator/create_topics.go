@@ -82,7 +82,7 @@ func (c *Coordinator) CreateTopics(ctx context.Context, topics []NewTopic, valid
 // planTopic checks what can be checked without the metadata store.
 func (c *Coordinator) planTopic(asked NewTopic) (*Topic, error) {
 	t := &Topic{Name: asked.Name, Partitions: asked.Partitions, ReplicationFactor: asked.ReplicationFactor}
-	if err := checkTopicName(asked.Name); err != nil {
+	if err := CheckTopicName(asked.Name); err != nil {
 		return nil, err
 	}
 	if asked.Name == clusterMetadataTopic {

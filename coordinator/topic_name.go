@@ -10,8 +10,9 @@ const maxTopicName = 249
 // clusterMetadataTopic is Kafka's own log of metadata. Clients may not make it.
 const clusterMetadataTopic = "__cluster_metadata"
 
-// checkTopicName holds Kafka's rules for a legal name (Topic.validate).
-func checkTopicName(name string) error {
+// CheckTopicName holds Kafka's rules for a legal name (Topic.validate). The error is
+// ErrInvalidTopicName with what is wrong.
+func CheckTopicName(name string) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("%w: it is empty", ErrInvalidTopicName)

@@ -53,7 +53,7 @@ func decodeTopicRecord(kv meta.KV) (topicRecord, error) {
 		return r, fmt.Errorf("metadata key %s has version %d; this program knows versions up to %d: use a newer one", kv.Key, r.Version, topicRecordVersion)
 	case !ok:
 		return r, fmt.Errorf("metadata key %s: %q is not a topic id", kv.Key, r.ID)
-	case checkTopicName(r.Name) != nil || r.Partitions < 1 || r.ReplicationFactor < 1:
+	case CheckTopicName(r.Name) != nil || r.Partitions < 1 || r.ReplicationFactor < 1:
 		return r, fmt.Errorf("metadata key %s: topic %q with %d partitions and replication factor %d", kv.Key, r.Name, r.Partitions, r.ReplicationFactor)
 	}
 	return r, nil
