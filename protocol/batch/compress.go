@@ -28,8 +28,8 @@ func Levels(c Codec) (lowest, highest, standard int) {
 }
 
 // Compress appends to dst src compressed by codec c and returns the extended
-// slice. level is in Kafka's range, see Levels; one outside it is
-// taken for the nearest, but for gzip, where less than 1 is the default. The
+// slice. level is in Kafka's range, see Levels; 0 is the default of every codec, as is less than 1
+// for gzip, and otherwise a level outside the range is taken for the nearest in it. The
 // libraries have fewer levels than Kafka: levels share them in order.
 //
 // Snappy is written in xerial framing, as Java needs it. The one error is
@@ -45,6 +45,9 @@ func Compress(dst []byte, c Codec, level int, src []byte) ([]byte, error) {
 	case LZ4:
 		return compressLZ4(dst, level, src), nil
 	case Zstd:
+		if level == 0 {
+			_, _, level = Levels(Zstd)
+		}
 		return zstdEncoder(zstd.EncoderLevelFromZstd(level)).EncodeAll(src, dst), nil
 	}
 	return dst, fmt.Errorf("%w: %d", ErrUnknownCodec, c)
@@ -157,9 +160,10 @@ func compressLZ4(dst []byte, level int, src []byte) []byte {
 }
 
 // lz4Level maps Kafka's level to the library's, 0 being its fast mode. Kafka's
-// default, 9, is the fast mode too (Lz4BlockOutputStream); every other level is high compression.
+// default, 9, is the fast mode too (Lz4BlockOutputStream); every other level
+// is high compression, an order of magnitude slower.
 func lz4Level(level int) int {
-	if _, _, standard := Levels(LZ4); level == standard {
+	if _, _, standard := Levels(LZ4); level == standard || level == 0 {
 		return 0
 	}
 	return min(max(level, 1), 9)
