@@ -115,8 +115,43 @@ func newTopic(t *testing.T, partitions int32, configs ...string) string {
 	if err != nil || created.Err != nil {
 		t.Fatalf("create topic %s: %v", topic, errors.Join(err, created.Err))
 	}
+	awaitTopic(t, topic, int(partitions))
 	return topic
 }
+
+// awaitTopic returns when the topic is listed with a leader for each of its
+// partitions: Kafka acknowledges a creation before its brokers know of it.
+func awaitTopic(t *testing.T, topic string, partitions int) kadm.TopicDetail {
+	t.Helper()
+	ctx, a := step(t), admin(t)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		topics, err := a.ListTopics(ctx, topic)
+		if err != nil {
+			t.Fatalf("wait for topic %s: %v", topic, err)
+		}
+		detail := topics[topic]
+		led := 0
+		for _, p := range detail.Partitions {
+			if p.Err == nil && p.Leader >= 0 {
+				led++
+			}
+		}
+		if detail.Err == nil && led == partitions {
+			return detail
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("topic %s: %d of %d partitions have a leader (%v)", topic, led, partitions, detail.Err)
+		}
+	}
+}
+
+// onKafka tells that the tests run against Apache Kafka itself. It is asked
+// only where Quire is held to more than Kafka keeps.
+var onKafka = os.Getenv("QUIRE_CONFORMANCE_TARGET") == "kafka"
 
 // topicName returns a legal name that no other test or run uses.
 func topicName(t *testing.T) string {
