@@ -1,0 +1,346 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/protocol/buffer"
+	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/storage"
+)
+
+// Produce: v3-13, and v0-2 with an error
+//
+//	v0-2: message sets; each partition gets UNSUPPORTED_FOR_MESSAGE_FORMAT
+//	v1: throttle time
+//	v2: log append time
+//	v3: record batches, transactional id
+//	v5: log start offset
+//	v7: zstd
+//	v8: record errors and an error message (KIP-467)
+//	v9: flexible
+//	v10: current leader (KIP-951)
+//	v13: topic ids (KIP-516)
+//
+// acks=1 is answered like acks=-1, once the batch is durable: a batch that
+// could still be lost must not be read, nor its offset told. acks=0 is not
+// answered; if any partition failed the connection is closed, which is all
+// that a client of acks=0 can notice. No topic is created here.
+
+// produceRequest is a Produce request under way. It comes from a pool and goes
+// back to it when its answer is sent, so that a request in steady state allocates nothing.
+//
+// It is decided by a countdown: one for each append, and one for the handler
+// while it still hands batches to logs. Who takes the last one answers, on
+// whatever goroutine that is. If the request's timeout passes first,
+// produceDeadlines answers instead, and the request stays with the logs until the
+// last append is decided; it is left to the garbage collector then.
+type produceRequest struct {
+	h     *Handlers
+	r     *proxy.Request
+	frame *buffer.Buffer
+
+	version     int16
+	correlation int32
+	acks        int16
+	timeout     time.Duration
+	received    time.Time
+
+	cursor protocol.ProduceRequest
+	topics []produceTopic
+	parts  []producePart
+
+	pending atomic.Int32
+	wait    produceWait
+
+	encoder protocol.ProduceEncoder
+	out     []byte
+	vector  [1][]byte
+	sent    func() // recycle as a func value, made once
+	work    func() // openAndAppend likewise
+}
+
+type produceTopic struct {
+	name       string // aliases the frame; empty from v13 on
+	id         [16]byte
+	partitions int
+}
+
+// producePart is one partition of the request.
+type producePart struct {
+	request   *produceRequest
+	topic     *coordinator.Topic
+	log       *storage.Log
+	partition int32
+	refused   error // before it came to a log
+	done      atomic.Bool
+	append    storage.Append
+}
+
+// AppendDone implements storage.AppendNotifier.
+func (p *producePart) AppendDone(*storage.Append) {
+	p.done.Store(true)
+	p.request.decided()
+}
+
+func (h *Handlers) newProduceRequest() any {
+	s := &produceRequest{h: h}
+	s.sent = s.recycle
+	s.work = s.openAndAppend
+	s.wait.init()
+	return s
+}
+
+func (h *Handlers) produce(r *proxy.Request) {
+	s := h.produces.Get().(*produceRequest)
+	if err := s.cursor.Parse(r.Body, r.Version); err != nil {
+		s.recycle()
+		r.Drop(err)
+		return
+	}
+	s.r, s.frame = r, r.Frame
+	s.version, s.correlation, s.received = r.Version, r.CorrelationID, r.Received
+	s.acks = s.cursor.Acks
+	s.timeout = time.Duration(s.cursor.TimeoutMillis) * time.Millisecond
+	if s.split() {
+		r.Go(s.work)
+	} else {
+		s.appendAll()
+	}
+}
+
+// split cuts the request into its partitions and checks each as far as it can
+// be without its log. It says whether the rest must be done by a worker: a log is
+// not open, or a batch costs more than a loop may spend.
+func (s *produceRequest) split() (worker bool) {
+	s.topics = s.topics[:0]
+	if n := s.cursor.Partitions; n <= cap(s.parts) {
+		s.parts = s.parts[:n]
+	} else {
+		s.parts = make([]producePart, n)
+	}
+	i := 0
+	for s.cursor.NextTopic() {
+		s.topics = append(s.topics, produceTopic{s.cursor.Topic, s.cursor.TopicID, s.cursor.TopicPartitions})
+		topic, refused := s.findTopic()
+		for s.cursor.NextPartition() {
+			p := &s.parts[i]
+			i++
+			p.request, p.topic, p.partition = s, topic, s.cursor.Partition
+			p.log, p.refused = nil, refused
+			p.done.Store(false)
+			p.append.Batch, p.append.Buf, p.append.Notify = nil, s.frame, p
+			p.append.Err, p.append.RecordErrors = nil, nil
+			if p.refused == nil {
+				p.refused = s.check(p, s.cursor.Records)
+			}
+			if p.refused != nil {
+				continue
+			}
+			p.log = s.h.c.Store.Log(storage.LogID{Topic: topic.ID, Partition: p.partition})
+			worker = worker || p.log == nil || p.log.NeedsWorker(p.append.Batch)
+		}
+	}
+	return worker
+}
+
+func (s *produceRequest) findTopic() (*coordinator.Topic, error) {
+	if s.acks < -1 || s.acks > 1 {
+		return nil, errAcks
+	}
+	if s.version < 3 {
+		return nil, errMessageSet
+	}
+	var t *coordinator.Topic
+	if s.version >= 13 {
+		if t = s.h.c.Coordinator.TopicByID(s.cursor.TopicID); t == nil {
+			return nil, coordinator.ErrUnknownTopicID
+		}
+	} else if t = s.h.c.Coordinator.Topic(s.cursor.Topic); t == nil {
+		return nil, coordinator.ErrUnknownTopic
+	}
+	if isInternal(t.Name) {
+		return nil, errInternalTopic
+	}
+	return t, nil
+}
+
+// check looks at what a partition was sent, in Kafka's order of checks, and
+// takes the one batch out of it. What remains to be checked, the CRC first, the
+// log does.
+func (s *produceRequest) check(p *producePart, records []byte) error {
+	if p.partition < 0 || p.partition >= p.topic.Partitions {
+		return errUnknownPartition
+	}
+	b, rest, err := batch.Next(records)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%d bytes after the one batch that a partition may be sent: %w", len(rest), batch.ErrInvalid)
+	}
+	if s.version < 7 && b.Codec() == batch.Zstd {
+		return fmt.Errorf("zstd needs Produce v7: %w", batch.ErrUnknownCodec)
+	}
+	if b.BaseOffset() != 0 {
+		return fmt.Errorf("base offset %d of a produced batch: %w", b.BaseOffset(), batch.ErrInvalid)
+	}
+	if b.Transactional() {
+		return fmt.Errorf("batch of a transaction that was not begun here: %w", storage.ErrTxnState)
+	}
+	p.append.Batch = b
+	return nil
+}
+
+// openAndAppend is the worker's way: it opens the logs that are not open.
+func (s *produceRequest) openAndAppend() {
+	ctx, cancel := s.h.timeoutMillis(int32(s.timeout / time.Millisecond))
+	defer cancel()
+	s.openAll(ctx)
+	s.appendAll()
+}
+
+func (s *produceRequest) openAll(ctx context.Context) {
+	forEach(len(s.parts), func(i int) {
+		if p := &s.parts[i]; p.refused == nil && p.log == nil {
+			p.log, p.refused = s.h.openLog(ctx, p.topic, p.partition)
+		}
+	})
+}
+
+// appendAll hands the batches to their logs, in the order of the request. The
+// request may be answered, and s be gone, when it returns.
+func (s *produceRequest) appendAll() {
+	s.pending.Store(1)
+	for i := range s.parts {
+		if p := &s.parts[i]; p.refused == nil {
+			s.pending.Add(1)
+			p.log.Append(&p.append)
+		}
+	}
+	// Listed before the handler's own count is taken back, so that
+	// whoever takes the last one finds it listed.
+	if s.acks != 0 && s.pending.Load() > 1 {
+		s.h.waiting.add(s)
+	}
+	s.decided()
+}
+
+// decided takes one from the countdown. Any goroutine.
+func (s *produceRequest) decided() {
+	if s.pending.Add(-1) != 0 {
+		return
+	}
+	if s.wait.listed && !s.h.waiting.remove(s) {
+		// Answered when its time was up; this is what the appends still held.
+		s.frame.Release()
+		return
+	}
+	if s.acks == 0 {
+		s.end()
+		return
+	}
+	r := s.r
+	s.out = s.encode(s.out[:0], protocol.None)
+	s.vector[0] = s.out
+	r.Respond(proxy.Response{Parts: s.vector[:], Release: s.sent})
+}
+
+// end finishes a request of acks=0.
+func (s *produceRequest) end() {
+	r := s.r
+	var failed error
+	for i := range s.parts {
+		p := &s.parts[i]
+		if failed = p.refused; failed == nil {
+			failed = p.append.Err
+		}
+		if failed != nil {
+			failed = fmt.Errorf("produce with acks=0 to partition %d failed: %w", p.partition, failed)
+			break
+		}
+	}
+	s.recycle()
+	if failed != nil {
+		r.Drop(failed)
+	} else {
+		r.NoResponse()
+	}
+}
+
+// timedOut answers in place of the appends that are not decided yet. Their
+// batches may still come to be stored. waiting calls it, once, after it retained
+// the frame.
+func (s *produceRequest) timedOut() {
+	out := s.encode(nil, protocol.RequestTimedOut)
+	s.r.Respond(proxy.Response{Parts: [][]byte{out}})
+}
+
+// encode appends the answer to dst; undecided is the code of partitions whose
+// append is not decided.
+func (s *produceRequest) encode(dst []byte, undecided protocol.Code) []byte {
+	dst = protocol.AppendResponseHeader(dst, s.correlation, protocol.FlexibleResponse(0, s.version))
+	s.encoder.Begin(dst, s.version, len(s.topics))
+	parts := s.parts
+	for i := range s.topics {
+		t := &s.topics[i]
+		s.encoder.Topic(t.name, t.id, t.partitions)
+		for j := range parts[:t.partitions] {
+			out := parts[j].outcome(undecided)
+			s.encoder.Partition(&out)
+		}
+		parts = parts[t.partitions:]
+	}
+	return s.encoder.End(0, nil)
+}
+
+func (p *producePart) outcome(undecided protocol.Code) protocol.ProducePartition {
+	out := protocol.ProducePartition{Partition: p.partition, BaseOffset: -1, LogAppendTime: -1, LogStartOffset: -1}
+	err := p.refused
+	switch {
+	case err != nil:
+	case !p.done.Load():
+		out.Code = undecided
+		out.Message = undecided.Message()
+		return out
+	default:
+		err = p.append.Err
+	}
+	if err != nil {
+		out.Code = dataErrors.code(err)
+		out.Message = err.Error()
+		for _, e := range p.append.RecordErrors {
+			out.RecordErrors = append(out.RecordErrors, protocol.RecordError(e))
+		}
+		return out
+	}
+	out.BaseOffset = p.append.BaseOffset
+	out.LogAppendTime = p.append.LogAppendTime
+	out.LogStartOffset = p.append.LogStartOffset
+	return out
+}
+
+// produceKept is the most partitions of a request whose memory is kept.
+const produceKept = 1024
+
+// recycle puts s back into the pool. It lets go of what s refers to.
+func (s *produceRequest) recycle() {
+	if cap(s.parts) > produceKept {
+		s.parts, s.topics, s.out = nil, nil, nil
+	}
+	for i := range s.parts {
+		p := &s.parts[i]
+		p.topic, p.log, p.refused = nil, nil, nil
+		p.append.Batch, p.append.Buf, p.append.Err, p.append.RecordErrors = nil, nil, nil, nil
+	}
+	clear(s.topics)
+	s.r, s.frame = nil, nil
+	s.cursor = protocol.ProduceRequest{}
+	s.wait.listed = false
+	s.h.produces.Put(s)
+}

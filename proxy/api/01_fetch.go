@@ -1,0 +1,658 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/storage"
+)
+
+// Fetch: v4-18
+//
+//	v4: isolation level, aborted transactions (KIP-98)
+//	v5: log start offset
+//	v6: KAFKA_STORAGE_ERROR, before: NOT_LEADER_OR_FOLLOWER
+//	v7: sessions (KIP-227)
+//	v9: current leader epoch (KIP-320)
+//	v11: rack; no other replica is ever preferred
+//	v12: flexible, last fetched epoch and diverging epoch (KIP-595)
+//	v13: topic ids (KIP-516)
+//	v15: replica state instead of replica id
+//	v16: current leader and its endpoint (KIP-951)
+//	v17, v18: fields of followers
+//
+// Partitions are read in the order of the request, or of the session, until
+// max_bytes is used up; the first that has data gives a whole batch even if
+// that is larger. What is in memory is read on the loop. If that is less than
+// min_bytes and nothing failed, the request is parked: it waits for its logs,
+// on the loop, until there is enough or max_wait has passed. A worker opens
+// logs and reads what is not in memory.
+//
+// No topic is created here.
+
+// fetchRequest is a Fetch request under way. It belongs to the connection's
+// loop, or to the worker that it was given to. It comes from a pool and goes
+// back to it once its answer was sent and no wake-up is on its way, so that a
+// request in steady state allocates nothing.
+type fetchRequest struct {
+	h *Handlers
+	r *proxy.Request
+	q protocol.FetchRequest
+
+	version   int16
+	isolation storage.Isolation
+	maxWait   time.Duration
+	minBytes  int
+	maxBytes  int
+
+	session   *fetchSession // that this request is a step of
+	epoch     int32         // of session, to be found by the answer
+	creates   bool          // the client asks for a session
+	asks      []fetchAsk
+	forgotten []fetchKey
+
+	parts []fetchPart
+	bytes int  // of records, read so far
+	now   bool // an error or a divergence is not kept waiting
+	next  int  // first of parts that a worker has to read
+
+	phase atomic.Int32 // of the fetch* constants
+	timer proxy.Timer
+	woken atomic.Bool  // look was posted and did not run yet
+	holds atomic.Int32 // the answer, and look if it was posted
+
+	encoder protocol.FetchEncoder
+	outs    []protocol.FetchPartition
+	outOf   []*fetchPart // of outs
+	nodes   []protocol.Node
+
+	// Method values, made once.
+	lookFunc, parkFunc, expireFunc, closedFunc, sentFunc, workFunc func()
+}
+
+// fetchPart is one partition of a request.
+type fetchPart struct {
+	request   *fetchRequest
+	ask       fetchAsk
+	cached    *sessionPartition
+	topic     *coordinator.Topic
+	log       *storage.Log
+	refused   error // before its log was looked at
+	read      storage.Read
+	aborted   []protocol.AbortedTxn
+	diverging protocol.EpochEnd
+	waiter    storage.Waiter
+	fired     atomic.Bool // waiter
+}
+
+// The phases of a request that may wait. Loop and worker pass it to and fro: the
+// loop owns it in all phases but fetchWorks.
+const (
+	fetchReads  int32 = iota // or is answered
+	fetchWorks               // a worker has it and may ask for it to be parked
+	fetchParks               // the worker has asked
+	fetchParked              // its logs know it
+	fetchClosed              // the connection closed while a worker had it
+)
+
+const (
+	fetchInline = 1024 // partitions of a request that the loop reads itself
+	fetchKept   = 1024 // partitions of a request whose memory is kept
+)
+
+func (h *Handlers) newFetchRequest() any {
+	s := &fetchRequest{h: h}
+	s.lookFunc, s.parkFunc, s.expireFunc = s.look, s.park, s.expire
+	s.closedFunc, s.sentFunc, s.workFunc = s.closed, s.sent, s.work
+	return s
+}
+
+func (h *Handlers) fetch(r *proxy.Request) {
+	s := h.fetches.Get().(*fetchRequest)
+	s.holds.Store(1)
+	if err := s.q.Parse(r.Body, r.Version); err != nil {
+		s.recycle()
+		r.Drop(err)
+		return
+	}
+	s.r, s.version = r, r.Version
+	s.isolation = storage.ReadUncommitted
+	if s.q.IsolationLevel == int8(storage.ReadCommitted) {
+		s.isolation = storage.ReadCommitted
+	}
+	s.maxWait = time.Duration(s.q.MaxWaitMillis) * time.Millisecond
+	s.maxBytes = max(min(int(s.q.MaxBytes), h.c.FetchMaxBytes), 0)
+	s.minBytes = min(int(s.q.MinBytes), s.maxBytes)
+	if code := s.openSession(); code != protocol.None {
+		s.respondError(code)
+		return
+	}
+	if closed := s.resolve(); closed || len(s.parts) > fetchInline {
+		s.next = -1
+		s.phase.Store(fetchWorks)
+		r.OnClose(s.closedFunc)
+		r.Go(s.workFunc)
+		return
+	}
+	if !s.try() {
+		s.park()
+	}
+}
+
+// openSession finds what the request is about: all that it names, or what its
+// session remembers.
+func (s *fetchRequest) openSession() protocol.Code {
+	sessions, byID := &s.h.sessions, s.version >= 13
+	s.asks = s.asks[:0]
+	for i := range s.q.Topics {
+		t := &s.q.Topics[i]
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			s.asks = append(s.asks, fetchAsk{
+				topic: t.Name, id: t.ID, partition: p.Partition, offset: p.FetchOffset, maxBytes: p.MaxBytes,
+				currentEpoch: p.CurrentLeaderEpoch, lastFetchedEpoch: p.LastFetchedEpoch,
+			})
+		}
+	}
+	if s.q.SessionEpoch == initialFetchEpoch || s.q.SessionEpoch == finalFetchEpoch {
+		if s.q.SessionID != 0 {
+			sessions.end(s.q.SessionID)
+		}
+		s.creates = s.q.SessionEpoch == initialFetchEpoch
+		s.setParts(len(s.asks))
+		for i := range s.asks {
+			s.parts[i].ask = s.asks[i]
+		}
+		return protocol.None
+	}
+
+	s.forgotten = s.forgotten[:0]
+	for i := range s.q.Forgotten {
+		t := &s.q.Forgotten[i]
+		for _, p := range t.Partitions {
+			s.forgotten = append(s.forgotten, fetchKey{t.Name, t.ID, p})
+		}
+	}
+	session, epoch, code := sessions.step(s.q.SessionID, s.q.SessionEpoch, byID, s.h.c.Now(), s.asks, s.forgotten)
+	if session == nil {
+		s.setParts(0)
+		return code
+	}
+	s.session, s.epoch = session, epoch
+	session.mu.Lock()
+	defer session.mu.Unlock()
+	s.setParts(len(session.byKey))
+	i := 0
+	for p := session.first; p != nil; p = p.next {
+		s.parts[i].ask, s.parts[i].cached = p.fetchAsk, p
+		i++
+	}
+	return protocol.None
+}
+
+func (s *fetchRequest) setParts(n int) {
+	if n <= cap(s.parts) {
+		s.parts = s.parts[:n]
+		return
+	}
+	s.parts = make([]fetchPart, n)
+	for i := range s.parts {
+		s.parts[i].request = s
+	}
+}
+
+// resolve finds the topics and logs of the partitions. closed says that some
+// log is not open.
+func (s *fetchRequest) resolve() (closed bool) {
+	var last *fetchPart
+	for i := range s.parts {
+		p := &s.parts[i]
+		p.topic, p.log, p.refused = nil, nil, nil
+		if last != nil && last.ask.id == p.ask.id && last.ask.topic == p.ask.topic {
+			p.topic = last.topic
+		} else if s.version >= 13 {
+			p.topic = s.h.c.Coordinator.TopicByID(p.ask.id)
+		} else {
+			p.topic = s.h.c.Coordinator.Topic(p.ask.topic)
+		}
+		last = p
+		switch {
+		case p.topic == nil && s.version >= 13:
+			p.refused = coordinator.ErrUnknownTopicID
+		case p.topic == nil:
+			p.refused = coordinator.ErrUnknownTopic
+		case p.ask.partition < 0 || p.ask.partition >= p.topic.Partitions:
+			p.refused = errUnknownPartition
+		case s.q.ReplicaID >= 0:
+			// There are no followers: replicas are the ledger tier's business.
+			p.refused = storage.ErrLostOwnership
+		default:
+			p.log = s.h.c.Store.Log(storage.LogID{Topic: p.topic.ID, Partition: p.ask.partition})
+			closed = closed || p.log == nil
+		}
+	}
+	return closed
+}
+
+// try reads what is in memory and answers if that is enough, or has a worker
+// read what is not if that will be. False: the request has to wait.
+func (s *fetchRequest) try() bool {
+	io := s.readFrom(0, nil)
+	if !s.enough(io) {
+		return false
+	}
+	s.unpark()
+	if io >= 0 {
+		s.next = io
+		s.r.Go(s.workFunc)
+	} else {
+		s.respond()
+	}
+	return true
+}
+
+// readFrom reads parts[first:], within what the request has left. Without a
+// context it reads from memory only and stops at the first part that needs
+// I/O, which it returns; else it returns -1.
+func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
+	for i := first; i < len(s.parts); i++ {
+		p := &s.parts[i]
+		rd := &p.read
+		p.diverging = protocol.EpochEnd{}
+		rd.Err = p.refused
+		if rd.Err == nil {
+			rd.Err = p.checkEpochs()
+		}
+		if rd.Err != nil || p.diverging.Known {
+			s.now = true
+			continue
+		}
+		rd.Offset, rd.Isolation = p.ask.offset, s.isolation
+		rd.MaxBytes = max(min(int(p.ask.maxBytes), s.maxBytes-s.bytes), 0)
+		rd.MinOne = s.bytes == 0
+		if !p.log.ReadTail(rd) {
+			if ctx == nil {
+				return i
+			}
+			p.log.Read(ctx, rd)
+		}
+		s.now = s.now || rd.Err != nil
+		s.bytes += rd.Bytes
+	}
+	return -1
+}
+
+// checkEpochs fences the client by the leader epoch that it knows, and finds where
+// its log and ours part if it told its last epoch (KIP-320, KIP-595).
+func (p *fetchPart) checkEpochs() error {
+	if err := checkEpoch(p.log, p.ask.currentEpoch); err != nil {
+		return err
+	}
+	if p.ask.lastFetchedEpoch < 0 {
+		return nil
+	}
+	epoch, end := p.log.EpochEnd(p.ask.lastFetchedEpoch)
+	if epoch < 0 {
+		return fmt.Errorf("last fetched epoch %d is not in the log: %w", p.ask.lastFetchedEpoch, storage.ErrOffsetOutOfRange)
+	}
+	if epoch < p.ask.lastFetchedEpoch || end < p.ask.offset {
+		p.diverging = protocol.EpochEnd{Known: true, Epoch: epoch, EndOffset: end}
+		start, stable, high := p.log.Offsets()
+		p.read.LogStartOffset, p.read.LastStable, p.read.HighWatermark = start, stable, high
+	}
+	return nil
+}
+
+// enough says whether the request is to be answered now. io is what readFrom
+// returned: from there on, what a worker would find counts as well.
+func (s *fetchRequest) enough(io int) bool {
+	if s.now || s.maxWait <= 0 || s.bytes >= s.minBytes || len(s.parts) == 0 {
+		return true
+	}
+	if io < 0 {
+		return false
+	}
+	bytes := int64(s.bytes)
+	for i := io; i < len(s.parts); i++ {
+		if p := &s.parts[i]; p.refused == nil {
+			bytes += min(p.log.Available(p.ask.offset, s.isolation), int64(max(p.ask.maxBytes, 0)))
+		}
+	}
+	return bytes >= int64(s.minBytes)
+}
+
+// work is the worker's part: to open logs, and to read what is not in memory.
+func (s *fetchRequest) work() {
+	ctx, cancel := s.h.timeout(defaultTimeout)
+	defer cancel()
+	if s.next < 0 {
+		s.openLogs(ctx)
+		s.next = s.readFrom(0, nil)
+		if !s.enough(s.next) {
+			s.drop()
+			if s.phase.CompareAndSwap(fetchWorks, fetchParks) {
+				s.r.Post(s.parkFunc)
+				return
+			}
+		}
+		s.phase.Store(fetchReads)
+	}
+	if s.next >= 0 {
+		s.readFrom(s.next, ctx)
+	}
+	s.respond()
+}
+
+func (s *fetchRequest) openLogs(ctx context.Context) {
+	forEach(len(s.parts), func(i int) {
+		if p := &s.parts[i]; p.refused == nil && p.log == nil {
+			p.log, p.refused = s.h.openLog(ctx, p.topic, p.ask.partition)
+		}
+	})
+}
+
+// park makes the request wait for its logs. Loop only.
+func (s *fetchRequest) park() {
+	s.drop()
+	s.phase.Store(fetchParked)
+	for i := range s.parts {
+		p := &s.parts[i]
+		if p.log == nil {
+			continue
+		}
+		if p.waiter.Wake == nil {
+			p.waiter.Wake = p.wake
+		}
+		p.fired.Store(false)
+		p.log.Wait(&p.waiter)
+	}
+	s.r.OnClose(s.closedFunc)
+	s.r.OnDrain(s.expireFunc)
+	s.timer = s.r.After(s.maxWait, s.expireFunc)
+	// A log may have moved before it was waited for.
+	if !s.try() {
+		s.drop()
+	}
+}
+
+// unpark ends the waiting; no wake-up is made after it. Loop only.
+func (s *fetchRequest) unpark() {
+	if s.phase.Load() != fetchParked {
+		return
+	}
+	s.phase.Store(fetchReads)
+	s.timer.Stop()
+	for i := range s.parts {
+		if p := &s.parts[i]; p.log != nil {
+			p.log.Unwait(&p.waiter)
+		}
+	}
+}
+
+// wake is called by a log that moved, on any goroutine.
+func (p *fetchPart) wake() {
+	p.fired.Store(true)
+	if s := p.request; s.woken.CompareAndSwap(false, true) {
+		s.holds.Add(1)
+		s.r.Post(s.lookFunc)
+	}
+}
+
+// look runs on the loop after logs have moved.
+func (s *fetchRequest) look() {
+	s.woken.Store(false)
+	if s.letGo() || s.phase.Load() != fetchParked {
+		return
+	}
+	// Wait again, then look: what moves meanwhile wakes once more.
+	for i := range s.parts {
+		if p := &s.parts[i]; p.fired.Swap(false) {
+			p.log.Wait(&p.waiter)
+		}
+	}
+	if !s.try() {
+		s.drop()
+	}
+}
+
+// expire runs on the loop when max_wait has passed, or when the connection waits
+// for its answers to close.
+func (s *fetchRequest) expire() {
+	if s.phase.Load() == fetchParked {
+		s.maxWait = 0
+		s.try()
+	}
+}
+
+// closed runs on the loop if the connection closes before the answer.
+func (s *fetchRequest) closed() {
+	if s.phase.CompareAndSwap(fetchWorks, fetchClosed) {
+		return // the worker answers, to nobody
+	}
+	switch s.phase.Load() {
+	case fetchParks: // park will not be called
+		s.phase.Store(fetchReads)
+	case fetchParked:
+		s.unpark()
+	default:
+		return
+	}
+	s.r.NoResponse()
+	s.letGo()
+}
+
+// drop lets go of what was read.
+func (s *fetchRequest) drop() {
+	for i := range s.parts {
+		rd := &s.parts[i].read
+		for _, b := range rd.Bufs {
+			b.Release()
+		}
+		clear(rd.Bufs)
+		clear(rd.Records)
+		rd.Bufs, rd.Records, rd.Bytes = rd.Bufs[:0], rd.Records[:0], 0
+		rd.Aborted, rd.Err = rd.Aborted[:0], nil
+	}
+	s.bytes, s.now = 0, false
+}
+
+// sent runs when the answer's bytes are not needed any more.
+func (s *fetchRequest) sent() {
+	s.encoder.Reset()
+	s.drop()
+	s.letGo()
+}
+
+// letGo drops one hold; the last one puts s back into the pool.
+func (s *fetchRequest) letGo() bool {
+	if s.holds.Add(-1) > 0 {
+		return false
+	}
+	s.recycle()
+	return true
+}
+
+func (s *fetchRequest) recycle() {
+	if cap(s.parts) > fetchKept {
+		s.parts, s.asks, s.forgotten, s.outs, s.outOf = nil, nil, nil, nil, nil
+	}
+	for i := range s.parts {
+		p := &s.parts[i]
+		p.ask, p.cached, p.topic, p.log, p.refused = fetchAsk{}, nil, nil, nil, nil
+	}
+	clear(s.asks)
+	clear(s.forgotten)
+	clear(s.outs)
+	clear(s.nodes)
+	s.q.Reset()
+	s.r, s.session, s.creates, s.next = nil, nil, false, 0
+	s.timer = proxy.Timer{}
+	s.h.fetches.Put(s)
+}
+
+// respond answers with what was read.
+func (s *fetchRequest) respond() {
+	s.outs, s.outOf, s.nodes = s.outs[:0], s.outOf[:0], s.nodes[:0]
+	sessionID := int32(0)
+	if s.session != nil {
+		s.session.mu.Lock()
+		if s.session.epoch != s.epoch {
+			// The client went on without waiting for this answer.
+			s.session.mu.Unlock()
+			s.drop()
+			s.respondError(protocol.InvalidFetchSessionEpoch)
+			return
+		}
+		sessionID = s.session.id
+	}
+	for i := range s.parts {
+		p := &s.parts[i]
+		out := s.outcome(p)
+		if s.session == nil || s.session.told(p.cached, &out, p.read.Bytes) {
+			s.outs = append(s.outs, out)
+			s.outOf = append(s.outOf, p)
+		}
+	}
+	if s.session != nil {
+		s.session.mu.Unlock()
+	} else if s.creates {
+		sessionID = s.createSession()
+	}
+
+	e := &s.encoder
+	e.Begin(s.version, s.r.CorrelationID, 0, protocol.None, sessionID, s.topicRuns())
+	for i := 0; i < len(s.outs); {
+		n := s.run(i)
+		e.Topic(s.outOf[i].ask.topic, s.outOf[i].ask.id, n)
+		for range n {
+			e.Partition(&s.outs[i])
+			i++
+		}
+	}
+	parts, _ := e.End(s.nodes)
+	s.r.Respond(proxy.Response{Parts: parts, Release: s.sentFunc})
+}
+
+// respondError answers without partitions.
+func (s *fetchRequest) respondError(code protocol.Code) {
+	s.encoder.Begin(s.version, s.r.CorrelationID, 0, code, 0, 0)
+	parts, _ := s.encoder.End(nil)
+	s.r.Respond(proxy.Response{Parts: parts, Release: s.sentFunc})
+}
+
+// run returns how many outs from i on are of one topic; topicRuns how many
+// such runs there are.
+func (s *fetchRequest) run(i int) int {
+	first := &s.outOf[i].ask
+	n := 1
+	for i+n < len(s.outOf) && s.outOf[i+n].ask.id == first.id && s.outOf[i+n].ask.topic == first.topic {
+		n++
+	}
+	return n
+}
+
+func (s *fetchRequest) topicRuns() int {
+	runs := 0
+	for i := 0; i < len(s.outOf); i += s.run(i) {
+		runs++
+	}
+	return runs
+}
+
+// createSession makes a session of a full fetch and returns its id, 0 if there is
+// no room for it: the client goes on with full fetches then.
+func (s *fetchRequest) createSession() int32 {
+	session := s.h.sessions.create(s.h.c.Now(), s.version >= 13, len(s.parts))
+	if session == nil {
+		return 0
+	}
+	session.mu.Lock()
+	defer session.mu.Unlock()
+	for i := range s.parts {
+		p := session.set(&s.parts[i].ask)
+		p.highWatermark, p.logStart = s.outs[i].HighWatermark, s.outs[i].LogStartOffset
+	}
+	return session.id
+}
+
+// outcome is a partition's part of the answer.
+func (s *fetchRequest) outcome(p *fetchPart) protocol.FetchPartition {
+	rd := &p.read
+	out := protocol.FetchPartition{
+		Partition: p.ask.partition, HighWatermark: -1, LastStableOffset: -1, LogStartOffset: -1, PreferredReadReplica: -1,
+	}
+	if rd.Err != nil {
+		out.Code = s.code(p)
+		if s.version >= 16 && (out.Code == protocol.NotLeaderOrFollower || out.Code == protocol.FencedLeaderEpoch) {
+			out.Leader = s.h.leaderHint(p.topic, p.ask.partition)
+			s.nodes = s.h.addNode(s.nodes, out.Leader.NodeID, s.r.Conn.Listener)
+		}
+		return out
+	}
+	out.HighWatermark, out.LastStableOffset, out.LogStartOffset = rd.HighWatermark, rd.LastStable, rd.LogStartOffset
+	if p.diverging.Known {
+		out.Diverging = p.diverging
+		return out
+	}
+	out.Records = rd.Records
+	if s.isolation == storage.ReadCommitted {
+		p.aborted = p.aborted[:0]
+		for _, a := range rd.Aborted {
+			p.aborted = append(p.aborted, protocol.AbortedTxn(a))
+		}
+		if out.Aborted = p.aborted; out.Aborted == nil {
+			out.Aborted = []protocol.AbortedTxn{}
+		}
+	}
+	return out
+}
+
+// code is the code of a partition's error. A log that is closed since its topic
+// was deleted is told as that.
+func (s *fetchRequest) code(p *fetchPart) protocol.Code {
+	code := dataErrors.code(p.read.Err)
+	switch {
+	case code == protocol.NotLeaderOrFollower && p.topic != nil && s.h.c.Coordinator.TopicByID(p.topic.ID) == nil:
+		if s.version >= 13 {
+			return protocol.UnknownTopicID
+		}
+		return protocol.UnknownTopicOrPartition
+	case code == protocol.KafkaStorageError && s.version <= 5:
+		return protocol.NotLeaderOrFollower
+	}
+	return code
+}
+
+// leaderHint tells who leads a partition (KIP-951).
+func (h *Handlers) leaderHint(t *coordinator.Topic, partition int32) protocol.Leader {
+	return protocol.Leader{
+		Known:  true,
+		NodeID: h.leader(t, partition),
+		Epoch:  h.c.Store.Epoch(storage.LogID{Topic: t.ID, Partition: partition}),
+	}
+}
+
+// addNode appends a node's endpoint to nodes unless it is there or unknown.
+func (h *Handlers) addNode(nodes []protocol.Node, id int32, listener string) []protocol.Node {
+	for i := range nodes {
+		if nodes[i].ID == id {
+			return nodes
+		}
+	}
+	brokers, _ := h.brokers(listener)
+	for _, b := range brokers {
+		if b.id == id {
+			n := protocol.Node{ID: b.id, Host: b.host, Port: b.port}
+			if b.rack != nil {
+				n.Rack = *b.rack
+			}
+			return append(nodes, n)
+		}
+	}
+	return nodes
+}

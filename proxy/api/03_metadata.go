@@ -1,0 +1,265 @@
+package api
+
+import (
+	"context"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/storage"
+)
+
+// Metadata: v0-13
+//
+//	v0: an empty list asks for all topics; from v1 on null does, and an empty list for none
+//	v1: rack, controller, is_internal
+//	v2: cluster id
+//	v4: the request says whether topics may be created; before, they always may
+//	v5: offline replicas
+//	v6: a listener that a leader lacks is LISTENER_NOT_FOUND, before: LEADER_NOT_AVAILABLE
+//	v7: leader epoch
+//	v8: authorized operations (of the cluster up to v10)
+//	v9: flexible
+//	v10: topic ids (KIP-516), in requests from v12 on
+//	v13: top-level error
+//
+// A topic that is created on demand is made before the answer leaves, so that
+// clients need not come back for it.
+
+const (
+	metadataInline = 512 // topics answered on the loop; more take a worker
+
+	// authorizedTopic and authorizedCluster are what everybody may do while
+	// there is no authorizer: bit n is operation n of Kafka's AclOperation.
+	authorizedTopic   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	authorizedCluster = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+)
+
+func (h *Handlers) metadata(r *proxy.Request, q *kmsg.MetadataRequest) {
+	resp := q.ResponseKind().(*kmsg.MetadataResponse)
+	brokers, controller := h.brokers(r.Conn.Listener)
+	for _, b := range brokers {
+		m := kmsg.NewMetadataResponseBroker()
+		m.NodeID, m.Host, m.Port, m.Rack = b.id, b.host, b.port, b.rack
+		resp.Brokers = append(resp.Brokers, m)
+	}
+	resp.ControllerID = controller
+	resp.ClusterID = kmsg.StringPtr(h.c.Coordinator.ClusterID())
+	if q.IncludeClusterAuthorizedOperations {
+		resp.AuthorizedOperations = authorizedCluster
+	}
+
+	m := metadataAnswer{h: h, q: q, resp: resp, brokers: brokers}
+	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
+		all := h.c.Coordinator.Topics()
+		answer := func() {
+			resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(all))
+			for _, t := range all {
+				m.add(t)
+			}
+			h.respond(r, resp)
+		}
+		if len(all) <= metadataInline {
+			answer()
+		} else {
+			r.Go(answer)
+		}
+		return
+	}
+
+	missing := m.addNamed()
+	if len(missing) == 0 {
+		h.respond(r, resp)
+		return
+	}
+	r.Go(func() {
+		ctx, cancel := h.timeout(defaultTimeout)
+		defer cancel()
+		m.create(ctx, missing)
+		h.respond(r, resp)
+	})
+}
+
+// broker is a live node as clients of one listener see it.
+type broker struct {
+	id   int32
+	host string
+	port int32
+	rack *string
+}
+
+// brokers returns the live nodes that have the listener, by id, and the one
+// to send admin requests to: any would do, the first is the same for everybody.
+func (h *Handlers) brokers(listener string) (brokers []broker, controller int32) {
+	nodes := h.c.Coordinator.Nodes()
+	brokers = make([]broker, 0, len(nodes))
+	controller = -1
+	for i := range nodes {
+		e, ok := nodes[i].Listeners[listener]
+		if !ok {
+			continue
+		}
+		b := broker{id: nodes[i].ID, host: e.Host, port: e.Port}
+		if nodes[i].Rack != "" {
+			b.rack = &nodes[i].Rack
+		}
+		brokers = append(brokers, b)
+		if controller == -1 || b.id < controller {
+			controller = b.id
+		}
+	}
+	return brokers, controller
+}
+
+// metadataAnswer is a Metadata answer in the making.
+type metadataAnswer struct {
+	h       *Handlers
+	q       *kmsg.MetadataRequest
+	resp    *kmsg.MetadataResponse
+	brokers []broker
+}
+
+// addNamed answers the topics asked for, each once, but those that are to be
+// created: it returns their names.
+func (m *metadataAnswer) addNamed() (missing []string) {
+	creates := m.h.c.AutoCreateTopics && (m.q.Version < 4 || m.q.AllowAutoTopicCreation)
+	type ref struct {
+		id   [16]byte
+		name string
+	}
+	seen := make(map[ref]bool, len(m.q.Topics))
+	for i := range m.q.Topics {
+		asked := &m.q.Topics[i]
+		if asked.TopicID != ([16]byte{}) {
+			if seen[ref{id: asked.TopicID}] {
+				continue
+			}
+			seen[ref{id: asked.TopicID}] = true
+			if t := m.h.c.Coordinator.TopicByID(asked.TopicID); t != nil {
+				m.add(t)
+			} else {
+				m.refuse(nil, asked.TopicID, protocol.UnknownTopicID)
+			}
+			continue
+		}
+		if asked.Topic == nil {
+			m.refuse(nil, asked.TopicID, protocol.InvalidRequest)
+			continue
+		}
+		name := *asked.Topic
+		if seen[ref{name: name}] {
+			continue
+		}
+		seen[ref{name: name}] = true
+		if t := m.h.c.Coordinator.Topic(name); t != nil {
+			m.add(t)
+		} else if creates {
+			missing = append(missing, name)
+		} else if coordinator.CheckTopicName(name) != nil {
+			m.refuse(&name, asked.TopicID, protocol.InvalidTopicException)
+		} else {
+			m.refuse(&name, asked.TopicID, protocol.UnknownTopicOrPartition)
+		}
+	}
+	return missing
+}
+
+// create makes the topics and answers them. It may block.
+func (m *metadataAnswer) create(ctx context.Context, names []string) {
+	topics := make([]coordinator.NewTopic, len(names))
+	for i, name := range names {
+		topics[i] = coordinator.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1}
+	}
+	made, errs := m.h.c.Coordinator.CreateTopics(ctx, topics, false)
+	for i := range names {
+		t, err := made[i], errs[i]
+		if err != nil {
+			// Somebody else may have been faster.
+			t = m.h.c.Coordinator.Topic(names[i])
+		}
+		if t != nil {
+			m.add(t)
+		} else {
+			m.refuse(&names[i], [16]byte{}, metadataErrors.code(err))
+		}
+	}
+}
+
+func (m *metadataAnswer) refuse(name *string, id [16]byte, code protocol.Code) {
+	t := kmsg.NewMetadataResponseTopic()
+	t.Topic, t.TopicID = name, id
+	if t.Topic == nil && m.q.Version < 12 {
+		t.Topic = kmsg.StringPtr("")
+	}
+	t.ErrorCode = int16(code)
+	if name != nil {
+		t.IsInternal = isInternal(*name)
+	}
+	m.resp.Topics = append(m.resp.Topics, t)
+}
+
+func (m *metadataAnswer) add(t *coordinator.Topic) {
+	out := kmsg.NewMetadataResponseTopic()
+	out.Topic = kmsg.StringPtr(t.Name)
+	out.TopicID = t.ID
+	out.IsInternal = isInternal(t.Name)
+	if m.q.IncludeTopicAuthorizedOperations {
+		out.AuthorizedOperations = authorizedTopic
+	}
+	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, t.Partitions)
+	for i := range out.Partitions {
+		p := &out.Partitions[i]
+		p.Default()
+		s := m.h.partitionState(t, int32(i), m.brokers)
+		p.Partition = int32(i)
+		p.ErrorCode = int16(s.code)
+		if s.code == protocol.ListenerNotFound && m.q.Version < 6 {
+			p.ErrorCode = int16(protocol.LeaderNotAvailable)
+		}
+		p.Leader, p.LeaderEpoch = s.leader, s.epoch
+		p.Replicas, p.ISR = s.replicas, s.replicas
+	}
+	m.resp.Topics = append(m.resp.Topics, out)
+}
+
+// partitionState is what Metadata and DescribeTopicPartitions tell of a partition.
+type partitionState struct {
+	code     protocol.Code
+	leader   int32 // -1 with an error
+	epoch    int32
+	replicas []int32 // the leader first
+}
+
+// partitionState describes a partition to clients that know brokers. As
+// replicas it names the leader and, as far as the topic asks for more, other
+// live nodes: each of them can serve the partition once the leader is gone.
+func (h *Handlers) partitionState(t *coordinator.Topic, partition int32, brokers []broker) partitionState {
+	s := partitionState{leader: h.leader(t, partition)}
+	s.epoch = h.c.Store.Epoch(storage.LogID{Topic: t.ID, Partition: partition})
+	n := min(max(int(t.ReplicationFactor), 1), max(len(brokers), 1))
+	s.replicas = make([]int32, 1, n)
+	s.replicas[0] = s.leader
+	reachable := false
+	for i := range brokers {
+		// Start at another node for each partition, to spread the names.
+		b := &brokers[(i+int(partition))%len(brokers)]
+		if b.id == s.leader {
+			reachable = true
+		} else if len(s.replicas) < n {
+			s.replicas = append(s.replicas, b.id)
+		}
+	}
+	if !reachable {
+		s.code, s.leader = protocol.ListenerNotFound, -1
+	}
+	return s
+}
+
+// isInternal says whether a topic is Kafka's own (Topic.java).
+func isInternal(name string) bool {
+	return strings.HasPrefix(name, "__") &&
+		(name == "__consumer_offsets" || name == "__transaction_state" || name == "__share_group_state")
+}

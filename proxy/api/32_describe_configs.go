@@ -1,0 +1,130 @@
+package api
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/proxy"
+)
+
+// DescribeConfigs: v0-4
+//
+//	v0: is_default instead of a source
+//	v1: source, synonyms
+//	v3: type, documentation
+//	v4: flexible
+//
+// Topics list every config of Kafka's, set or not. A broker tells its own
+// settings only, as it knows no others': clients send the question to the broker
+// that they ask about. There are no dynamic settings of brokers, so that the broker ""
+// (the default of all) has none.
+
+func (h *Handlers) describeConfigs(r *proxy.Request, q *kmsg.DescribeConfigsRequest) {
+	resp := q.ResponseKind().(*kmsg.DescribeConfigsResponse)
+	for i := range q.Resources {
+		in := &q.Resources[i]
+		out := kmsg.NewDescribeConfigsResponseResource()
+		out.ResourceType, out.ResourceName = in.ResourceType, in.ResourceName
+		configs, err := h.describeResource(in)
+		if err != nil {
+			out.ErrorCode, out.ErrorMessage = int16(adminErrors.code(err)), text(err)
+		}
+		for _, c := range configs {
+			if len(in.ConfigNames) > 0 && !slices.Contains(in.ConfigNames, c.Name) {
+				continue
+			}
+			if !q.IncludeSynonyms {
+				c.ConfigSynonyms = nil
+			}
+			if !q.IncludeDocumentation {
+				c.Documentation = nil
+			}
+			out.Configs = append(out.Configs, c)
+		}
+		resp.Resources = append(resp.Resources, out)
+	}
+	h.respond(r, resp)
+}
+
+func (h *Handlers) describeResource(in *kmsg.DescribeConfigsRequestResource) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
+	switch in.ResourceType {
+	case kmsg.ConfigResourceTypeTopic:
+		t, err := h.namedTopic(in.ResourceName)
+		if err != nil {
+			return nil, err
+		}
+		return h.describeTopicConfigs(t), nil
+	case kmsg.ConfigResourceTypeBroker:
+		if in.ResourceName == "" {
+			return nil, nil
+		}
+		if err := h.checkBroker(in.ResourceName); err != nil {
+			return nil, err
+		}
+		return h.describeBrokerConfigs(), nil
+	}
+	return nil, fmt.Errorf("configs of resource type %d are not kept: %w", in.ResourceType, errRequest)
+}
+
+// namedTopic finds a topic, or says what is wrong with its name.
+func (h *Handlers) namedTopic(name string) (*coordinator.Topic, error) {
+	if t := h.c.Coordinator.Topic(name); t != nil {
+		return t, nil
+	}
+	if err := coordinator.CheckTopicName(name); err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("topic %q: %w", name, coordinator.ErrUnknownTopic)
+}
+
+// checkBroker says whether a broker resource is this node.
+func (h *Handlers) checkBroker(name string) error {
+	self := h.c.Coordinator.Self().ID
+	if id, err := strconv.ParseInt(name, 10, 32); err != nil || int32(id) != self {
+		return fmt.Errorf("this is broker %d and knows no configs of broker %.100q: %w", self, name, errRequest)
+	}
+	return nil
+}
+
+func (h *Handlers) describeTopicConfigs(t *coordinator.Topic) []kmsg.DescribeConfigsResponseResourceConfig {
+	entries := h.c.Coordinator.DescribeTopicConfig(t)
+	out := make([]kmsg.DescribeConfigsResponseResourceConfig, len(entries))
+	for i := range entries {
+		e, c := &entries[i], &out[i]
+		c.Default()
+		c.Name, c.Value = e.Name, &e.Value
+		c.Source, c.IsDefault = kmsg.ConfigSource(e.Source), e.Source == coordinator.SourceDefault
+		c.ConfigType, c.Documentation = kmsg.ConfigType(e.Type), &e.Documentation
+		for j := range e.Synonyms {
+			s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			s.Name, s.Value, s.Source = e.Synonyms[j].Name, &e.Synonyms[j].Value, kmsg.ConfigSource(e.Synonyms[j].Source)
+			c.ConfigSynonyms = append(c.ConfigSynonyms, s)
+		}
+	}
+	return out
+}
+
+func (h *Handlers) describeBrokerConfigs() []kmsg.DescribeConfigsResponseResourceConfig {
+	out := make([]kmsg.DescribeConfigsResponseResourceConfig, len(h.c.Broker))
+	for i := range h.c.Broker {
+		b, c := &h.c.Broker[i], &out[i]
+		c.Default()
+		c.Name, c.ReadOnly, c.IsSensitive = b.Name, true, b.Sensitive
+		if !b.Sensitive {
+			c.Value = &b.Value
+		}
+		c.Source, c.IsDefault = kmsg.ConfigSourceDefaultConfig, !b.Set
+		if b.Set {
+			c.Source = kmsg.ConfigSourceStaticBrokerConfig
+		}
+		c.ConfigType, c.Documentation = b.Type, &b.Doc
+		s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+		s.Name, s.Value, s.Source = c.Name, c.Value, c.Source
+		c.ConfigSynonyms = append(c.ConfigSynonyms, s)
+	}
+	return out
+}

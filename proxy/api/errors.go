@@ -1,0 +1,136 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/storage"
+	"github.com/quirelog/quire/storage/meta"
+)
+
+// codes maps errors of the domain to Kafka's codes for one group of APIs. What no
+// row names is an internal failure and becomes otherwise, a code that clients of
+// those APIs retry: UNKNOWN_SERVER_ERROR is not retried and never sent.
+type codes struct {
+	rows      []codeOf
+	otherwise protocol.Code
+}
+
+type codeOf struct {
+	err  error
+	code protocol.Code
+}
+
+// code returns the code of err, None for nil.
+func (c *codes) code(err error) protocol.Code {
+	if err == nil {
+		return protocol.None
+	}
+	for i := range c.rows {
+		if errors.Is(err, c.rows[i].err) {
+			return c.rows[i].code
+		}
+	}
+	for i := range everywhere {
+		if errors.Is(err, everywhere[i].err) {
+			return everywhere[i].code
+		}
+	}
+	return c.otherwise
+}
+
+// everywhere holds the rows that are the same for all APIs.
+var everywhere = []codeOf{
+	{batch.ErrCorrupt, protocol.CorruptMessage},
+	{batch.ErrInvalid, protocol.InvalidRecord},
+	{batch.ErrTooLarge, protocol.MessageTooLarge},
+	{batch.ErrTimestamp, protocol.InvalidTimestamp},
+	{batch.ErrUnknownCodec, protocol.UnsupportedCompressionType},
+
+	{storage.ErrOffsetOutOfRange, protocol.OffsetOutOfRange},
+	{storage.ErrFencedEpoch, protocol.FencedLeaderEpoch},
+	{storage.ErrUnknownEpoch, protocol.UnknownLeaderEpoch},
+	{storage.ErrLostOwnership, protocol.NotLeaderOrFollower},
+	{storage.ErrClosed, protocol.NotLeaderOrFollower},
+	{storage.ErrNoSpace, protocol.KafkaStorageError},
+	{storage.ErrStorage, protocol.KafkaStorageError},
+	{storage.ErrCorrupt, protocol.CorruptMessage},
+	{storage.ErrOutOfSequence, protocol.OutOfOrderSequenceNumber},
+	{storage.ErrProducerEpoch, protocol.InvalidProducerEpoch},
+	{storage.ErrTxnState, protocol.InvalidTxnState},
+	{storage.ErrCoordinatorFenced, protocol.TransactionCoordinatorFenced},
+	{storage.ErrMessageTooLarge, protocol.MessageTooLarge},
+	{storage.ErrListTooLarge, protocol.RecordListTooLarge},
+	{storage.ErrPolicy, protocol.PolicyViolation},
+	{storage.ErrUnknownTimestamp, protocol.UnsupportedVersion},
+
+	{coordinator.ErrTopicExists, protocol.TopicAlreadyExists},
+	{coordinator.ErrUnknownTopic, protocol.UnknownTopicOrPartition},
+	{coordinator.ErrUnknownTopicID, protocol.UnknownTopicID},
+	{coordinator.ErrInvalidTopicName, protocol.InvalidTopicException},
+	{coordinator.ErrInvalidPartitions, protocol.InvalidPartitions},
+	{coordinator.ErrInvalidReplication, protocol.InvalidReplicationFactor},
+	{coordinator.ErrInvalidAssignment, protocol.InvalidReplicaAssignment},
+	{coordinator.ErrInvalidConfig, protocol.InvalidConfig},
+	{coordinator.ErrPolicy, protocol.PolicyViolation},
+
+	{errRequest, protocol.InvalidRequest},
+	{errUnknownPartition, protocol.UnknownTopicOrPartition},
+	{errAcks, protocol.InvalidRequiredAcks},
+	{errMessageSet, protocol.UnsupportedForMessageFormat},
+	{errInternalTopic, protocol.InvalidTopicException},
+	{errDeletionDisabled, protocol.TopicDeletionDisabled},
+}
+
+// Errors of requests, that the domain does not know.
+var (
+	errRequest          = errors.New("invalid request")
+	errUnknownPartition = errors.New("unknown partition")
+	errAcks             = errors.New("acks must be -1, 0 or 1")
+	errMessageSet       = errors.New("message sets of Produce v0 to v2 are not taken: use v3 or later")
+	errInternalTopic    = errors.New("internal topics are written by the broker alone")
+	errDeletionDisabled = errors.New("delete.topic.enable is false")
+)
+
+var (
+	// dataErrors serves Produce, Fetch, ListOffsets and OffsetForLeaderEpoch: clients
+	// look for the leader anew and try again.
+	dataErrors = codes{
+		rows: []codeOf{
+			{context.DeadlineExceeded, protocol.RequestTimedOut},
+			{meta.ErrUnavailable, protocol.NotLeaderOrFollower},
+			{meta.ErrUnknownOutcome, protocol.NotLeaderOrFollower},
+		},
+		otherwise: protocol.KafkaStorageError,
+	}
+	// adminErrors serves what changes or describes topics.
+	adminErrors = codes{otherwise: protocol.RequestTimedOut}
+	// metadataErrors serves Metadata's creation of topics.
+	metadataErrors = codes{
+		rows:      []codeOf{{coordinator.ErrTopicExists, protocol.LeaderNotAvailable}},
+		otherwise: protocol.LeaderNotAvailable,
+	}
+	// producerIDErrors serves InitProducerId without a transactional id.
+	producerIDErrors = codes{otherwise: protocol.CoordinatorLoadInProgress}
+)
+
+// message is the standard text of a code, nil for None.
+func message(code protocol.Code) *string {
+	if code == protocol.None {
+		return nil
+	}
+	s := code.Message()
+	return &s
+}
+
+// text is what an error says, nil for nil.
+func text(err error) *string {
+	if err == nil {
+		return nil
+	}
+	s := err.Error()
+	return &s
+}

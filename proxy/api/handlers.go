@@ -1,0 +1,209 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/storage"
+)
+
+// Config of the handlers. A zero value of the fields below the first two
+// means the default named in the comment.
+type Config struct {
+	Coordinator *coordinator.Coordinator
+	Store       *storage.Store
+
+	AutoCreateTopics      bool          // auto.create.topics.enable
+	TopicDeletionDisabled bool          // delete.topic.enable=false
+	FetchMaxBytes         int           // fetch.max.bytes: 55 MiB
+	MaxFetchSessions      int           // max.incremental.fetch.session.cache.slots: 1000; -1: none
+	MinFetchSessionAge    time.Duration // before a session may make room for another: 2 min
+	LogDir                string        // the one directory of DescribeLogDirs: "/quire"
+	Broker                []BrokerConfig
+	Logger                *zap.Logger // silence
+	Now                   func() time.Time
+}
+
+// BrokerConfig is one setting of this node as DescribeConfigs tells it.
+type BrokerConfig struct {
+	Name      string
+	Value     string
+	Set       bool // by file, environment or flag; else it is the default
+	Sensitive bool // its value is never told
+	Type      kmsg.ConfigType
+	Doc       string
+}
+
+// Handlers answers the requests of all connections. It implements proxy.Handler.
+type Handlers struct {
+	c        Config
+	sessions fetchSessions
+	waiting  produceDeadlines
+	produces sync.Pool // of *produceRequest
+	fetches  sync.Pool // of *fetchRequest
+
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+const (
+	defaultTimeout = 30 * time.Second
+	maxTimeout     = 60 * time.Second // that a request may hold a worker
+)
+
+// New returns the handlers. Close ends what they run.
+func New(c Config) *Handlers {
+	if c.FetchMaxBytes == 0 {
+		c.FetchMaxBytes = 55 << 20
+	}
+	if c.MaxFetchSessions == 0 {
+		c.MaxFetchSessions = 1000
+	}
+	if c.MinFetchSessionAge == 0 {
+		c.MinFetchSessionAge = 2 * time.Minute
+	}
+	if c.LogDir == "" {
+		c.LogDir = "/quire"
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	h := &Handlers{c: c}
+	h.produces.New, h.fetches.New = h.newProduceRequest, h.newFetchRequest
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.sessions.init(c.MaxFetchSessions, c.MinFetchSessionAge)
+	h.running.Go(func() { h.waiting.run(h.ctx, c.Now) })
+	return h
+}
+
+// Close ends the handlers' own goroutines and the blocking calls under way. The
+// server that uses them must have stopped before.
+func (h *Handlers) Close() {
+	h.cancel()
+	h.running.Wait()
+}
+
+// Accepts implements proxy.Handler.
+func (h *Handlers) Accepts(key, version int16) bool {
+	row := lookup(key)
+	return row != nil && version >= row.min && version <= row.max
+}
+
+// FlexibleRequest implements proxy.Handler.
+func (h *Handlers) FlexibleRequest(key, version int16) bool {
+	return protocol.FlexibleRequest(key, version)
+}
+
+// Handle implements proxy.Handler.
+func (h *Handlers) Handle(r *proxy.Request) {
+	row := lookup(r.Key)
+	if row == nil {
+		r.Drop(fmt.Errorf("API key %d is not served", r.Key))
+		return
+	}
+	if len(r.Body) > row.maxBody {
+		r.Drop(fmt.Errorf("%s v%d: a body of %d bytes; the limit is %d", kmsg.NameForKey(r.Key), r.Version, len(r.Body), row.maxBody))
+		return
+	}
+	row.handle(h, r)
+}
+
+// decode reads the body of r into q, or drops the connection and returns
+// false. Nothing in q aliases the frame but byte slices.
+func (h *Handlers) decode(r *proxy.Request, q kmsg.Request) bool {
+	q.SetVersion(r.Version)
+	err := protocol.CheckRequest(r.Key, r.Version, r.Body)
+	if err == nil {
+		err = q.ReadFrom(r.Body)
+	}
+	if err != nil {
+		r.Drop(fmt.Errorf("%s v%d: malformed body: %w", kmsg.NameForKey(r.Key), r.Version, err))
+		return false
+	}
+	return true
+}
+
+// respond encodes and sends resp. Any goroutine.
+func (h *Handlers) respond(r *proxy.Request, resp kmsg.Response) {
+	flexible := protocol.FlexibleResponse(r.Key, resp.GetVersion())
+	out := protocol.AppendResponseHeader(make([]byte, 0, 256), r.CorrelationID, flexible)
+	out = resp.AppendTo(out)
+	r.Respond(proxy.Response{Parts: [][]byte{out}})
+}
+
+// timeout gives a context for a blocking call: d, but at most maxTimeout, and
+// not past Close.
+func (h *Handlers) timeout(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(h.ctx, min(d, maxTimeout))
+}
+
+// timeoutMillis is timeout for the timeout_ms of a request.
+func (h *Handlers) timeoutMillis(ms int32) (context.Context, context.CancelFunc) {
+	if ms <= 0 {
+		return h.timeout(defaultTimeout)
+	}
+	return h.timeout(time.Duration(ms) * time.Millisecond)
+}
+
+// openLog returns a partition's log, opening it if needed. It may block.
+func (h *Handlers) openLog(ctx context.Context, t *coordinator.Topic, partition int32) (*storage.Log, error) {
+	if t == nil {
+		return nil, coordinator.ErrUnknownTopic
+	}
+	if partition < 0 || partition >= t.Partitions {
+		return nil, fmt.Errorf("partition %d of topic %q: %w", partition, t.Name, errUnknownPartition)
+	}
+	id := storage.LogID{Topic: t.ID, Partition: partition}
+	if l := h.c.Store.Log(id); l != nil {
+		return l, nil
+	}
+	l, err := h.c.Store.OpenLog(ctx, id, t.LogConfig)
+	if err != nil {
+		return nil, fmt.Errorf("open partition %d of topic %q: %w", partition, t.Name, err)
+	}
+	switch now := h.c.Coordinator.TopicByID(t.ID); {
+	case now == nil:
+		// A topic that was deleted meanwhile had its logs deleted before this one was opened.
+		_ = h.c.Store.DeleteLogs(ctx, t.ID, t.Partitions)
+		return nil, fmt.Errorf("topic %q: %w", t.Name, coordinator.ErrUnknownTopic)
+	case now.LogConfig != t.LogConfig:
+		// Nor was it open to be told of a change.
+		l.SetConfig(now.LogConfig)
+	}
+	return l, nil
+}
+
+// leader returns the node that leads a partition.
+func (h *Handlers) leader(t *coordinator.Topic, partition int32) int32 {
+	return h.c.Coordinator.Self().ID
+}
+
+// openingLogs is how many logs a request opens at a time.
+const openingLogs = 16
+
+// forEach calls f for each i below n, several at a time, and returns when all have.
+func forEach(n int, f func(i int)) {
+	var next atomic.Int64
+	var done sync.WaitGroup
+	for range min(n, openingLogs) {
+		done.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				f(int(i))
+			}
+		})
+	}
+	done.Wait()
+}
