@@ -1,0 +1,313 @@
+package storage
+
+import (
+	"fmt"
+
+	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/protocol/buffer"
+	"github.com/quirelog/quire/storage/ledger"
+)
+
+// maxUnsentBytes bounds what waits in memory for a log's first ledger, or for
+// the one after an idle close.
+const maxUnsentBytes = 16 << 20
+
+// Append is one batch on its way into a log. The caller allocates and recycles
+// it; from Log.Append until Notify the log owns it, and the caller keeps its hold on Buf.
+type Append struct {
+	Batch  batch.Batch    // exactly one v2 batch; stamped in place
+	Buf    *buffer.Buffer // owner of Batch; the log retains it for the tail cache; nil if garbage collected
+	Marker bool           // Batch is a control batch of the transaction coordinator; no client may set it
+	Notify AppendNotifier
+
+	// Results, valid from Notify on.
+	Err            error
+	BaseOffset     int64 // -1 on error
+	LogAppendTime  int64 // ms; -1 unless the topic stamps time
+	LogStartOffset int64 // -1 on error
+	RecordErrors   []RecordError
+
+	internal appendState
+}
+
+// RecordError says which record of a refused batch was at fault.
+type RecordError struct {
+	Index   int32
+	Message string
+}
+
+// AppendNotifier hears that an Append is decided.
+type AppendNotifier interface {
+	// AppendDone is called exactly once, from within Log.Append (refused, or a
+	// duplicate already durable) or from a goroutine of the ledger tier or the
+	// Store. It must not block. No lock of the log is held.
+	AppendDone(a *Append)
+}
+
+type appendState struct {
+	pending
+	nextDuplicate *Append
+}
+
+// pending is an entry on its way into a ledger: a producer's batch, or a
+// snapshot. The log's queue holds it from the moment it has an offset until the tier
+// has answered for it and for everything before it.
+type pending struct {
+	entry ledger.Append
+	head  [headBytes]byte
+
+	log        *Log
+	seg        *segment // nil while there is no ledger to send it to
+	next       *pending // in the queue
+	owner      *Append  // nil: a snapshot
+	duplicates *Append  // wait for the same outcome
+
+	id        int64 // entry id that it must get
+	base      int64 // its offsets are [base, end)
+	end       int64
+	timestamp int64 // largest of its records, ms
+	appended  int64 // log append time, -1: none
+	answered  bool
+	err       error
+
+	undo undo
+}
+
+// undo is what a failed append takes back.
+type undo struct {
+	producer    *producer
+	newProducer bool
+	before      producerState // unless newProducer
+	opened      bool          // it opened a transaction
+	ended       int64         // first offset of the transaction whose end it decided, -1: none
+	aborted     bool          // that was an abort
+
+	snapshot      int64 // of the segment, before a snapshot
+	since         int64
+	snapshotBytes int64
+}
+
+// Append checks the batch, gives it offsets and queues it; the order of calls
+// is the order of offsets. It does not block on I/O, and on CPU only as
+// NeedsWorker says. The outcome arrives through a.Notify.
+func (l *Log) Append(a *Append) {
+	a.Err, a.BaseOffset, a.LogAppendTime, a.LogStartOffset = nil, -1, -1, -1
+	a.RecordErrors = a.RecordErrors[:0]
+
+	now := l.store.c.Now().UnixMilli()
+	p := &a.internal.pending
+	*p = pending{log: l, owner: a, appended: -1}
+	p.undo.ended = -1
+	a.internal.nextDuplicate = nil
+	b, err := l.validate(a, l.config.Load(), now)
+	buf := a.Buf
+	if err == nil && &b[0] != &a.Batch[0] {
+		buf = nil // it was written anew, into memory of its own
+	}
+	if err != nil {
+		refuse(a, err)
+		return
+	}
+
+	l.mu.Lock()
+	done, err := l.enqueue(a, b, buf, now)
+	l.mu.Unlock()
+	if err != nil {
+		refuse(a, err)
+		return
+	}
+	if done {
+		a.Notify.AppendDone(a)
+		return
+	}
+	l.store.tail.evict()
+}
+
+func refuse(a *Append, err error) {
+	a.Err = err
+	a.Notify.AppendDone(a)
+}
+
+// enqueue is Append under l.mu. done says that a is a duplicate of a durable
+// batch and has its results. After enqueue has returned with neither, a belongs to
+// the tier and may be gone.
+func (l *Log) enqueue(a *Append, b batch.Batch, buf *buffer.Buffer, now int64) (done bool, err error) {
+	p := &a.internal.pending
+	if err := l.refuses(); err != nil {
+		return false, err
+	}
+	size := int64(len(b))
+	if l.seg == nil && l.unsentBytes+size > maxUnsentBytes {
+		return false, fmt.Errorf("log %s: %w: too many appends wait for a ledger", logName(l.id), ErrStorage)
+	}
+
+	var prod *producer
+	var mark marker
+	var isMarker bool
+	if b.ProducerID() >= 0 {
+		prod = l.producers.get(b.ProducerID())
+		if b.Control() {
+			if mark, isMarker, err = decodeMarker(b); err != nil {
+				return false, err
+			}
+			if prod != nil && isMarker {
+				if err := prod.checkMarker(prod.id, b.ProducerEpoch(), mark); err != nil {
+					return false, fmt.Errorf("log %s: %w", logName(l.id), err)
+				}
+			}
+		} else if prod != nil {
+			if m := prod.duplicate(b); m != nil {
+				return l.duplicate(a, m)
+			}
+			if err := prod.check(b); err != nil {
+				return false, fmt.Errorf("log %s: %w", logName(l.id), err)
+			}
+		}
+	}
+
+	// Nothing fails from here on.
+	if l.seg == nil && l.unsentBytes == 0 {
+		// The next ledger begins with the state as of its first offset.
+		l.headState = encodeState(l.producers)
+	}
+	p.base = l.next
+	p.end = p.base + int64(b.LastOffsetDelta()) + 1
+	p.timestamp = b.MaxTimestamp()
+	b.Stamp(p.base, l.epoch)
+	l.next = p.end
+	if b.ProducerID() >= 0 && (!b.Control() || isMarker) {
+		l.note(p, prod, b, mark, isMarker, now)
+	}
+	p.entry.Body = b
+	if buf != nil {
+		p.entry.Buf = buf
+	}
+	l.keep(p.base, p.end, b, buf)
+	l.push(p)
+	if l.seg == nil {
+		l.unsentBytes += size
+		l.schedule(workLedger)
+		return false, nil
+	}
+	l.touched = now
+	l.send(p)
+	l.afterSend(now)
+	return false, nil
+}
+
+// note advances the producer state by b and remembers in p.undo how it was.
+func (l *Log) note(p *pending, prod *producer, b batch.Batch, mark marker, isMarker bool, now int64) {
+	if prod == nil {
+		if l.producers == nil {
+			l.producers = new(producerTable)
+		}
+		prod = l.producers.add(b.ProducerID(), l.store.c.MaxProducersPerLog)
+		p.undo.newProducer = true
+	} else {
+		p.undo.before = prod.producerState
+		l.producers.touch(prod)
+	}
+	p.undo.producer = prod
+	if isMarker {
+		first := prod.applyMarker(b.ProducerEpoch(), mark, b.MaxTimestamp(), now)
+		if first >= 0 {
+			p.undo.ended = first
+			p.undo.aborted = !mark.commit
+			l.decideTxn(first, p.base)
+		}
+		return
+	}
+	if prod.apply(b, now) {
+		p.undo.opened = true
+		l.txns = append(l.txns, openTxn{producer: prod.id, first: p.base, marker: -1})
+	}
+}
+
+// duplicate answers a repeated batch with the offset of the first one, once
+// that is durable.
+func (l *Log) duplicate(a *Append, m *batchMeta) (done bool, err error) {
+	if m.lastOffset < l.hw {
+		a.BaseOffset, a.LogAppendTime, a.LogStartOffset = m.offset, m.timestamp, l.start
+		return true, nil
+	}
+	for p := l.queueHead; p != nil; p = p.next {
+		if p.base == m.offset && p.owner != nil {
+			a.internal.appended = m.timestamp
+			a.internal.nextDuplicate = p.duplicates
+			p.duplicates = a
+			return false, nil
+		}
+	}
+	panic("storage: a remembered batch is neither durable nor on its way")
+}
+
+// refuses returns why no append is taken now, nil if they are.
+func (l *Log) refuses() error {
+	switch {
+	case l.closed != nil:
+		return l.closed
+	case l.failure != nil:
+		// Appends that were queued behind a failed one still have to fail.
+		// Offsets go back when they have, and new appends are taken again.
+		return l.failure
+	}
+	return nil
+}
+
+// push puts p at the end of the queue.
+func (l *Log) push(p *pending) {
+	if l.queueTail != nil {
+		l.queueTail.next = p
+	} else {
+		l.queueHead = p
+	}
+	l.queueTail = p
+}
+
+// send gives p to the ledger that takes appends.
+func (l *Log) send(p *pending) {
+	s := l.seg
+	p.seg = s
+	p.id = s.next
+	s.next++
+	s.inflight++
+	size := int64(headBytes + len(p.entry.Body))
+	kind := uint8(kindData)
+	if p.owner == nil {
+		kind = kindSnapshot
+		p.undo.snapshot, p.undo.since, p.undo.snapshotBytes = s.snapshot, s.since, s.snapshotBytes
+		s.snapshot, s.since, s.snapshotBytes = p.id, 0, size
+	} else {
+		s.since += size
+		s.index.add(p.id, p.base, size, p.timestamp)
+		if p.undo.ended >= 0 && p.undo.aborted {
+			s.aborted = append(s.aborted, abortedTxn{producer: p.undo.producer.id, first: p.undo.ended, last: p.base})
+		}
+	}
+	s.bytes += size
+	head{kind: kind, snapshot: s.snapshot, entry: p.id, offset: p.base}.encode(&p.head)
+	p.entry.Head = p.head[:]
+	p.entry.Done = p
+	s.writer.Append(&p.entry)
+}
+
+// afterSend does what is due now and then: a snapshot, or the next ledger.
+func (l *Log) afterSend(now int64) {
+	s := l.seg
+	if s.since >= max(l.store.c.SnapshotEveryBytes, snapshotShare*s.snapshotBytes) {
+		l.sendSnapshot(encodeState(l.producers))
+	}
+	if l.wantsRoll(now) {
+		l.schedule(workLedger)
+	}
+}
+
+// sendSnapshot puts a snapshot into the ledger; state is as of l.next.
+func (l *Log) sendSnapshot(state []byte) {
+	s := l.seg
+	p := &pending{log: l, base: l.next, end: l.next, timestamp: noTimestamp}
+	p.undo.ended = -1
+	p.entry.Body = encodeSnapshot(state, s.bytes, &s.index, s.aborted)
+	l.push(p)
+	l.send(p)
+}

@@ -1,0 +1,224 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/storage/ledger"
+)
+
+// TimestampAndOffset answers a search by time. Offset -1: none.
+type TimestampAndOffset struct {
+	Offset      int64
+	Timestamp   int64 // ms; -1 for the special timestamps but max
+	LeaderEpoch int32 // -1: none
+}
+
+// Special timestamps of ListOffsets.
+const (
+	LatestTimestamp        int64 = -1
+	EarliestTimestamp      int64 = -2
+	MaxTimestamp           int64 = -3
+	EarliestLocalTimestamp int64 = -4
+	LatestTieredTimestamp  int64 = -5
+	EarliestPendingUpload  int64 = -6
+)
+
+var noOffset = TimestampAndOffset{Offset: -1, Timestamp: -1, LeaderEpoch: -1}
+
+// OffsetForTime answers ListOffsets, exact to the record. It may block.
+func (l *Log) OffsetForTime(ctx context.Context, timestamp int64, i Isolation) (TimestampAndOffset, error) {
+	l.mu.Lock()
+	if l.closed != nil {
+		defer l.mu.Unlock()
+		return noOffset, l.closed
+	}
+	start, limit := l.start, l.hw
+	if i == ReadCommitted {
+		limit = max(start, l.lastStable())
+	}
+	switch timestamp {
+	case LatestTimestamp:
+		l.mu.Unlock()
+		return TimestampAndOffset{Offset: limit, Timestamp: -1, LeaderEpoch: l.epoch}, nil
+	case EarliestTimestamp, EarliestLocalTimestamp:
+		epoch := l.epochAt(start)
+		l.mu.Unlock()
+		return TimestampAndOffset{Offset: start, Timestamp: -1, LeaderEpoch: epoch}, nil
+	case LatestTieredTimestamp, EarliestPendingUpload:
+		l.mu.Unlock()
+		return noOffset, nil
+	case MaxTimestamp:
+		timestamp = l.maxTimestamp()
+		if timestamp < 0 {
+			l.mu.Unlock()
+			return noOffset, nil
+		}
+	}
+	l.mu.Unlock()
+	if timestamp < 0 {
+		return noOffset, fmt.Errorf("log %s: %w: %d", logName(l.id), ErrUnknownTimestamp, timestamp)
+	}
+	for offset := start; offset < limit; {
+		found, next, err := l.searchTime(ctx, timestamp, start, offset, limit)
+		if err != nil || found.Offset >= 0 {
+			return found, err
+		}
+		offset = next
+	}
+	return noOffset, nil
+}
+
+// epochAt returns the leader epoch in which offset was written. l.mu is held.
+func (l *Log) epochAt(offset int64) int32 {
+	for _, k := range l.sealedLinks() {
+		if offset <= k.last {
+			return k.epoch
+		}
+	}
+	return l.epoch
+}
+
+// maxTimestamp returns the largest timestamp of what is durable. l.mu is held.
+func (l *Log) maxTimestamp() int64 {
+	newest := int64(noTimestamp)
+	for _, k := range l.sealedLinks() {
+		newest = max(newest, k.maxTimestamp)
+	}
+	for _, s := range l.sealing {
+		newest = max(newest, s.maxTimestamp)
+	}
+	if l.seg != nil {
+		newest = max(newest, l.seg.maxTimestamp)
+	}
+	return newest
+}
+
+// searchTime looks for the first record with a timestamp of at least t in the
+// ledger that holds offset. If there is none it returns where the next ledger begins.
+func (l *Log) searchTime(ctx context.Context, t, start, offset, limit int64) (TimestampAndOffset, int64, error) {
+	l.mu.Lock()
+	p, ok := l.place(offset)
+	next := limit
+	if ok {
+		newest := p.link.maxTimestamp
+		if p.link.id == 0 {
+			s := l.segmentOf(offset)
+			newest = s.maxTimestamp
+			p.entry = s.index.entryOfTime(t)
+		} else {
+			p.entry = -1
+		}
+		if p.end >= 0 {
+			next = p.end
+		}
+		if newest < t {
+			ok = false
+			l.store.handles.release(p.h)
+		}
+	}
+	l.mu.Unlock()
+	if !ok {
+		return noOffset, next, nil
+	}
+	defer l.store.handles.release(p.h)
+	found, err := l.searchLedger(ctx, &p, t, start, limit)
+	if err != nil {
+		return noOffset, next, l.readError(p.h.id, offset, err)
+	}
+	return found, next, nil
+}
+
+func (l *Log) searchLedger(ctx context.Context, p *place, t, start, limit int64) (TimestampAndOffset, error) {
+	lr, err := p.h.opened(ctx, l.store.c.Tier)
+	if err != nil {
+		return noOffset, err
+	}
+	if p.last < 0 {
+		p.last, _ = lr.Last()
+	}
+	if p.entry < 0 {
+		x, _, err := l.indexOf(ctx, p.h, &p.link)
+		if err != nil {
+			return noOffset, err
+		}
+		p.entry = x.entryOfTime(t)
+	}
+	held, err := l.store.cold.acquire(ctx, maxChunkBytes)
+	if err != nil {
+		return noOffset, err
+	}
+	defer l.store.cold.release(held)
+	for entry := p.entry; entry <= p.last; {
+		es, err := lr.Read(ctx, entry, p.last, maxChunkBytes)
+		if err != nil {
+			return noOffset, err
+		}
+		if len(es.Data) == 0 {
+			break
+		}
+		found, over, err := searchEntries(&es, t, start, limit)
+		entry += int64(len(es.Data))
+		es.Release()
+		if err != nil || over {
+			return found, err
+		}
+	}
+	return noOffset, nil
+}
+
+// searchEntries looks through es; over says that the search has ended.
+func searchEntries(es *ledger.Entries, t, start, limit int64) (found TimestampAndOffset, over bool, err error) {
+	for _, data := range es.Data {
+		h, body, err := decodeEntry(data)
+		if err != nil {
+			return noOffset, true, err
+		}
+		if h.kind != kindData {
+			continue
+		}
+		if h.offset >= limit {
+			return noOffset, true, nil
+		}
+		b, err := decodeData(h, body)
+		if err != nil {
+			return noOffset, true, err
+		}
+		if b.MaxTimestamp() < t || b.LastOffset() < start {
+			continue
+		}
+		found, err := searchBatch(b, t, start)
+		if err != nil || found.Offset >= 0 {
+			return found, true, err
+		}
+	}
+	return noOffset, false, nil
+}
+
+// searchBatch returns the first record of b at or after the offset start with a
+// timestamp of at least t.
+func searchBatch(b batch.Batch, t, start int64) (TimestampAndOffset, error) {
+	if b.LogAppendTime() {
+		return TimestampAndOffset{Offset: max(b.BaseOffset(), start), Timestamp: b.MaxTimestamp(), LeaderEpoch: b.LeaderEpoch()}, nil
+	}
+	records := b.Records()
+	if b.Codec() != batch.None {
+		var err error
+		if records, err = batch.Decompress(nil, b.Codec(), records, maxInflatedBytes); err != nil {
+			return noOffset, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+	}
+	it := b.IterateStored(records)
+	var r batch.Record
+	for it.Next(&r) {
+		offset, timestamp := b.BaseOffset()+int64(r.OffsetDelta), b.BaseTimestamp()+r.TimestampDelta
+		if offset >= start && timestamp >= t {
+			return TimestampAndOffset{Offset: offset, Timestamp: timestamp, LeaderEpoch: b.LeaderEpoch()}, nil
+		}
+	}
+	if err := it.Err(); err != nil {
+		return noOffset, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return noOffset, nil
+}
