@@ -74,7 +74,7 @@ func newStore(logger *zap.Logger, timeout time.Duration) *Store {
 	if timeout <= 0 {
 		timeout = defaultRequestTimeout
 	}
-	s := &Store{logger: quiet(logger), timeout: timeout}
+	s := &Store{logger: quiet(logger), timeout: timeout, closing: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }

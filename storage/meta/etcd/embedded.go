@@ -24,16 +24,17 @@ type EmbeddedConfig struct {
 	Dir    string      // created if it does not exist; one process at a time
 	Logger *zap.Logger // gets warnings and errors; nil: silent
 
-	// OnFailure is called once, on its own goroutine, if the server ends by itself
-	// because its files cannot be written. Every request fails with
-	// ErrUnavailable from then on; only a new process can open the folder. May be nil.
+	// OnFailure is called once, on a goroutine of the store, if the server ends by
+	// itself because its files cannot be written. Every request fails with
+	// ErrUnavailable from then on, watches end as at Close, and only a new process
+	// can open the folder. It must not call Close. May be nil.
 	OnFailure func(error)
 }
 
 // quotaBytes is the largest database that etcd is recommended for.
 const quotaBytes = 8 << 30
 
-// stopTimeout bounds the wait for a server whose files cannot be written.
+// stopTimeout bounds the wait for a server that hangs in its files.
 const stopTimeout = 10 * time.Second
 
 // ErrLocked: another process has the folder open.
@@ -78,47 +79,51 @@ func OpenEmbedded(ctx context.Context, c EmbeddedConfig) (*Store, error) {
 // start starts the server and waits until it serves.
 func (s *Store) start(ctx context.Context, c EmbeddedConfig) error {
 	failure := make(chan error, 1)
-	logger := s.logger.WithOptions(zap.WithFatalHook(fatalHook(func(err error) {
-		if !s.failed.CompareAndSwap(nil, &err) {
-			return
+	end := endGoroutine(func(err error) {
+		if s.failed.CompareAndSwap(nil, &err) {
+			s.cancel()
+			failure <- err
 		}
-		failure <- err
-		if c.OnFailure != nil {
-			go c.OnFailure(err)
-		}
-	})))
+	})
+	logger := s.logger.WithOptions(zap.WithFatalHook(end), zap.WithPanicHook(end))
 	started := make(chan error, 1)
 	go func() {
-		// etcd ends the goroutine (fatalHook) or panics over files it cannot
-		// use; neither is to take the process along.
-		defer func() {
-			if r := recover(); r != nil {
-				started <- fmt.Errorf("etcd: %v", r)
-			}
-			close(started)
-		}()
 		etcd, err := etcdserver.NewServer(serverConfig(c.Dir, logger))
-		if err != nil {
-			started <- fmt.Errorf("etcd: %w", err)
-			return
+		if err == nil {
+			etcd.Start()
+			s.server.etcd = etcd
 		}
-		s.server.etcd = etcd
-		etcd.Start()
+		started <- err
 	}()
-	if err := <-started; err != nil {
+	select {
+	case err := <-started:
+		if err != nil {
+			return fmt.Errorf("etcd: %w", err)
+		}
+	case err := <-failure:
+		// Its files cannot be used. What etcd had begun stays begun, in goroutines
+		// that wait for each other; the caller's process is expected to end.
 		return err
-	}
-	if why := s.failed.Load(); why != nil {
-		return *why
 	}
 	select {
 	case <-s.server.etcd.ReadyNotify():
-		return nil
 	case err := <-failure:
 		return errors.Join(err, s.server.stop())
 	case <-ctx.Done():
 		return errors.Join(ctx.Err(), s.server.stop())
 	}
+	s.background.Add(1)
+	go func() {
+		defer s.background.Done()
+		select {
+		case err := <-failure:
+			if c.OnFailure != nil {
+				c.OnFailure(err)
+			}
+		case <-s.closing:
+		}
+	}()
+	return nil
 }
 
 // serverConfig is a member that is a cluster by itself. fsync stays on.
@@ -181,19 +186,20 @@ func (v *server) stop() error {
 	}
 }
 
-// fatalHook makes etcd's fatal log entries end the goroutine that is stuck
-// instead of the process. etcd is fatal where it cannot make something durable,
-// so what waits for it is never acknowledged.
-type fatalHook func(error)
+// endGoroutine makes etcd's fatal and panic log entries end the goroutine that
+// is stuck instead of the process. etcd makes them where it cannot make something
+// durable or cannot trust what it reads, and nothing that waits for such a
+// goroutine is ever acknowledged.
+type endGoroutine func(error)
 
 // OnWrite implements zapcore.CheckWriteHook.
-func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+func (end endGoroutine) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 	err := errors.New("etcd: " + entry.Message)
 	for _, f := range fields {
 		if cause, ok := f.Interface.(error); ok && f.Type == zapcore.ErrorType {
 			err = fmt.Errorf("etcd: %s: %w", entry.Message, cause)
 		}
 	}
-	h(err)
+	end(err)
 	runtime.Goexit()
 }

@@ -32,11 +32,12 @@ func (r *request) wrap(class, err error) error {
 		}
 		return fmt.Errorf("%q: %w", r.subject, ctxErr)
 	}
-	if r.s.ctx.Err() != nil && cutShort(class) {
+	if why := r.s.ended(); why != nil && cutShort(class) {
 		if errors.Is(class, meta.ErrUnknownOutcome) {
-			return fmt.Errorf("%q: %w: %w", r.subject, class, meta.ErrClosed)
+			// Not ErrUnavailable too, which would say that it was not executed.
+			return fmt.Errorf("%q: %w: %s", r.subject, class, why)
 		}
-		return fmt.Errorf("%q: %w", r.subject, meta.ErrClosed)
+		return fmt.Errorf("%q: %w", r.subject, why)
 	}
 	// The text of err, but not its identity: an ended context inside it would be
 	// ours, not the caller's.

@@ -28,17 +28,19 @@ type Store struct {
 	logger  *zap.Logger
 	timeout time.Duration // of one request
 
-	// ctx ends when Close begins, which cuts requests and watches short.
+	// ctx ends when Close begins or the embedded server fails, which cuts
+	// requests and watches short.
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	// open is held for reading while a request runs, and for writing by Close:
 	// the embedded server unmaps its file when it stops, so nothing may read then.
 	open       sync.RWMutex
-	closed     bool // guarded by open
+	closed     bool // by Close; guarded by open
 	background sync.WaitGroup
 
-	failed atomic.Pointer[error] // why the embedded server ended, if it did by itself
+	closing chan struct{}         // closed when Close begins
+	failed  atomic.Pointer[error] // why the embedded server failed, if it did
 }
 
 var _ meta.Store = (*Store)(nil)
@@ -59,18 +61,25 @@ func (s *Store) begin(ctx context.Context, subject string) (request, error) {
 		return request{}, fmt.Errorf("%q: %w", subject, err)
 	}
 	s.open.RLock()
-	if s.closed || s.ctx.Err() != nil {
+	if err := s.ended(); err != nil {
 		s.open.RUnlock()
-		return request{}, fmt.Errorf("%q: %w", subject, meta.ErrClosed)
-	}
-	if why := s.failed.Load(); why != nil {
-		s.open.RUnlock()
-		return request{}, fmt.Errorf("%q: %w: %w", subject, meta.ErrUnavailable, *why)
+		return request{}, fmt.Errorf("%q: %w", subject, err)
 	}
 	r := request{s: s, caller: ctx, subject: subject}
 	r.ctx, r.cancel = context.WithTimeout(ctx, s.timeout)
 	r.unhook = context.AfterFunc(s.ctx, r.cancel)
 	return r, nil
+}
+
+// ended says why the store serves no more, nil if it does.
+func (s *Store) ended() error {
+	if s.ctx.Err() == nil {
+		return nil
+	}
+	if why := s.failed.Load(); why != nil {
+		return fmt.Errorf("%w: %w", meta.ErrUnavailable, *why)
+	}
+	return meta.ErrClosed
 }
 
 func (r *request) end() {
@@ -191,7 +200,8 @@ func (s *Store) Revoke(ctx context.Context, id meta.LeaseID) error {
 }
 
 // Close implements meta.Store. Requests that run are cut short. It waits for the
-// store's goroutines and, if it is embedded, for the server.
+// store's goroutines and, if it is embedded, for the server, unless that failed:
+// its goroutines and its hold on the folder end with the process.
 func (s *Store) Close() error {
 	s.cancel()
 	s.open.Lock()
@@ -200,6 +210,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	close(s.closing)
 	var errs []error
 	for _, c := range []*clientv3.Client{s.watcher, s.leases, s.kv} {
 		// A client in process is three times the same, and one that has closed
@@ -209,7 +220,7 @@ func (s *Store) Close() error {
 		}
 	}
 	s.background.Wait()
-	if s.server != nil {
+	if s.server != nil && s.failed.Load() == nil {
 		if err := s.server.stop(); err != nil {
 			errs = append(errs, err)
 		}

@@ -11,11 +11,33 @@ func quiet(logger *zap.Logger) *zap.Logger {
 		return zap.NewNop()
 	}
 	return logger.Named("etcd").WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
-		quiet, err := zapcore.NewIncreaseLevelCore(core, zapcore.WarnLevel)
-		if err != nil {
-			// The core lets less than warnings pass already.
-			return core
-		}
-		return quiet
+		return quietCore{core}
 	}))
+}
+
+// quietCore lets warnings and worse pass, but for those that say nothing.
+type quietCore struct{ zapcore.Core }
+
+// harmless are what a new member logs until its database is first written, a
+// moment later: it looks there for the version of its schema (etcd's storage
+// version monitor) and tries again.
+var harmless = map[string]bool{
+	"Failed to detect schema version":  true,
+	"failed to update storage version": true,
+}
+
+// Enabled implements zapcore.LevelEnabler.
+func (c quietCore) Enabled(l zapcore.Level) bool {
+	return l >= zapcore.WarnLevel && c.Core.Enabled(l)
+}
+
+// With implements zapcore.Core.
+func (c quietCore) With(fields []zapcore.Field) zapcore.Core { return quietCore{c.Core.With(fields)} }
+
+// Check implements zapcore.Core.
+func (c quietCore) Check(entry zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if !c.Enabled(entry.Level) || harmless[entry.Message] {
+		return to
+	}
+	return c.Core.Check(entry, to)
 }

@@ -24,7 +24,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, after meta.Revision) <
 	events := make(chan meta.Events, 16)
 	s.open.RLock()
 	defer s.open.RUnlock()
-	if s.closed || s.ctx.Err() != nil {
+	if s.ctx.Err() != nil {
 		events <- meta.Events{Err: fmt.Errorf("watch of %q: %w", prefix, meta.ErrClosed)}
 		close(events)
 		return events

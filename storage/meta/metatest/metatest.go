@@ -18,7 +18,8 @@ type Harness struct {
 	Pass func(d time.Duration)
 }
 
-// Run runs the suite. open makes an empty store; its test's cleanup closes it.
+// Run runs the suite, its tests in parallel. open makes an empty store; its
+// test's cleanup closes it.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	for _, c := range []struct {
 		name string
@@ -56,7 +57,10 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"EndedContext", endedContext},
 		{"ClosedStore", closedStore},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, open(t))
+		})
 	}
 }
 
