@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -215,4 +216,13 @@ func endOffset(t *testing.T, topic string, partition int32) int64 {
 		t.Fatalf("end offset of %s-%d: listed %v, error %v", topic, partition, ok, end.Err)
 	}
 	return end.Offset
+}
+
+func writeFile(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
