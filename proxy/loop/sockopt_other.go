@@ -1,0 +1,11 @@
+//go:build !linux
+
+package loop
+
+import (
+	"net"
+	"time"
+)
+
+// silent needs TCP_INFO, which is Linux's.
+func silent(net.Conn) (waits bool, d time.Duration) { return false, 0 }

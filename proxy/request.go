@@ -1,0 +1,161 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/quirelog/quire/protocol/buffer"
+	"github.com/quirelog/quire/proxy/loop"
+)
+
+// Request is one request of one connection. It is pooled: after Respond,
+// NoResponse or Drop it belongs to somebody else.
+//
+// The requests of a connection are handled one at a time, in order, except that
+// Produce requests (key 0) overlap with each other: the next one is handled as soon as
+// the one before has returned from Handle, unless that one called Go: then
+// whatever follows waits until Go's function has returned.
+type Request struct {
+	Key           int16
+	Version       int16
+	CorrelationID int32
+	ClientID      string         // aliases the frame
+	Body          []byte         // after the header; aliases Frame
+	Frame         *buffer.Buffer // hold it past the answer only by Retain; it may hold other frames as well
+	Conn          *Conn
+	Received      time.Time // when the loop found it whole
+
+	// Scratch is the handler's: it survives in the pooled Request, so a
+	// handler may keep reusable state in it.
+	Scratch any
+
+	state atomic.Uint32 // of the request* constants
+
+	// Written by the one that answers, before state says so.
+	resp   Response
+	bytes  int // of the response on the wire, size included; 0 if there is none
+	why    error
+	prefix [4]byte // the response's size
+
+	// Loop only.
+	frameBytes int // what it counts for in the limits
+	onClose    func()
+	onDrain    func()
+}
+
+// The states of a Request, in order.
+const (
+	requestWaits   uint32 = iota // in the ring, not yet handled
+	requestHandled               // Handle was called
+	requestReady                 // answered; the response may be sent
+	requestDropped               // the connection ends here
+	requestGone                  // released after the end of the loop
+)
+
+// Response is the bytes of an answer after its size, in parts that are sent as
+// they are. Release is called once they are sent, or never will be; on any goroutine.
+type Response struct {
+	Parts   [][]byte // header included; read-only until released
+	Release func()   // may be nil
+}
+
+// Respond answers. Any goroutine, exactly once per request (of Respond, NoResponse, Drop).
+//
+// It costs some atomic operations; what is ready is written by the loop, all
+// that it finds at once. On the loop itself that is at the end of its turn.
+func (r *Request) Respond(resp Response) {
+	n := 4
+	for _, p := range resp.Parts {
+		n += len(p)
+	}
+	r.resp = resp
+	r.answer(requestReady, n)
+}
+
+// NoResponse ends a request that gets no answer (acks=0). Any goroutine.
+func (r *Request) NoResponse() { r.answer(requestReady, 0) }
+
+// Drop closes the connection instead of answering, once the answers before it
+// are sent; why is logged. Any goroutine.
+func (r *Request) Drop(why error) {
+	r.why = why
+	r.answer(requestDropped, 0)
+}
+
+func (r *Request) answer(state uint32, bytes int) {
+	c := r.Conn
+	r.bytes = bytes
+	if bytes > 0 {
+		c.unsent.Add(int64(bytes))
+	}
+	// Before the state: once that is set, the loop may recycle r, and what
+	// counts as open has to be in the ring.
+	c.open.Add(-1)
+	if old := r.state.Swap(state); old != requestHandled {
+		panic("proxy: a request was answered twice, or not while it was handled")
+	}
+	if !c.loop.Post(&c.task) && r.state.CompareAndSwap(state, requestGone) {
+		// The loop has ended, and did not see the answer before it did.
+		r.release()
+	}
+}
+
+// Go runs f on the server's bounded workers, for what may block. f runs exactly
+// once, even if the connection closes meanwhile. Until it has returned, the
+// connection's later requests wait. Any goroutine, before the answer.
+func (r *Request) Go(f func()) {
+	c := r.Conn
+	c.working.Add(1)
+	c.server.workers.run(job{c, f})
+}
+
+// Post runs f on the connection's loop. Any goroutine, before the answer. It
+// is dropped if the connection is closed by then.
+func (r *Request) Post(f func()) {
+	c := r.Conn
+	c.loop.Post(&loop.Task{Run: func() {
+		if !c.closed {
+			f()
+		}
+	}})
+}
+
+// Timer runs a function later on the connection's loop.
+type Timer struct{ t loop.Timer }
+
+// After calls f on the connection's loop after d, within some milliseconds.
+// It is called even if the request is answered or the connection closed by
+// then: whoever sets it stops it. Loop only.
+func (r *Request) After(d time.Duration, f func()) Timer {
+	return Timer{r.Conn.loop.After(d, f)}
+}
+
+// Stop makes f not be called. Loop only.
+func (t Timer) Stop() { t.t.Stop() }
+
+// OnClose registers f to run on the loop if the connection closes before the
+// request is answered, which is still to be done then: the answer goes
+// nowhere, but its Release is called. Loop only, at most one per request.
+func (r *Request) OnClose(f func()) { r.onClose = f }
+
+// OnDrain registers f to run on the loop if the connection is about to close
+// (at Shutdown, or since the client will send nothing more) and waits for
+// this request's answer: a long poll answers with what it has. f runs at
+// once if that is so already. Loop only, at most one per request.
+func (r *Request) OnDrain(f func()) {
+	r.onDrain = f
+	if c := r.Conn; c.draining {
+		c.loop.Post(&loop.Task{Run: c.drainHooks})
+	}
+}
+
+// release gives up what the request holds, and empties it for the next use.
+func (r *Request) release() {
+	if r.resp.Release != nil {
+		r.resp.Release()
+	}
+	r.Frame.Release()
+	r.ClientID, r.Body, r.Frame, r.Conn = "", nil, nil, nil
+	r.resp, r.bytes, r.why = Response{}, 0, nil
+	r.onClose, r.onDrain = nil, nil
+}

@@ -1,0 +1,377 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"crypto/tls"
+
+	"go.uber.org/zap"
+
+	"github.com/quirelog/quire/proxy/loop"
+)
+
+// ErrServerClosed is what Serve returns after Shutdown or Close.
+var ErrServerClosed = errors.New("proxy: server closed")
+
+// Server accepts connections on its listeners and hands their requests to its Handler.
+type Server struct {
+	cfg     Config
+	metrics *metrics
+	budget  budget
+	workers *workers
+
+	plain loop.Group // for listeners without TLS; may be encrypted as well
+	crypt loop.Group // for listeners with TLS
+	loops []*loop.Loop
+
+	listeners []net.Listener // as in cfg.Listeners
+	acceptors sync.WaitGroup
+	serving   chan error
+
+	draining atomic.Bool
+	closed   atomic.Bool
+	stop     sync.Once
+	stopped  chan struct{} // closed when Shutdown or Close is done
+
+	mu    sync.Mutex
+	conns int // until closed
+	perIP map[ipKey]int
+	live  int           // until closed and answered
+	empty chan struct{} // closed when live is 0 and nothing is accepted any more; nil before
+}
+
+// ipKey is a client's address, or zero for unix sockets.
+type ipKey netip.Addr
+
+func keyOf(a net.Addr) ipKey {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return ipKey{}
+	}
+	ip, _ := netip.AddrFromSlice(t.IP)
+	return ipKey(ip.Unmap())
+}
+
+// loopState is what the connections of a loop share. Loop only.
+type loopState struct {
+	conns map[*Conn]struct{}
+	free  []*Request
+	chunk chunk
+	parts [][]byte
+}
+
+// maxFreeRequests bounds the requests that a loop keeps for reuse.
+const maxFreeRequests = 1024
+
+func (s *loopState) newRequest() *Request {
+	n := len(s.free)
+	if n == 0 {
+		return new(Request)
+	}
+	r := s.free[n-1]
+	s.free = s.free[:n-1]
+	return r
+}
+
+func (s *loopState) recycle(r *Request) {
+	r.release()
+	r.state.Store(requestWaits)
+	if len(s.free) < maxFreeRequests {
+		s.free = append(s.free, r)
+	}
+}
+
+// New listens on all addresses. Serve then accepts.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:     cfg,
+		workers: newWorkers(cfg.Workers),
+		serving: make(chan error, len(cfg.Listeners)),
+		stopped: make(chan struct{}),
+		perIP:   make(map[ipKey]int),
+	}
+	s.budget.max = cfg.MaxInflightBytes
+	var err error
+	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
+		return nil, err
+	}
+	for _, l := range cfg.Listeners {
+		ln, err := listen(l)
+		if err != nil {
+			s.closeListeners()
+			return nil, err
+		}
+		s.listeners = append(s.listeners, ln)
+	}
+	if err := s.startLoops(); err != nil {
+		s.closeListeners()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) startLoops() error {
+	lc := loop.Config{Loops: s.cfg.Loops, Now: s.cfg.now, KeepAlive: s.cfg.PeerTimeout}
+	for _, l := range s.cfg.Listeners {
+		if (l.TLS != nil || s.cfg.Portable) && s.crypt == nil {
+			s.crypt = loop.Portable(lc)
+			s.loops = append(s.loops, s.crypt.Loops()...)
+		}
+		if l.TLS == nil && !s.cfg.Portable && s.plain == nil {
+			g, err := loop.Epoll(lc)
+			if errors.Is(err, loop.ErrUnsupported) {
+				s.cfg.Portable = true
+				return s.startLoops()
+			}
+			if err != nil {
+				return err
+			}
+			s.plain = g
+			s.loops = append(s.loops, g.Loops()...)
+		}
+	}
+	for _, l := range s.loops {
+		l.Local = &loopState{
+			conns: make(map[*Conn]struct{}),
+			chunk: chunk{size: sharedChunkBytes, minSpace: minSharedSpace},
+			parts: make([][]byte, 0, partsPerWrite+1),
+		}
+	}
+	return nil
+}
+
+func listen(l Listener) (net.Listener, error) {
+	network := l.Network
+	if network == "" {
+		network = "tcp"
+	}
+	ln, err := loop.Listen(network, l.Address)
+	if err != nil && network == "unix" && forgotten(l.Address) {
+		if os.Remove(l.Address) == nil {
+			ln, err = loop.Listen(network, l.Address)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+	}
+	if l.TLS != nil {
+		return tls.NewListener(ln, l.TLS), nil
+	}
+	return ln, nil
+}
+
+// forgotten says whether path is a socket that nobody listens on, as a killed process leaves behind.
+func forgotten(path string) bool {
+	if fi, err := os.Stat(path); err != nil || fi.Mode()&os.ModeSocket == 0 {
+		return false
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+		return false
+	}
+	return true
+}
+
+// Addr returns the address of the listener called name, nil if there is none.
+// Any goroutine.
+func (s *Server) Addr(name string) net.Addr {
+	for i, l := range s.cfg.Listeners {
+		if l.Name == name {
+			return s.listeners[i].Addr()
+		}
+	}
+	return nil
+}
+
+// Serve accepts connections until Shutdown or Close, and returns
+// ErrServerClosed when that is done. It is called once.
+func (s *Server) Serve() error {
+	s.mu.Lock()
+	if s.draining.Load() {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	s.acceptors.Add(len(s.listeners))
+	s.mu.Unlock()
+	for i := range s.listeners {
+		go func() {
+			defer s.acceptors.Done()
+			s.serving <- s.accept(&s.cfg.Listeners[i], s.listeners[i])
+		}()
+	}
+	for range s.listeners {
+		if err := <-s.serving; !s.draining.Load() {
+			s.Close()
+			return err
+		}
+	}
+	<-s.stopped
+	return ErrServerClosed
+}
+
+func (s *Server) accept(l *Listener, ln net.Listener) error {
+	group := s.plain
+	if l.TLS != nil || s.cfg.Portable {
+		group = s.crypt
+	}
+	err := group.Serve(ln, loop.Accept{
+		Admit: func(remote net.Addr) bool { return s.admit(l, remote) },
+		Open:  func(sock loop.Sock) loop.Handler { return (*events)(s.newConn(l, sock)) },
+		Failed: func(err error, retry time.Duration) {
+			s.metrics.acceptErrors.Inc()
+			s.cfg.Log.Warn("cannot accept connections", zap.String("listener", l.Name),
+				zap.Error(err), zap.Duration("retry_in", retry))
+		},
+	})
+	return fmt.Errorf("listener %s: %w", l.Name, err)
+}
+
+// admit counts a connection, if there may be one more.
+func (s *Server) admit(l *Listener, remote net.Addr) bool {
+	ip := keyOf(remote)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reason := ""
+	switch {
+	case s.draining.Load():
+		reason = "shutdown"
+	case s.conns >= s.cfg.MaxConnections:
+		reason = "max.connections"
+	case ip != ipKey{} && s.perIP[ip] >= s.cfg.MaxConnectionsPerIP:
+		reason = "max.connections.per.ip"
+	}
+	if reason != "" {
+		s.metrics.rejected.WithLabelValues(reason).Inc()
+		s.cfg.Log.Debug("connection rejected", zap.String("listener", l.Name),
+			zap.Stringer("remote", remote), zap.String("reason", reason))
+		return false
+	}
+	s.conns++
+	s.live++
+	if (ip != ipKey{}) {
+		s.perIP[ip]++
+	}
+	s.metrics.connections.Inc()
+	return true
+}
+
+// closedConn uncounts a connection whose socket is gone.
+func (s *Server) closedConn(c *Conn) {
+	if ce := s.cfg.Log.Check(zap.DebugLevel, "connection closed"); ce != nil {
+		ce.Write(zap.String("listener", c.Listener), zap.String("remote", c.RemoteAddr),
+			zap.String("client_software", c.SoftwareName), zap.String("client_version", c.SoftwareVersion),
+			zap.Duration("open", c.loop.Now().Sub(c.opened)), zap.NamedError("reason", c.why))
+	}
+	s.metrics.connections.Dec()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns--
+	if s.perIP[c.ip]--; s.perIP[c.ip] <= 0 {
+		delete(s.perIP, c.ip)
+	}
+}
+
+// left forgets a connection that is closed and owes no answers.
+func (s *Server) left() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live--
+	s.checkEmpty()
+}
+
+func (s *Server) checkEmpty() {
+	if s.live == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+// Shutdown stops accepting, lets requests that have been received be answered,
+// has parked ones answer early (Request.OnDrain), sends all answers and closes. If
+// ctx ends first it closes as Close does and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	empty := s.drain()
+	for _, l := range s.loops {
+		l.Post(&loop.Task{Run: func() {
+			for c := range l.Local.(*loopState).conns {
+				c.end(errShutdown)
+			}
+		}})
+	}
+	var err error
+	select {
+	case <-empty:
+	case <-ctx.Done():
+		err = fmt.Errorf("proxy: shutdown: %w", ctx.Err())
+	}
+	s.Close()
+	return err
+}
+
+// drain stops accepting. What it returns is closed when no connection is left.
+func (s *Server) drain() <-chan struct{} {
+	s.mu.Lock()
+	s.draining.Store(true)
+	s.mu.Unlock()
+	s.closeListeners()
+	s.acceptors.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	empty := make(chan struct{})
+	s.empty = empty
+	s.checkEmpty()
+	return empty
+}
+
+// Close closes everything now. It still waits, for DrainTimeout at most, for
+// the Handler to answer what it has been given; those answers are not sent.
+func (s *Server) Close() error {
+	s.stop.Do(func() {
+		defer close(s.stopped)
+		empty := s.drain()
+		for _, l := range s.loops {
+			l.Post(&loop.Task{Run: func() {
+				for c := range l.Local.(*loopState).conns {
+					c.close(errServerClose)
+				}
+			}})
+		}
+		late := time.NewTimer(s.cfg.DrainTimeout)
+		defer late.Stop()
+		select {
+		case <-empty:
+		case <-late.C:
+			s.cfg.Log.Warn("requests are not answered at the end of the server")
+		}
+		s.workers.close()
+		for _, g := range []loop.Group{s.plain, s.crypt} {
+			if g != nil {
+				g.Close()
+			}
+		}
+		for _, l := range s.loops {
+			l.Local.(*loopState).chunk.release()
+		}
+		s.metrics.unregister()
+	})
+	<-s.stopped
+	return nil
+}
+
+func (s *Server) closeListeners() {
+	for _, ln := range s.listeners {
+		ln.Close()
+	}
+}
