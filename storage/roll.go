@@ -242,12 +242,8 @@ func (l *Log) sealOne(ctx context.Context, s *segment, old *chain) error {
 			return err
 		}
 	}
-	sealed, err := s.writer.Close(ctx)
-	if err != nil {
+	if err := l.close(ctx, s); err != nil {
 		return err
-	}
-	if sealed.LastEntry != s.next-1 {
-		return fmt.Errorf("%w: entry %d, not %d", errBadSeal, sealed.LastEntry, s.next-1)
 	}
 	next := old.clone()
 	i := len(next.links) - 1
@@ -263,10 +259,10 @@ func (l *Log) sealOne(ctx context.Context, s *segment, old *chain) error {
 	} else {
 		k := &next.links[i]
 		k.sealed, k.aborted = true, len(s.aborted) > 0
-		k.base, k.last, k.lastEntry, k.bytes = s.base, s.end-1, sealed.LastEntry, sealed.Bytes
+		k.base, k.last, k.lastEntry, k.bytes = s.base, s.end-1, s.next-1, s.bytes
 		k.maxTimestamp, k.sealedAt = s.maxTimestamp, l.store.c.Now().UnixMilli()
 	}
-	err = l.swap(ctx, old, next, func() {
+	err := l.swap(ctx, old, next, func() {
 		l.sealing = l.sealing[1:]
 		if len(l.sealing) == 0 {
 			l.sealing = nil
@@ -279,6 +275,30 @@ func (l *Log) sealOne(ctx context.Context, s *segment, old *chain) error {
 	l.store.handles.release(s.h)
 	if empty {
 		l.deleteLedgers(ctx, []ledger.ID{s.id})
+	}
+	return nil
+}
+
+// close seals the ledger of s where s ends.
+func (l *Log) close(ctx context.Context, s *segment) error {
+	sealed, err := s.writer.Close(ctx)
+	last := sealed.LastEntry
+	switch {
+	case err == nil:
+	case errors.Is(err, ledger.ErrFenced), errors.Is(err, ledger.ErrFailed), ctx.Err() != nil:
+		return err
+	default:
+		// A writer closes once, and this one could not, for lack of space for
+		// one. Its ledger can still be sealed as a stranger's would be.
+		r, err := l.store.c.Tier.Recover(ctx, s.id)
+		if err != nil {
+			return err
+		}
+		last, _ = r.Last()
+		_ = r.Close()
+	}
+	if last != s.next-1 {
+		return fmt.Errorf("%w: entry %d, not %d", errBadSeal, last, s.next-1)
 	}
 	return nil
 }
