@@ -7,7 +7,9 @@ const (
 	keyProduce            = 0
 	keyFetch              = 1
 	keyControlledShutdown = 7
+	keySaslHandshake      = 17
 	keyAPIVersions        = 18
+	keySaslAuthenticate   = 36
 )
 
 // RequestHeader is a request's header, versions 0 to 2. ClientID aliases the frame.
