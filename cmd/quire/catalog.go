@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/quirelog/quire/coordinator"
 )
 
 // kind is the type of a key's value, with the numbers of DescribeConfigs v3
@@ -50,9 +52,6 @@ type key struct {
 	OneOf    []string             // allowed values; nil: any
 	Check    func(v string) error // beyond type, bounds and OneOf; nil: none
 
-	// Topic is the topic config that this key is the default of, with its
-	// value unchanged (ServerTopicConfigSynonyms in Kafka).
-	Topic string
 	// Unset says that "" is allowed and means: not set, another key or the
 	// machine decides.
 	Unset bool
@@ -67,8 +66,11 @@ const (
 	maxInt64 = math.MaxInt64
 )
 
-// catalog holds every key, grouped as the reader of a configuration meets them.
-var catalog = []key{
+// catalog holds every key: those of the node, grouped as the reader of a
+// configuration meets them, then the defaults of topic configs.
+var catalog = slices.Concat(nodeKeys, topicDefaultKeys())
+
+var nodeKeys = []key{
 	// Where it listens.
 	{Name: "listeners", Kind: kindList, Default: "PLAINTEXT://127.0.0.1:9092", Check: checkListeners,
 		Doc: "Addresses that clients connect to, NAME://host:port each. An empty host is every interface, port 0 any free port, NAME:///path a unix socket."},
@@ -97,55 +99,8 @@ var catalog = []key{
 	{Name: "default.replication.factor", Kind: kindInt, Default: "1", Min: 1, Max: math.MaxInt16,
 		Doc: "Replication factor of a topic whose creator names none. With the embedded store there is one copy on one disk, whatever the factor says."},
 
-	// Defaults of topic configs.
-	{Name: "log.cleanup.policy", Kind: kindList, Default: "delete", Topic: "cleanup.policy", Check: checkCleanupPolicy,
-		Doc: "Default of cleanup.policy: delete, compact or both."},
-	{Name: "log.retention.ms", Kind: kindLong, Unset: true, Min: -1, Max: maxInt64,
-		Doc: "Default of retention.ms: age in milliseconds at which records may go; -1 never. Unset: log.retention.minutes decides."},
-	{Name: "log.retention.minutes", Kind: kindInt, Unset: true, Min: -1, Max: maxInt32,
-		Doc: "The same in minutes. Unset: log.retention.hours decides."},
-	{Name: "log.retention.hours", Kind: kindInt, Default: "168", Min: -1, Max: maxInt32,
-		Doc: "The same in hours."},
-	{Name: "log.retention.bytes", Kind: kindLong, Default: "-1", Min: -1, Max: maxInt64, Topic: "retention.bytes",
-		Doc: "Default of retention.bytes: size of a partition beyond which its oldest ledgers go; -1 no limit."},
 	{Name: "log.retention.check.interval.ms", Kind: kindLong, Default: "300000", Min: 1, Max: maxInt64,
 		Doc: "Time between two looks for expired data."},
-	{Name: "log.segment.bytes", Kind: kindInt, Default: "1073741824", Min: 14, Max: maxInt32, Topic: "segment.bytes",
-		Doc: "Default of segment.bytes: size at which a partition starts a new ledger."},
-	{Name: "log.roll.ms", Kind: kindLong, Unset: true, Min: 1, Max: maxInt64,
-		Doc: "Default of segment.ms: age at which a partition starts a new ledger. Unset: log.roll.hours decides."},
-	{Name: "log.roll.hours", Kind: kindInt, Default: "168", Min: 1, Max: maxInt32,
-		Doc: "The same in hours."},
-	{Name: "message.max.bytes", Kind: kindInt, Default: "1048588", Min: 0, Max: maxInt32, Topic: "max.message.bytes",
-		Doc: "Default of max.message.bytes: largest record batch, compressed."},
-	{Name: "compression.type", Kind: kindString, Default: "producer", Topic: "compression.type",
-		OneOf: []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"},
-		Doc:   "Default of compression.type: the codec that batches are stored in; producer keeps what came."},
-	{Name: "compression.gzip.level", Kind: kindInt, Default: "-1", Min: -1, Max: 9, Topic: "compression.gzip.level",
-		Doc: "Default of compression.gzip.level, used when batches are recompressed."},
-	{Name: "compression.lz4.level", Kind: kindInt, Default: "9", Min: 1, Max: 17, Topic: "compression.lz4.level",
-		Doc: "Default of compression.lz4.level, used when batches are recompressed."},
-	{Name: "compression.zstd.level", Kind: kindInt, Default: "3", Min: -131072, Max: 22, Topic: "compression.zstd.level",
-		Doc: "Default of compression.zstd.level, used when batches are recompressed."},
-	{Name: "log.message.timestamp.type", Kind: kindString, Default: "CreateTime", Topic: "message.timestamp.type",
-		OneOf: []string{"CreateTime", "LogAppendTime"},
-		Doc:   "Default of message.timestamp.type: whose clock stamps a record."},
-	{Name: "log.message.timestamp.before.max.ms", Kind: kindLong, Default: "9223372036854775807", Min: 0, Max: maxInt64, Topic: "message.timestamp.before.max.ms",
-		Doc: "Default of message.timestamp.before.max.ms: how far in the past a record's timestamp may lie."},
-	{Name: "log.message.timestamp.after.max.ms", Kind: kindLong, Default: "3600000", Min: 0, Max: maxInt64, Topic: "message.timestamp.after.max.ms",
-		Doc: "Default of message.timestamp.after.max.ms: how far in the future a record's timestamp may lie."},
-	{Name: "min.insync.replicas", Kind: kindInt, Default: "1", Min: 1, Max: maxInt32, Topic: "min.insync.replicas",
-		Doc: "Default of min.insync.replicas. Echoed: an acknowledged record is always on the ack quorum."},
-	{Name: "log.index.interval.bytes", Kind: kindInt, Default: "4096", Min: 0, Max: maxInt32, Topic: "index.interval.bytes",
-		Doc: "Default of index.interval.bytes: bytes of records between two entries of the offset index."},
-	{Name: "log.cleaner.delete.retention.ms", Kind: kindLong, Default: "86400000", Min: 0, Max: maxInt64, Topic: "delete.retention.ms",
-		Doc: "Default of delete.retention.ms. Stored; compaction does not run yet."},
-	{Name: "log.cleaner.min.compaction.lag.ms", Kind: kindLong, Default: "0", Min: 0, Max: maxInt64, Topic: "min.compaction.lag.ms",
-		Doc: "Default of min.compaction.lag.ms. Stored; compaction does not run yet."},
-	{Name: "log.cleaner.max.compaction.lag.ms", Kind: kindLong, Default: "9223372036854775807", Min: 1, Max: maxInt64, Topic: "max.compaction.lag.ms",
-		Doc: "Default of max.compaction.lag.ms. Stored; compaction does not run yet."},
-	{Name: "log.cleaner.min.cleanable.ratio", Kind: kindDouble, Default: "0.5", Topic: "min.cleanable.dirty.ratio", Check: checkRatio,
-		Doc: "Default of min.cleanable.dirty.ratio. Stored; compaction does not run yet."},
 	{Name: "producer.id.expiration.ms", Kind: kindInt, Default: "86400000", Min: 1, Max: maxInt32,
 		Doc: "Silence after which an idempotent producer is forgotten."},
 	{Name: "producer.max.per.partition", Kind: kindInt, Default: "100000", Min: 1, Max: maxInt32, Ours: true,
@@ -216,6 +171,47 @@ var catalog = []key{
 		Doc: "Told to tools that ask."},
 }
 
+// topicDefaultKeys are the settings of a broker that are defaults of topic
+// configs, log.retention.hours for one. What they mean and allow is the
+// coordinator's to say.
+func topicDefaultKeys() []key {
+	var keys []key
+	for _, config := range coordinator.TopicConfigs() {
+		for i, synonym := range config.Broker {
+			k := key{
+				Name:  synonym.Name,
+				Kind:  kind(config.Type),
+				Unset: true,
+				Doc:   "Default of the topic config " + config.Name + ": " + config.Documentation,
+				Check: func(v string) error {
+					_, err := coordinator.BrokerDefaults(map[string]string{synonym.Name: v})
+					if err != nil {
+						prefix := synonym.Name + ": " + coordinator.ErrInvalidConfig.Error() + ": "
+						return fmt.Errorf("is invalid: %s", strings.TrimPrefix(err.Error(), prefix))
+					}
+					return nil
+				},
+			}
+			if i > 0 {
+				k.Doc = "The same in " + unitNames[synonym.Factor] + ", if " + config.Broker[i-1].Name + " is not set."
+			}
+			// Where a config has several settings, the last one has the
+			// default and those that win over it are not set.
+			if i == len(config.Broker)-1 {
+				k.Default = config.Default
+				if n, err := strconv.ParseInt(config.Default, 10, 64); err == nil && synonym.Factor > 0 {
+					k.Default = strconv.FormatInt(n/synonym.Factor, 10)
+				}
+			}
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// unitNames are the units of settings whose topic config is in milliseconds.
+var unitNames = map[int64]string{0: "milliseconds", 60_000: "minutes", 3_600_000: "hours"}
+
 // elsewhere answers those who bring a key of Kafka's that has another name here.
 var elsewhere = map[string]string{
 	"broker.id":                           "node.id",
@@ -265,9 +261,8 @@ func (k *key) check(v string) error {
 		if err != nil {
 			return fmt.Errorf("must be %s, not %q", k.Kind, v)
 		}
-		lo, hi := k.Min, k.Max
-		if n < lo || n > hi {
-			return fmt.Errorf("must be between %d and %d, not %d", lo, hi, n)
+		if k.Min < k.Max && (n < k.Min || n > k.Max) {
+			return fmt.Errorf("must be between %d and %d, not %d", k.Min, k.Max, n)
 		}
 	case kindDouble:
 		if _, err := strconv.ParseFloat(v, 64); err != nil {
@@ -326,22 +321,6 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-func checkCleanupPolicy(v string) error {
-	for _, p := range splitList(v) {
-		if p != "delete" && p != "compact" {
-			return fmt.Errorf("must be delete, compact or both, not %q", p)
-		}
-	}
-	return nil
-}
-
-func checkRatio(v string) error {
-	if f, err := strconv.ParseFloat(v, 64); err != nil || !(f >= 0 && f <= 1) {
-		return fmt.Errorf("must be between 0 and 1, not %s", v)
-	}
-	return nil
 }
 
 // splitList splits at commas and drops blanks.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/quirelog/quire/coordinator"
 )
 
 // source says where a value comes from.
@@ -263,55 +265,21 @@ func (c *config) loops() int {
 	return runtime.GOMAXPROCS(0)
 }
 
-// retentionMillis and rollMillis resolve the keys that exist in several units:
-// the finest one that is set wins, as in Kafka.
-func (c *config) retentionMillis() string {
-	if v := c.str("log.retention.ms"); v != "" {
-		return v
-	}
-	n, unit := c.number("log.retention.hours"), time.Hour
-	if c.str("log.retention.minutes") != "" {
-		n, unit = c.number("log.retention.minutes"), time.Minute
-	}
-	if n < 0 {
-		return "-1"
-	}
-	return strconv.FormatInt(n*unit.Milliseconds(), 10)
-}
-
-func (c *config) rollMillis() string {
-	if v := c.str("log.roll.ms"); v != "" {
-		return v
-	}
-	return strconv.FormatInt(c.number("log.roll.hours")*time.Hour.Milliseconds(), 10)
-}
-
 // topicDefaults are the topic configs whose defaults the operator changed.
-func (c *config) topicDefaults() map[string]string {
-	m := map[string]string{}
+func (c *config) topicDefaults() (map[string]string, error) {
+	set := map[string]string{}
 	for i := range catalog {
-		if k := &catalog[i]; k.Topic != "" && c.isSet(k.Name) {
-			m[k.Topic] = c.str(k.Name)
+		if name := catalog[i].Name; c.isSet(name) && c.str(name) != "" {
+			set[name] = c.str(name)
 		}
 	}
-	if c.isSet("log.retention.ms") || c.isSet("log.retention.minutes") || c.isSet("log.retention.hours") {
-		m["retention.ms"] = c.retentionMillis()
-	}
-	if c.isSet("log.roll.ms") || c.isSet("log.roll.hours") {
-		m["segment.ms"] = c.rollMillis()
-	}
-	return m
+	return coordinator.BrokerDefaults(set)
 }
 
 // effective is the value in force of a key, what is derived included.
 func (c *config) effective(name string) string {
-	switch name {
-	case "num.network.threads":
+	if name == "num.network.threads" {
 		return strconv.Itoa(c.loops())
-	case "log.retention.ms":
-		return c.retentionMillis()
-	case "log.roll.ms":
-		return c.rollMillis()
 	}
 	return c.str(name)
 }

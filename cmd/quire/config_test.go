@@ -41,7 +41,7 @@ func TestCatalog(t *testing.T) {
 		if !strings.HasSuffix(k.Doc, ".") {
 			t.Errorf("%s: its documentation is no sentence", k.Name)
 		}
-		if (k.Kind == kindInt || k.Kind == kindLong) && k.Min >= k.Max {
+		if (k.Kind == kindInt || k.Kind == kindLong) && k.Min >= k.Max && k.Check == nil {
 			t.Errorf("%s has no bounds", k.Name)
 		}
 		if k.Kind == kindInt && (k.Max > maxInt32 && !k.Ours || k.Min < -1<<31) {
@@ -131,9 +131,11 @@ func TestRefused(t *testing.T) {
 		{file: "- 1", want: []string{"quire.yaml:1:", "key: value"}},
 		{file: "a: [", want: []string{"is not YAML"}},
 		{file: "delete.topic.enable: yes please", want: []string{"must be true or false"}},
-		{file: "compression.type: brotli", want: []string{"must be one of producer"}},
-		{file: "log.cleanup.policy: shred", want: []string{"delete, compact or both"}},
-		{file: "log.cleaner.min.cleanable.ratio: NaN", want: []string{"between 0 and 1"}},
+		{file: "log.level: loud", want: []string{"must be one of debug, info"}},
+		{file: "compression.type: brotli", want: []string{"quire.yaml:1:", "compression.type", "one of uncompressed"}},
+		{file: "log.cleanup.policy: shred", want: []string{"log.cleanup.policy", "list of delete, compact"}},
+		{file: "log.roll.hours: 0", want: []string{"log.roll.hours", "too small"}},
+		{file: "log.cleaner.min.cleanable.ratio: NaN", want: []string{"a number from 0 to 1"}},
 		{file: "log.dirs: /var/lib/kafka", want: []string{"here it is data.dir"}},
 		{file: "zookeeper.connect: z:2181", want: []string{"no use for it"}},
 		{file: "inter.broker.protocol.version: 4.0", want: []string{"is fixed"}},
@@ -195,8 +197,8 @@ func TestRetentionUnits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := cfg.topicDefaults()["retention.ms"]; got != c.want {
-			t.Errorf("%q: retention.ms %q, want %q", c.set, got, c.want)
+		if got, err := cfg.topicDefaults(); err != nil || got["retention.ms"] != c.want {
+			t.Errorf("%q: retention.ms %q, %v; want %q", c.set, got["retention.ms"], err, c.want)
 		}
 	}
 }
@@ -206,9 +208,9 @@ func TestTopicDefaultsAreOnlyWhatWasSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := c.topicDefaults()
-	if len(got) != 2 || got["segment.ms"] != "3600000" || got["max.message.bytes"] != "5" {
-		t.Errorf("got %v", got)
+	got, err := c.topicDefaults()
+	if err != nil || len(got) != 2 || got["segment.ms"] != "3600000" || got["max.message.bytes"] != "5" {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 
@@ -257,7 +259,7 @@ func TestMillis(t *testing.T) {
 		t.Errorf("overflow gives %d", got)
 	}
 	if got := c.millis("ledger.idle.close.ms"); got != 1500*time.Millisecond {
-		t.Errorf("got %v", got)
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 

@@ -131,8 +131,8 @@ func TestExampleConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := c.topicDefaults()["retention.bytes"]; got != "107374182400" {
-		t.Errorf("retention.bytes is %q", got)
+	if got, err := c.topicDefaults(); err != nil || got["retention.bytes"] != "107374182400" {
+		t.Errorf("defaults of topics are %v, %v", got, err)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/quirelog/quire/storage/embedded"
+	"github.com/quirelog/quire/storage/meta/etcd"
 	"github.com/quirelog/quire/storage/vfs"
 )
 
@@ -147,16 +149,30 @@ func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
 // Close gives the lock back.
 func (f *folder) Close() error { return f.lock.Close() }
 
-// explainFolder words an error of the data folder and says what to do about it.
+// explainFolder words an error of the data folder, or of what lies in it, and
+// says what to do about it.
 func explainFolder(dir string, err error) error {
-	advice := "choose another with --data-dir"
+	const another = "choose another with --data-dir"
+	advice := another
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		advice = "give this user access or " + advice
+		advice = "give this user access or " + another
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
-		advice = "free some space or " + advice
+		advice = "free some space or " + another
 	case errors.Is(err, syscall.EROFS):
-		advice = "mount it writable or " + advice
+		advice = "mount it writable or " + another
+	case errors.Is(err, embedded.ErrNewerFormat):
+		return fmt.Errorf("data folder %s was written by a newer quire: run that one or %s", dir, another)
+	case errors.Is(err, embedded.ErrLocked), errors.Is(err, etcd.ErrLocked):
+		return fmt.Errorf("data folder %s is in use by another process: stop it or %s", dir, another)
+	case !isFileError(err):
+		return fmt.Errorf("data folder %s: %w", dir, err)
 	}
 	return fmt.Errorf("data folder %s: %w: %s", dir, unwrapPath(err), advice)
+}
+
+func isFileError(err error) bool {
+	var p *fs.PathError
+	var n syscall.Errno
+	return errors.As(err, &p) || errors.As(err, &n)
 }

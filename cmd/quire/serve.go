@@ -1,9 +1,467 @@
 package main
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/proxy/api"
+	"github.com/quirelog/quire/storage"
+	"github.com/quirelog/quire/storage/embedded"
+	"github.com/quirelog/quire/storage/meta"
+	"github.com/quirelog/quire/storage/meta/etcd"
+	"github.com/quirelog/quire/storage/vfs"
+)
+
+// metaPrefix begins every key of ours. It never begins with "/": bookies watch that range.
+const metaPrefix = "quire/main/"
 
 type serveVerb struct {
 	configFlags
 }
 
-func (v *serveVerb) Run(p *process) error { return errors.New("unwritten") }
+func (v *serveVerb) Run(p *process) error {
+	c, err := v.load(p)
+	if err != nil {
+		return err
+	}
+	log := newLogger(c, os.Stderr)
+	defer func() { _ = log.Sync() }()
+	// GOMEMLIMIT wins; without it the limit of the container counts. Outside of
+	// one there is nothing to respect.
+	if limit, err := memlimit.Set(); err == nil {
+		log.Debug("memory limit", zap.Int64("bytes", limit))
+	}
+	n, err := startNode(p.ctx, c, log)
+	if err != nil {
+		if p.ctx.Err() != nil {
+			return nil // a signal came first
+		}
+		return err
+	}
+	n.announce(p.stdout)
+	select {
+	case <-p.ctx.Done():
+		log.Info("stopping")
+		return n.stop()
+	case err := <-n.failed:
+		return errors.Join(err, n.stop())
+	}
+}
+
+// node is a running quire: its parts in the order in which they were opened.
+type node struct {
+	config *config
+	log    *zap.Logger
+
+	folder      *folder
+	meta        *etcd.Store
+	tier        *embedded.Tier
+	store       *storage.Store
+	coordinator *coordinator.Coordinator
+	server      *proxy.Server
+	bound       []listener
+	adminAt     string
+
+	metaFailed atomic.Pointer[error] // why the metadata store ended by itself
+	failed     chan error            // why the server ended by itself
+	draining   atomic.Bool
+	closers    []closer
+}
+
+// closer ends one part. The last opened is the first to be closed.
+type closer struct {
+	name  string
+	close func(ctx context.Context) error
+}
+
+func (n *node) onClose(name string, f func(ctx context.Context) error) {
+	n.closers = append(n.closers, closer{name, f})
+}
+
+// startNode opens everything and begins to serve. The sockets are bound first,
+// so that a port in use is found before any data is touched, but nobody is
+// accepted before the rest stands.
+func startNode(ctx context.Context, c *config, log *zap.Logger) (*node, error) {
+	n := &node{config: c, log: log, failed: make(chan error, 1)}
+	if err := n.start(ctx); err != nil {
+		if stopErr := n.stop(); stopErr != nil {
+			log.Debug("closing after a failed start", zap.Error(stopErr))
+		}
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *node) start(ctx context.Context) error {
+	c := n.config
+	registry := newRegistry()
+
+	adminListener, err := n.listenAdmin()
+	if err != nil {
+		return err
+	}
+	handlers := new(lateHandlers)
+	if err := n.listen(registry, handlers); err != nil {
+		return err
+	}
+
+	n.folder, err = openFolder(vfs.OS, c.str("data.dir"))
+	if err != nil {
+		return err
+	}
+	n.onClose("data folder", func(context.Context) error { return n.folder.Close() })
+
+	n.meta, err = etcd.OpenEmbedded(ctx, etcd.EmbeddedConfig{
+		Dir:    n.folder.path(etcdDir),
+		Logger: n.log.Named("etcd"),
+		OnFailure: func(err error) {
+			n.metaFailed.Store(&err)
+			n.log.Error("metadata store ended: what needs it fails until quire is started again", zap.Error(err))
+		},
+	})
+	if err != nil {
+		return explainFolder(n.folder.path(etcdDir), err)
+	}
+	n.onClose("metadata store", func(context.Context) error { return n.meta.Close() })
+
+	n.tier, err = embedded.Open(embedded.Config{
+		Dir:              n.folder.path(ledgersDir),
+		Logger:           n.log.Named("ledgers"),
+		Registerer:       registry,
+		MaxQueueBytes:    c.number("journal.queue.bytes"),
+		JournalFileBytes: c.number("journal.file.bytes"),
+		MaxJournalBytes:  c.number("journal.max.bytes"),
+		MinFreeBytes:     c.number("disk.min.free.bytes"),
+		MaxOpenFiles:     int(c.number("ledger.max.open.files")),
+	})
+	if err != nil {
+		return explainFolder(n.folder.path(ledgersDir), err)
+	}
+	n.onClose("ledgers", func(context.Context) error { return n.tier.Close() })
+
+	if err := n.openCoordinator(ctx); err != nil {
+		return err
+	}
+
+	n.store, err = storage.Open(ctx, storage.StoreConfig{
+		Tier:               n.tier,
+		Meta:               n.meta,
+		Prefix:             metaPrefix,
+		TailCacheBytes:     c.number("tail.cache.bytes"),
+		ColdReadBytes:      c.number("cold.read.bytes"),
+		IdleCloseAfter:     c.millis("ledger.idle.close.ms"),
+		SnapshotEveryBytes: c.number("producer.snapshot.interval.bytes"),
+		RetentionInterval:  c.millis("log.retention.check.interval.ms"),
+		ProducerExpiry:     c.millis("producer.id.expiration.ms"),
+		MaxProducersPerLog: int(c.number("producer.max.per.partition")),
+		Registerer:         registry,
+		Logger:             n.log.Named("storage"),
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("logs", n.store.Close)
+
+	fetchSessions := int(c.number("max.incremental.fetch.session.cache.slots"))
+	if fetchSessions == 0 {
+		fetchSessions = -1 // none
+	}
+	handlers.Handlers = api.New(api.Config{
+		Coordinator:           n.coordinator,
+		Store:                 n.store,
+		AutoCreateTopics:      c.boolean("auto.create.topics.enable"),
+		TopicDeletionDisabled: !c.boolean("delete.topic.enable"),
+		FetchMaxBytes:         int(c.number("fetch.max.bytes")),
+		MaxFetchSessions:      fetchSessions,
+		LogDir:                n.folder.path(ledgersDir),
+		Broker:                brokerConfigs(c, n.coordinator.Self().ID, n.folder.path(ledgersDir)),
+	})
+	n.onClose("handlers", func(context.Context) error { handlers.Close(); return nil })
+
+	n.startAdmin(adminListener, registry)
+	n.serve()
+	return nil
+}
+
+// listen binds the sockets that clients connect to.
+func (n *node) listen(registry *prometheus.Registry, handlers proxy.Handler) error {
+	c := n.config
+	wanted, err := parseListeners(c.str("listeners"))
+	if err != nil {
+		return err // checked when the configuration was loaded
+	}
+	idle := c.millis("connections.max.idle.ms")
+	cfg := proxy.Config{
+		Handler:    handlers,
+		Log:        n.log.Named("proxy"),
+		Registerer: registry,
+		Loops:      c.loops(),
+		Workers:    int(c.number("num.io.threads")),
+		Limits: proxy.Limits{
+			MaxFrameBytes:           int(c.number("socket.request.max.bytes")),
+			MaxSlotsPerConn:         int(c.number("connection.max.requests")),
+			MaxInflightBytesPerConn: int(c.number("connection.max.request.bytes")),
+			MaxUnsentBytesPerConn:   int(c.number("connection.max.unsent.bytes")),
+			MaxInflightBytes:        c.number("queued.max.request.bytes"),
+			MaxConnections:          int(c.number("max.connections")),
+			MaxConnectionsPerIP:     int(c.number("max.connections.per.ip")),
+			IdleTimeout:             idle,
+			FrameTimeout:            c.millis("connection.frame.timeout.ms"),
+			PeerTimeout:             c.millis("connection.peer.timeout.ms"),
+			DrainTimeout:            min(c.millis("shutdown.timeout.ms")/4, 10*time.Second),
+		},
+	}
+	for _, l := range wanted {
+		cfg.Listeners = append(cfg.Listeners, proxy.Listener{Name: l.Name, Network: l.Network(), Address: l.Address()})
+	}
+	n.server, err = proxy.New(cfg)
+	if err != nil {
+		return explainListen(listenerOf(wanted, err), "listeners", err)
+	}
+	n.onClose("listeners", func(context.Context) error { return n.server.Close() })
+	for _, l := range wanted {
+		if a, ok := n.server.Addr(l.Name).(*net.TCPAddr); ok {
+			l.Port = a.Port
+		}
+		n.bound = append(n.bound, l)
+	}
+	return nil
+}
+
+// listenerOf names the listener that could not be bound, which the error of
+// proxy.New begins with.
+func listenerOf(wanted []listener, err error) string {
+	for _, l := range wanted {
+		if strings.HasPrefix(err.Error(), "listener "+l.Name+":") {
+			return "listener " + l.String()
+		}
+	}
+	return "listeners"
+}
+
+// serve begins to accept clients.
+func (n *node) serve() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := n.server.Serve(); !errors.Is(err, proxy.ErrServerClosed) {
+			n.failed <- err
+		}
+	}()
+	n.onClose("connections", func(ctx context.Context) error {
+		// Half of the time is for clients, the rest for sealing ledgers.
+		if deadline, ok := ctx.Deadline(); ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+			defer cancel()
+		}
+		err := n.server.Shutdown(ctx)
+		<-ended
+		return err
+	})
+}
+
+// lateHandlers lets the sockets be bound before what answers on them exists.
+// The server accepts nobody before it is filled.
+type lateHandlers struct{ *api.Handlers }
+
+// openCoordinator opens the catalog of topics and puts this node on the list of nodes.
+func (n *node) openCoordinator(ctx context.Context) error {
+	c := n.config
+	told, err := advertised(c, n.bound)
+	if err != nil {
+		return err
+	}
+	defaults, err := c.topicDefaults()
+	if err != nil {
+		return err
+	}
+	endpoints := make(map[string]coordinator.Endpoint, len(told))
+	for name, l := range told {
+		endpoints[name] = coordinator.Endpoint{Host: l.Host, Port: int32(l.Port)}
+	}
+	n.coordinator, err = coordinator.Open(ctx, coordinator.Config{
+		Meta:                     n.meta,
+		Prefix:                   metaPrefix,
+		Logger:                   n.log.Named("coordinator"),
+		Node:                     coordinator.Node{ID: int32(c.number("node.id")), Rack: c.str("broker.rack"), Listeners: endpoints},
+		NumPartitions:            int32(c.number("num.partitions")),
+		DefaultReplicationFactor: int16(c.number("default.replication.factor")),
+		TopicDefaults:            defaults,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("coordinator", func(context.Context) error { return n.coordinator.Close() })
+	return nil
+}
+
+// brokerConfigs is what DescribeConfigs tells of this node: the catalog's rows
+// that Kafka has too, and where the records lie under the names that tools look for.
+func brokerConfigs(c *config, id int32, logDir string) []api.BrokerConfig {
+	out := []api.BrokerConfig{
+		{Name: "broker.id", Value: strconv.Itoa(int(id)), Set: c.isSet("node.id"), Type: kmsg.ConfigTypeInt, Doc: catalogByName["node.id"].Doc},
+		{Name: "log.dir", Value: logDir, Set: c.isSet("data.dir"), Type: kmsg.ConfigTypeString, Doc: catalogByName["data.dir"].Doc},
+		{Name: "log.dirs", Value: logDir, Set: c.isSet("data.dir"), Type: kmsg.ConfigTypeString, Doc: catalogByName["data.dir"].Doc},
+	}
+	for i := range catalog {
+		k := &catalog[i]
+		if k.Ours {
+			continue
+		}
+		value := c.effective(k.Name)
+		if k.Name == "node.id" {
+			value = strconv.Itoa(int(id))
+		}
+		if value == "" {
+			continue
+		}
+		out = append(out, api.BrokerConfig{Name: k.Name, Value: value, Set: c.isSet(k.Name), Type: kmsg.ConfigType(k.Kind), Doc: k.Doc})
+	}
+	return out
+}
+
+func (n *node) listenAdmin() (net.Listener, error) {
+	address := n.config.str("admin.listen")
+	if address == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, explainListen("admin listener "+address, "admin-listen", err)
+	}
+	n.adminAt = l.Addr().String()
+	n.onClose("admin listener", func(context.Context) error {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return l, nil
+}
+
+// startAdmin begins to answer operators. It closes with the listener, which was
+// bound first: they can watch how the rest ends.
+func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
+	if l == nil {
+		return
+	}
+	live := []healthCheck{
+		{"event loops", n.server.NewPing()},
+		{"metadata store", func(context.Context) error {
+			if err := n.metaFailed.Load(); err != nil {
+				return *err
+			}
+			return nil
+		}},
+	}
+	ready := []healthCheck{
+		{"serving", func(context.Context) error {
+			if n.draining.Load() {
+				return errors.New("stopping")
+			}
+			return nil
+		}},
+		{"metadata", func(ctx context.Context) error {
+			if _, err := n.meta.Get(ctx, metaPrefix+"version"); err != nil && !errors.Is(err, meta.ErrNotFound) {
+				return err
+			}
+			return nil
+		}},
+		{"disk", func(context.Context) error { return n.tier.Err() }},
+	}
+	a := startAdmin(l, registry, live, ready, n.log)
+	n.closers[0].close = func(context.Context) error { return a.Close() }
+}
+
+// announce says where everything is, and one line to try.
+func (n *node) announce(w io.Writer) {
+	text := "quire " + version() + " serves Kafka clients at"
+	try := ""
+	for _, l := range n.bound {
+		text += " " + l.String()
+		if try == "" && l.Path == "" {
+			host, err := reachableHost(l.Host)
+			if err != nil || l.Host == "" || net.ParseIP(l.Host).IsUnspecified() {
+				host = "127.0.0.1"
+			}
+			try = net.JoinHostPort(host, strconv.Itoa(l.Port))
+		}
+	}
+	text += "\ndata lies in " + n.folder.dir + "\n"
+	if n.adminAt != "" {
+		text += "metrics, health and profiles are at http://" + n.adminAt + "/\n"
+	}
+	if try != "" {
+		text += "try: echo hello | kcat -b " + try + " -t greetings -P && kcat -b " + try + " -t greetings -C -e\n"
+	}
+	_, _ = io.WriteString(w, text)
+}
+
+// closeGrace is what stop may take beyond shutdown.timeout.ms for what has no
+// deadline of its own.
+const closeGrace = 750 * time.Millisecond
+
+// stop closes the parts, the last opened first, within the configured time: what
+// is in flight is finished and the ledgers are sealed as far as that allows.
+func (n *node) stop() error {
+	n.draining.Store(true)
+	timeout := n.config.millis("shutdown.timeout.ms")
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	// A disk that answers no more must not keep the process. Nothing that was
+	// acknowledged depends on what is left undone.
+	var closing atomic.Pointer[string]
+	watchdog := time.AfterFunc(timeout+closeGrace, func() {
+		n.log.Error("not closed in time, leaving: acknowledged records are safe", zap.Stringp("closing", closing.Load()))
+		_ = n.log.Sync()
+		os.Exit(1)
+	})
+	defer watchdog.Stop()
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		c := n.closers[i]
+		closing.Store(&c.name)
+		started := time.Now()
+		if err := c.close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("closing %s: %w", c.name, err))
+		}
+		n.log.Debug("closed", zap.String("part", c.name), zap.Duration("took", time.Since(started)))
+	}
+	return joinLine(errs)
+}
+
+// explainListen words why an address cannot be listened on. flag is where to
+// choose another.
+func explainListen(what, flag string, err error) error {
+	advice := "choose another address with --" + flag
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s: the address is in use: stop the process that has it or %s", what, advice)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%s: permission denied: ports below 1024 and foreign folders need rights, or %s", what, advice)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s: this machine has no such address: %s", what, advice)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return fmt.Errorf("%s: %w: %s", what, err, advice)
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -105,7 +106,7 @@ func (v *topicDescribeVerb) Run(p *process) error {
 				errs = append(errs, explain(name, t.Err, ""))
 				continue
 			}
-			fmt.Fprintf(p.stdout, "topic %s, id %s\n", name, t.ID)
+			fmt.Fprintf(p.stdout, "topic %s, id %s\n", name, base64.RawURLEncoding.EncodeToString(t.ID[:]))
 			w := tabwriter.NewWriter(p.stdout, 0, 8, 2, ' ', 0)
 			fmt.Fprintln(w, "  PARTITION\tLEADER\tEPOCH\tSTART\tEND")
 			for _, d := range t.Partitions.Sorted() {
