@@ -60,8 +60,8 @@ func (s *Store) compactOnce(previous, done int64) (present, compacted int64) {
 	return present, to
 }
 
-// Compact forgets the history up to and including revision: a watch after an
-// older revision gets ErrCompacted. The store does this by itself too.
+// Compact forgets the history before revision: a watch that would begin there
+// gets ErrCompacted. The store does this by itself too.
 func (s *Store) Compact(ctx context.Context, revision meta.Revision) error {
 	if _, err := s.kv.KV.Compact(ctx, int64(revision)); err != nil {
 		return fmt.Errorf("compact to revision %d: %w: %s", revision, classify(err, false), err)

@@ -64,7 +64,7 @@ func OpenEmbedded(ctx context.Context, c EmbeddedConfig) (*Store, error) {
 		return nil, fmt.Errorf("metadata folder %s: %w", c.Dir, err)
 	}
 	s := newStore(c.Logger, 0)
-	s.server = &server{dir: c.Dir, lock: lock, space: freeSpace{dir: c.Dir}}
+	s.server = &server{dir: c.Dir, lock: lock, space: freeSpace{dir: c.Dir, free: freeBytes}}
 	if err := s.start(ctx, c); err != nil {
 		s.cancel()
 		lock.Close()

@@ -79,7 +79,8 @@ func classify(err error, write bool) error {
 	case is(typed, rpctypes.ErrRequestTooLarge), is(typed, rpctypes.ErrTooManyOps):
 		return meta.ErrTooLarge
 	case is(typed, rpctypes.ErrTooManyRequests), is(typed, rpctypes.ErrNoLeader),
-		is(typed, rpctypes.ErrNotLeader), is(typed, rpctypes.ErrNotCapable), is(typed, rpctypes.ErrCorrupt):
+		is(typed, rpctypes.ErrNotLeader), is(typed, rpctypes.ErrNotCapable), is(typed, rpctypes.ErrCorrupt),
+		is(typed, rpctypes.ErrAuthFailed), is(typed, rpctypes.ErrUserEmpty), is(typed, rpctypes.ErrAuthOldRevision):
 		// Refused at the door.
 		return meta.ErrUnavailable
 	}

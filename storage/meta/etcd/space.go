@@ -16,6 +16,7 @@ const (
 // freeSpace watches the file system of a folder.
 type freeSpace struct {
 	dir     string
+	free    func(dir string) (uint64, error)
 	checked atomic.Int64 // Unix nanoseconds of the last look
 	isLow   atomic.Bool
 }
@@ -24,7 +25,7 @@ type freeSpace struct {
 func (f *freeSpace) low() bool {
 	now, last := time.Now().UnixNano(), f.checked.Load()
 	if now-last >= int64(spaceEvery) && f.checked.CompareAndSwap(last, now) {
-		free, err := freeBytes(f.dir)
+		free, err := f.free(f.dir)
 		f.isLow.Store(err == nil && free < reserveBytes)
 	}
 	return f.isLow.Load()

@@ -27,10 +27,10 @@ type Store struct {
 		revision meta.Revision
 		index    index
 
-		// history holds the changes of the revisions after compacted, in order.
+		// history holds the changes of the revisions from first on, in order.
 		// Its elements are never changed, so watches read them without the lock.
-		history   []meta.Events
-		compacted meta.Revision
+		history []meta.Events
+		first   meta.Revision
 		// changed is closed, and replaced, when a revision is added or the store closes.
 		changed chan struct{}
 
@@ -53,7 +53,7 @@ func New(clock Clock) *Store {
 	// An empty etcd is at revision 1 too: a key's revision is never 1, and 0
 	// means "no such key" in a Cond.
 	s.mu.revision = 1
-	s.mu.compacted = 1
+	s.mu.first = 2
 	s.mu.index.kvs = make(map[string]meta.KV)
 	s.mu.leases = make(map[meta.LeaseID]*lease)
 	s.mu.changed = make(chan struct{})
@@ -164,7 +164,7 @@ func (s *Store) applyLocked(ops []meta.Op) meta.Revision {
 	s.mu.revision = next
 	s.mu.history = append(s.mu.history, meta.Events{Revision: next, Events: events})
 	if len(s.mu.history) > 2*HistoryRevisions {
-		s.compactLocked(next - HistoryRevisions)
+		s.compactLocked(next - HistoryRevisions + 1)
 	}
 	s.wakeLocked()
 	return next
@@ -199,18 +199,18 @@ func (s *Store) wakeLocked() {
 	s.mu.changed = make(chan struct{})
 }
 
-// Compact forgets the history up to and including revision: a watch after an
-// older revision gets ErrCompacted.
+// Compact forgets the history before revision: a watch that would begin there
+// gets ErrCompacted.
 func (s *Store) Compact(ctx context.Context, revision meta.Revision) error {
 	if err := s.enter(ctx, "compact"); err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
-	switch {
-	case revision > s.mu.revision:
+	if revision > s.mu.revision {
 		return fmt.Errorf("%w: revision %d is beyond the present one, %d", meta.ErrInvalid, revision, s.mu.revision)
-	case revision <= s.mu.compacted:
-		return fmt.Errorf("%w: revision %d, the last one gone is %d", meta.ErrCompacted, revision, s.mu.compacted)
+	}
+	if revision < s.mu.first {
+		return fmt.Errorf("%w: revision %d, the oldest one kept is %d", meta.ErrCompacted, revision, s.mu.first)
 	}
 	s.compactLocked(revision)
 	return nil
@@ -218,8 +218,8 @@ func (s *Store) Compact(ctx context.Context, revision meta.Revision) error {
 
 func (s *Store) compactLocked(revision meta.Revision) {
 	// A copy: watches may still read the elements of the old slice.
-	s.mu.history = append([]meta.Events(nil), s.mu.history[revision-s.mu.compacted:]...)
-	s.mu.compacted = revision
+	s.mu.history = append([]meta.Events(nil), s.mu.history[revision-s.mu.first:]...)
+	s.mu.first = revision
 }
 
 // Close implements meta.Store. It waits for the store's goroutines.

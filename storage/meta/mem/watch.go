@@ -77,12 +77,12 @@ func (s *Store) since(after meta.Revision) ([]meta.Events, <-chan struct{}, erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case after < s.mu.compacted:
-		return nil, nil, fmt.Errorf("%w: revision %d, the oldest one kept is %d", meta.ErrCompacted, after+1, s.mu.compacted+1)
+	case after+1 < s.mu.first:
+		return nil, nil, fmt.Errorf("%w: revision %d, the oldest one kept is %d", meta.ErrCompacted, after+1, s.mu.first)
 	case after >= s.mu.revision:
 		return nil, s.mu.changed, nil
 	}
-	return s.mu.history[after-s.mu.compacted:], s.mu.changed, nil
+	return s.mu.history[after+1-s.mu.first:], s.mu.changed, nil
 }
 
 // under returns the events of keys that begin with prefix, without changing events.

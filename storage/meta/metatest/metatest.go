@@ -12,7 +12,7 @@ import (
 // Harness is a store and what a test may do to it that users may not.
 type Harness struct {
 	Store meta.Store
-	// Compact forgets the history up to and including a revision.
+	// Compact forgets the history before a revision.
 	Compact func(ctx context.Context, revision meta.Revision) error
 	// Pass lets at least d go by for leases. Nil: time passes by itself.
 	Pass func(d time.Duration)

@@ -96,20 +96,25 @@ func watchOfCompacted(t *testing.T, h Harness) {
 	for range 5 {
 		put(t, h.Store, "a", "")
 	}
-	last := put(t, h.Store, "a", "")
-	if err := h.Compact(deadline(t), last-1); err != nil {
+	last := commit(t, h.Store, nil, meta.Delete("a"))
+	if err := h.Compact(deadline(t), last); err != nil {
 		t.Fatal(err)
 	}
-	events := h.Store.Watch(deadline(t), "a", first)
-	if e := next(t, events); !errors.Is(e.Err, meta.ErrCompacted) {
-		t.Fatalf("a watch of compacted history says %+v, want ErrCompacted", e)
+	for _, after := range []meta.Revision{0, first, last - 2} {
+		events := h.Store.Watch(deadline(t), "a", after)
+		if e := next(t, events); !errors.Is(e.Err, meta.ErrCompacted) {
+			t.Fatalf("a watch after %d with history from %d says %+v, want ErrCompacted", after, last, e)
+		}
+		if _, open := <-events; open {
+			t.Fatal("the channel is open after the last element")
+		}
 	}
-	if _, open := <-events; open {
-		t.Fatal("the channel is open after the last element")
+	if e := next(t, h.Store.Watch(deadline(t), "a", last-1)); e.Err != nil || e.Revision != last || !e.Events[0].Deleted {
+		t.Fatalf("a watch of the oldest history kept says %+v, want the deletion at %d", e, last)
 	}
 	// A listing says where to go on.
 	_, rev := list(t, h.Store, "a")
-	events = h.Store.Watch(deadline(t), "a", rev)
+	events := h.Store.Watch(deadline(t), "a", rev)
 	if e := put(t, h.Store, "a", "more"); next(t, events).Revision != e {
 		t.Fatal("a watch after a listing misses the next change")
 	}
