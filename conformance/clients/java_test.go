@@ -58,7 +58,7 @@ func (g generation) run(t *testing.T, stdin, class string, args ...string) strin
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*stepTimeout)
 	defer cancel()
-	out, err := peer.RunTool(ctx, g.set, stdin, class, append([]string{"--bootstrap-server", broker.Addr()}, args...)...)
+	out, err := peer.RunTool(ctx, g.set, peer.QuickJVM, stdin, class, append([]string{"--bootstrap-server", broker.Addr()}, args...)...)
 	need(t, err)
 	return out
 }
@@ -169,7 +169,7 @@ func TestJavaProducerPerformance(t *testing.T) {
 			args = append(args, props...)
 			if g.producerProps == "--producer-props" { // the older tool has no option for the address
 				ctx, cancel := context.WithTimeout(t.Context(), 2*stepTimeout)
-				out, err := peer.RunTool(ctx, g.set, "", producerPerformance, append(args, "bootstrap.servers="+broker.Addr())...)
+				out, err := peer.RunTool(ctx, g.set, peer.QuickJVM, "", producerPerformance, append(args, "bootstrap.servers="+broker.Addr())...)
 				cancel()
 				need(t, err)
 				checkSent(t, out, count)

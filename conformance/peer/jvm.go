@@ -5,23 +5,28 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
+	"syscall"
 )
 
-// toolHeap is the heap that Kafka's start scripts give its tools.
-const toolHeap = "-Xmx512M"
+// ScriptJVM are the JVM options with which Kafka's own scripts start a tool:
+// what a measurement uses.
+var ScriptJVM = append([]string{"-Xmx512M"}, jvmPerformance...)
 
-// RunTool runs the main class of a set with the heap and JVM options of
-// Kafka's own start scripts and returns its standard output. stdin may be "".
-// Any exit status but 0 is an error that carries both outputs.
-func RunTool(ctx context.Context, set JarSet, stdin, class string, args ...string) (string, error) {
+// QuickJVM starts and ends faster, for tools that run for a second.
+var QuickJVM = []string{"-Xmx256M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"}
+
+// RunTool runs the main class of a set and returns its standard output; stdin
+// may be "". Any exit status but 0 is an error that carries both outputs.
+func RunTool(ctx context.Context, set JarSet, jvm []string, stdin, class string, args ...string) (string, error) {
 	classPath, err := set.Fetch(ctx)
 	if err != nil {
 		return "", err
 	}
-	jvm := append([]string{toolHeap}, jvmPerformance...)
-	jvm = append(jvm, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classPath, class)
-	cmd := exec.CommandContext(ctx, "java", append(jvm, args...)...)
+	all := append(slices.Clone(jvm), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classPath, class)
+	cmd := exec.CommandContext(ctx, "java", append(all, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
