@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/proxy"
@@ -127,9 +128,12 @@ func (n *node) start(ctx context.Context) error {
 	}
 	n.onClose("data folder", func(context.Context) error { return n.folder.Close() })
 
+	// etcd logs what it returns as an error as well, in several lines. Nothing
+	// of that is for those who read why a start failed.
+	etcdLevel := zap.NewAtomicLevelAt(zapcore.InvalidLevel)
 	n.meta, err = etcd.OpenEmbedded(ctx, etcd.EmbeddedConfig{
 		Dir:    n.folder.path(etcdDir),
-		Logger: n.log.Named("etcd"),
+		Logger: n.log.Named("etcd").WithOptions(zap.IncreaseLevel(etcdLevel)),
 		OnFailure: func(err error) {
 			n.metaFailed.Store(&err)
 			n.log.Error("metadata store ended: what needs it fails until quire is started again", zap.Error(err))
@@ -138,6 +142,7 @@ func (n *node) start(ctx context.Context) error {
 	if err != nil {
 		return explainFolder(n.folder.path(etcdDir), err)
 	}
+	etcdLevel.SetLevel(zap.WarnLevel)
 	n.onClose("metadata store", func(context.Context) error { return n.meta.Close() })
 
 	n.tier, err = embedded.Open(embedded.Config{

@@ -238,7 +238,6 @@ func TestStartErrors(t *testing.T) {
 // TestDescriptorLimit: a connection costs a descriptor, and the soft limit of
 // a shell is for those who use select.
 func TestDescriptorLimit(t *testing.T) {
-	cmd := command(t, "version")
 	s := start(t, serveArgs(t.TempDir())...)
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", s.cmd.Process.Pid))
 	if os.IsNotExist(err) {
@@ -247,7 +246,6 @@ func TestDescriptorLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd
 	m := regexp.MustCompile(`Max open files\s+(\d+)\s+(\d+)`).FindStringSubmatch(string(limits))
 	if m == nil || m[1] != m[2] {
 		t.Errorf("limits are %q", m)
@@ -282,7 +280,7 @@ func TestConsoleTools(t *testing.T) {
 	// Offsets of a partition, from both ends and by time.
 	s.tool("a\nb\nc\nd\n", "produce", "letters", "-p", "0")
 	for offset, want := range map[string]string{"earliest": "a b c d", "2": "c d", "-1": "d", "4": "", "@0": "a b c d", "@9999999999999": ""} {
-		if got := strings.Join(strings.Fields(s.tool("", "consume", "letters", "-p", "0", "-e", "-o", offset)), " "); got != want {
+		if got := strings.Join(strings.Fields(s.tool("", "consume", "letters", "-p", "0", "-e", "--offset="+offset)), " "); got != want {
 			t.Errorf("--offset %s: %q, want %q", offset, got, want)
 		}
 	}
