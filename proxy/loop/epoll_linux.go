@@ -3,6 +3,7 @@ package loop
 import (
 	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
@@ -61,32 +62,58 @@ func (g *epollGroup) Close() {
 }
 
 // epollLoop is one goroutine on one epoll instance.
+//
+// It does not block in epoll_wait. It parks in the runtime's network poller,
+// to which an epoll descriptor is one more pollable file. A thread that blocks
+// in a system call keeps its processor until the runtime takes it away, up
+// to 10 ms later, and meanwhile a journal that is back from its fsync finds none
+// to go on with; a parked goroutine keeps nothing. Measured with a journal: 10 to 20 %
+// less CPU. Another goroutine wakes the loop by moving the file's read
+// deadline into the past, without a system call.
 type epollLoop struct {
 	Loop
-	epfd    int
-	eventfd int
-	events  [eventsPerWait]unix.EpollEvent
-	iov     [partsPerWritev]unix.Iovec
-	socks   []*epollSock // by file descriptor
-	ended   bool
+	epfd   int
+	file   *os.File // epfd, in the runtime's poller
+	raw    syscall.RawConn
+	poll   func(uintptr) bool // EpollWait, bound once
+	n      int                // events that poll found
+	armed  time.Duration      // what the file's deadline is set to, as of timers.base; or unarmed, or unknown
+	events [eventsPerWait]unix.EpollEvent
+	iov    [partsPerWritev]unix.Iovec
+	socks  []*epollSock // by file descriptor
+	ended  bool
 }
+
+const (
+	unarmed time.Duration = -1
+	unknown time.Duration = -2
+)
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
 
 func newEpollLoop(cfg Config) (*epollLoop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	evfd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
+	// Only of a non-blocking descriptor NewFile thinks that it can be polled.
+	if err := unix.SetNonblock(epfd, true); err != nil {
 		unix.Close(epfd)
-		return nil, fmt.Errorf("eventfd: %w", err)
+		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	l := &epollLoop{epfd: epfd, eventfd: evfd}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(evfd)}
-	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, evfd, &ev); err != nil {
-		unix.Close(epfd)
-		unix.Close(evfd)
-		return nil, fmt.Errorf("epoll_ctl: %w", err)
+	l := &epollLoop{epfd: epfd, file: os.NewFile(uintptr(epfd), "epoll"), armed: unarmed}
+	l.raw, err = l.file.SyscallConn()
+	if err == nil {
+		err = l.file.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		l.file.Close()
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	l.poll = func(uintptr) bool {
+		l.look()
+		return l.n > 0
 	}
 	l.init(cfg.Now, l.signal)
 	return l, nil
@@ -94,23 +121,17 @@ func newEpollLoop(cfg Config) (*epollLoop, error) {
 
 // signal ends the wait. The mailbox calls it once per sleep.
 func (l *epollLoop) signal() {
-	one := [8]byte{7: 1}
-	// EAGAIN means that the counter is full, so that the loop is awake already.
-	_, _ = unix.Write(l.eventfd, one[:])
+	// It fails only if the loop has ended.
+	_ = l.file.SetReadDeadline(past)
 }
 
 func (l *epollLoop) run() {
 	l.tasks.asleep.Store(false)
 	for !l.ended {
-		n := l.wait()
+		l.wait()
 		l.now = l.clock()
-		for i := range l.events[:n] {
+		for i := range l.events[:l.n] {
 			ev := &l.events[i]
-			if int(ev.Fd) == l.eventfd {
-				var count [8]byte
-				_, _ = unix.Read(l.eventfd, count[:])
-				continue
-			}
 			// A socket that was closed earlier in this turn is gone from the
 			// table, and its number cannot be another's yet: sockets are added by tasks.
 			if s := l.socks[ev.Fd]; s != nil {
@@ -121,33 +142,46 @@ func (l *epollLoop) run() {
 		l.tasks.run()
 	}
 	l.tasks.end()
-	unix.Close(l.eventfd)
-	unix.Close(l.epfd)
+	l.file.Close()
 }
 
-// wait returns how many events there are. It first only looks, and gives the
-// processor to other goroutines before it blocks: a blocked system call keeps
-// it until the runtime's monitor takes it away.
-func (l *epollLoop) wait() int {
-	n, err := unix.EpollWait(l.epfd, l.events[:], 0)
-	if n > 0 {
-		return n
+// look sets n to the number of sockets that are ready now.
+func (l *epollLoop) look() {
+	n, _ := unix.EpollWait(l.epfd, l.events[:], 0)
+	l.n = max(n, 0)
+}
+
+// wait sets n, and returns when a socket is ready, a timer due or a task posted.
+func (l *epollLoop) wait() {
+	next := l.timers.next(l.clock())
+	if next == 0 || !l.tasks.empty() {
+		l.look()
+		return
 	}
-	if err == nil && l.tasks.empty() {
-		runtime.Gosched()
+	// The deadline is set before the sleep is announced: a waker sets it after.
+	if next < 0 {
+		l.arm(unarmed, time.Time{})
+	} else {
+		l.arm(l.timers.heap[0].when, time.Now().Add(next))
 	}
-	timeout := l.timers.next(l.clock())
-	if timeout == 0 || !l.tasks.sleep() {
-		return 0
+	if !l.tasks.sleep() {
+		l.look()
+		return
 	}
-	ms := -1
-	if timeout > 0 {
-		// Rounded up, or the loop would spin through the last millisecond.
-		ms = int(min((timeout+time.Millisecond-1)/time.Millisecond, 1<<30))
+	l.n = 0
+	if err := l.raw.Read(l.poll); err != nil {
+		// The deadline has passed, or was moved by a waker.
+		l.armed = unknown
 	}
-	n, _ = unix.EpollWait(l.epfd, l.events[:], ms)
 	l.tasks.asleep.Store(false)
-	return max(n, 0)
+}
+
+func (l *epollLoop) arm(when time.Duration, deadline time.Time) {
+	if l.armed != when {
+		l.armed = when
+		// It cannot fail: the file can be polled and is open.
+		_ = l.file.SetReadDeadline(deadline)
+	}
 }
 
 func (l *epollLoop) stop() {
