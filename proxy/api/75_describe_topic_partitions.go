@@ -100,6 +100,9 @@ func (h *Handlers) describeTopic(t *coordinator.Topic, from, to int32, brokers [
 		p.Partition, p.ErrorCode = i, int16(s.code)
 		p.LeaderID, p.LeaderEpoch = s.leader, s.epoch
 		p.Replicas, p.ISR = s.replicas, s.replicas
+		// Nullable in the schema, but Java's admin client (3.9, 4.3) walks
+		// both lists without looking.
+		p.EligibleLeaderReplicas, p.LastKnownELR = []int32{}, []int32{}
 		out.Partitions = append(out.Partitions, p)
 	}
 	return out
