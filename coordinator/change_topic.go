@@ -19,7 +19,8 @@ func (c *Coordinator) DeleteTopic(ctx context.Context, name string, id [16]byte)
 		gone := errors.Is(err, ErrUnknownTopic) || err == nil && r.ID != encodeID(id)
 		switch {
 		case gone && sent:
-			// The transaction whose outcome was not known, or somebody else's.
+			// By the transaction whose outcome was not known, or by somebody else.
+			c.forget(ctx, key, kv, r)
 			return nil
 		case err != nil:
 			return err
@@ -37,6 +38,26 @@ func (c *Coordinator) DeleteTopic(ctx context.Context, name string, id [16]byte)
 			return unavailable(fmt.Sprintf("topic %q", name), err)
 		case err != nil:
 			sent = true
+		}
+	}
+}
+
+// forget makes the copy in memory agree that a topic is gone, before the watch
+// does: its key holds another topic's record, or nothing. If that cannot be found
+// out, the watch will tell.
+func (c *Coordinator) forget(ctx context.Context, key string, kv meta.KV, r topicRecord) {
+	if kv.Key != "" {
+		c.topics.changedHere(topicChange{key: key, topic: c.topicOf(r, kv.Modified), revision: kv.Modified})
+		return
+	}
+	for {
+		// A missing key has no revision; a condition tells one at which it is missing.
+		revision, missing, err := c.meta.Txn(ctx, []meta.Cond{{Key: c.keys.topic(key)}}, nil)
+		if err == nil && missing {
+			c.topics.changedHere(topicChange{key: key, revision: revision})
+		}
+		if err == nil || !retriable(ctx, err) {
+			return
 		}
 	}
 }
@@ -78,7 +99,8 @@ func (c *Coordinator) AlterTopicConfig(ctx context.Context, name string, validat
 	})
 }
 
-// readTopic reads a topic's record from the metadata store.
+// readTopic reads a topic's record from the metadata store. With ErrUnknownTopic
+// the key may hold the record of a topic whose name collides; else kv has no key.
 func (c *Coordinator) readTopic(ctx context.Context, name string) (topicRecord, meta.KV, error) {
 	if CheckTopicName(name) != nil {
 		// Nothing can have this name.
@@ -93,7 +115,7 @@ func (c *Coordinator) readTopic(ctx context.Context, name string) (topicRecord, 
 	}
 	r, err := decodeTopicRecord(kv)
 	if err == nil && r.Name != name {
-		err = fmt.Errorf("%w: %q", ErrUnknownTopic, name)
+		err = fmt.Errorf("%w: %q, but %q", ErrUnknownTopic, name, r.Name)
 	}
 	return r, kv, err
 }

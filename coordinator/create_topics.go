@@ -128,10 +128,7 @@ type creation struct {
 	err     error
 }
 
-func (q *creation) done(revision meta.Revision) {
-	q.topic.Revision = revision
-	q.results <- *q
-}
+func (q *creation) done() { q.results <- *q }
 
 func (q *creation) fail(err error) {
 	q.topic, q.err = nil, err
@@ -276,7 +273,8 @@ func (c *Coordinator) createTxn(batch []*creation) (meta.Revision, bool, error) 
 	return c.meta.Txn(c.ctx, conds, ops)
 }
 
-// created shows topics to everybody here, then tells their callers.
+// created shows topics to everybody here, which ends their being written to, then
+// tells their callers.
 func (c *Coordinator) created(batch []*creation, revision meta.Revision) {
 	changes := make([]topicChange, len(batch))
 	for i, q := range batch {
@@ -285,7 +283,7 @@ func (c *Coordinator) created(batch []*creation, revision meta.Revision) {
 	}
 	c.topics.changedHere(changes...)
 	for _, q := range batch {
-		q.done(revision)
+		q.done()
 	}
 }
 

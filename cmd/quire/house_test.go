@@ -54,7 +54,7 @@ var testImports = map[string][]string{
 	"storage/meta/mem":  {"storage/meta/metatest"},
 	"storage/meta/etcd": {"storage/meta/metatest"},
 	"storage":           {"storage/meta/mem", "storage/embedded", "storage/vfs"},
-	"coordinator":       {"storage/meta/mem", "storage/embedded", "storage/vfs"},
+	"coordinator":       {"storage/meta/mem", "storage/meta/etcd"},
 	"proxy/api":         {"storage/meta/mem", "storage/embedded", "storage/vfs"},
 }
 
