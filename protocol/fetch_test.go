@@ -150,25 +150,30 @@ func TestFetchRequestEqualsKmsg(t *testing.T) {
 	}
 }
 
+const (
+	head0  = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" // v0: replica id, max wait, min bytes
+	head12 = head0 + head0 + "\x00"                             // v12: and max bytes, isolation level, session
+)
+
+var malformedFetch = []struct {
+	name    string
+	version int16
+	body    string
+}{
+	{"version below", -1, ""},
+	{"version above", MaxFetchVersion + 1, ""},
+	{"null topics", 0, head0 + "\xff\xff\xff\xff"},
+	{"2 billion topics", 0, head0 + "\x7f\xff\xff\xff\x00\x01t"},
+	{"2 billion partitions", 0, head0 + "\x00\x00\x00\x01\x00\x01t\x7f\xff\xff\xff"},
+	{"4 billion topics, compact", 12, head12 + "\xff\xff\xff\xff\x0f"},
+	{"4 billion forgotten", 12, head12 + "\x01\xff\xff\xff\xff\x0f"},
+	{"null rack", 12, head12 + "\x01\x01\x00\x00"},
+	{"4 billion tags", 12, head12 + "\x01\x01\x01\xff\xff\xff\xff\x0f"},
+	{"cluster id beyond its tag", 12, head12 + "\x01\x01\x01\x01\x00\x02\x7fx"},
+}
+
 func TestFetchRequestRefuses(t *testing.T) {
-	head := string(make([]byte, 12)) // v0: replica id, max wait, min bytes
-	head12 := string(make([]byte, 25))
-	for _, c := range []struct {
-		name    string
-		version int16
-		body    string
-	}{
-		{"version below", -1, ""},
-		{"version above", MaxFetchVersion + 1, ""},
-		{"null topics", 0, head + "\xff\xff\xff\xff"},
-		{"2 billion topics", 0, head + "\x7f\xff\xff\xff\x00\x01t"},
-		{"2 billion partitions", 0, head + "\x00\x00\x00\x01\x00\x01t\x7f\xff\xff\xff"},
-		{"4 billion topics, compact", 12, head12 + "\xff\xff\xff\xff\x0f"},
-		{"4 billion forgotten", 12, head12 + "\x01\xff\xff\xff\xff\x0f"},
-		{"null rack", 12, head12 + "\x01\x01\x00\x00"},
-		{"4 billion tags", 12, head12 + "\x01\x01\x01\xff\xff\xff\xff\x0f"},
-		{"cluster id beyond its tag", 12, head12 + "\x01\x01\x01\x01\x00\x02\x7fx"},
-	} {
+	for _, c := range malformedFetch {
 		var f FetchRequest
 		if err := f.Parse([]byte(c.body), c.version); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", c.name, err)
@@ -194,6 +199,9 @@ func TestFetchRequestKeepsLittle(t *testing.T) {
 func FuzzFetchRequest(f *testing.F) {
 	for version := int16(0); version <= MaxFetchVersion; version++ {
 		f.Add(version, randomFetchRequest(newRandom(uint64(version)+3), version).AppendTo(nil))
+	}
+	for _, c := range malformedFetch {
+		f.Add(c.version, []byte(c.body))
 	}
 	f.Fuzz(func(t *testing.T, version int16, body []byte) {
 		var r FetchRequest

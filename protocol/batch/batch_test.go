@@ -51,8 +51,8 @@ func reference(codec Codec, compressed func([]byte) []byte, records ...kmsg.Reco
 func threeRecords() []kmsg.Record {
 	return []kmsg.Record{
 		{Key: []byte("k0"), Value: []byte("v0")},
-		{TimestampDelta64: -5, Value: []byte{}, Headers: []kmsg.Header{{Key: "a", Value: []byte("1")}, {Key: "", Value: nil}}},
-		{TimestampDelta64: 10, Key: []byte{}, Value: bytes.Repeat([]byte("x"), 300)},
+		{TimestampDelta64: 10, Value: []byte{}, Headers: []kmsg.Header{{Key: "a", Value: []byte("1")}, {Key: "", Value: nil}}},
+		{TimestampDelta64: -5, Key: []byte{}, Value: bytes.Repeat([]byte("x"), 300)},
 	}
 }
 

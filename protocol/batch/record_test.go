@@ -78,7 +78,7 @@ func TestIterateRefuses(t *testing.T) {
 		{"negative length", cat(good(0), good(1), []byte{1}), 2, false},
 		{"length 0", cat([]byte{0}, good(1), good(2)), 0, false},
 		{"length overflows", cat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, good(1), good(2)), 0, false},
-		{"length with zeros after it", cat([]byte{0x80 | 12, 0x80, 0x80, 0x80, 0x80, 0}, good(0)[1:], good(1), good(2)), 0, false},
+		{"length with zeros after it", cat([]byte{0x80 | 14, 0x80, 0x80, 0x80, 0x80, 0}, good(0)[1:], good(1), good(2)), 0, false},
 		{"body longer than its fields", cat(record(attributes, 0, 0, -1, 1, "v", 0, "x"), good(1), good(2)), 0, false},
 		{"key length -2", cat(record(attributes, 0, 0, -2, 1, "v", 0), good(1), good(2)), 0, false},
 		{"key beyond the record", cat(record(attributes, 0, 0, 100, "v", 0), good(1), good(2)), 0, false},
