@@ -31,6 +31,12 @@ type Config struct {
 	CheckpointInterval time.Duration // time after which dirty data gets a checkpoint: 1 s
 	MinFreeBytes       int64         // free space kept for sealing, checkpoints and the operator: 256 MiB
 	MaxOpenFiles       int           // ledger files open at once: 512
+
+	// indexEvery is the distance in bytes of the positions kept in memory,
+	// indexFrameEvery the distance after which they go into the ledger file.
+	// Smaller in tests only; files of any distance can be read.
+	indexEvery      int64
+	indexFrameEvery int64
 }
 
 // Memory and disk are touched in whole blocks by O_DIRECT, see FORMAT.md.
@@ -59,6 +65,8 @@ func (c *Config) validate() error {
 	setDefault(&c.CheckpointInterval, time.Second)
 	setDefault(&c.MinFreeBytes, 256<<20)
 	setDefault(&c.MaxOpenFiles, 512)
+	setDefault(&c.indexEvery, indexEvery)
+	setDefault(&c.indexFrameEvery, indexFrameEvery)
 	c.MaxGroupBytes = alignUp(c.MaxGroupBytes)
 	c.ChunkBytes = max(alignUp(c.ChunkBytes), c.MaxGroupBytes)
 	c.JournalFileBytes = max(int64(alignUp(int(c.JournalFileBytes))), minFileBytes)

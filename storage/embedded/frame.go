@@ -31,8 +31,7 @@ const (
 
 const maxFrameLen = 1<<28 - 1
 
-// indexEvery is the distance of positions kept in memory, indexFrameEvery the
-// distance after which they are written into the ledger file.
+// Defaults of Config.indexEvery and Config.indexFrameEvery.
 const (
 	indexEvery      = 64 << 10
 	indexFrameEvery = 4 << 20

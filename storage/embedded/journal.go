@@ -202,7 +202,14 @@ func (j *journal) build() {
 
 // take moves what l has queued into the group; true when the group is full.
 func (j *journal) take(l *ledgerState, refuse error) (full bool) {
-	if refuse != nil {
+	failure := j.t.failure()
+	switch {
+	case failure != nil:
+		refuse = failure
+		if l.ended == nil {
+			l.ended = fmt.Errorf("ledger %d: %w", l.id, failure)
+		}
+	case refuse != nil:
 		l.doomQueued()
 	}
 	if l.work == nil {
@@ -217,7 +224,7 @@ func (j *journal) take(l *ledgerState, refuse error) (full bool) {
 	for l.work != nil && !full {
 		a := l.work
 		if c, ok := a.Done.(*control); ok {
-			if full = !j.takeControl(l, c, refuse); !full {
+			if full = !j.takeControl(l, c, refuse, failure); !full {
 				l.work = a.Next
 			}
 			continue
@@ -295,7 +302,7 @@ func (j *journal) layOut(l *ledgerState) (n int, bytes int64, full bool) {
 	}
 	need := runHeaderBytes + frameHeaderBytes + size
 	index := 0
-	if t.end-t.indexPos >= indexFrameEvery && t.indexLen > t.sinceIdx {
+	if t.end-t.indexPos >= j.t.c.indexFrameEvery && t.indexLen > t.sinceIdx {
 		index = frameHeaderBytes + indexFrameFixed + 16*(t.indexLen-t.sinceIdx)
 	}
 	if !j.fits(need + index) {
@@ -333,7 +340,7 @@ func (j *journal) layOut(l *ledgerState) (n int, bytes int64, full bool) {
 		if size > ledger.MaxEntryBytes || len(a.Head) > ledger.MaxHead {
 			break
 		}
-		if t.end-t.lastNoted >= indexEvery || t.indexLen == 0 {
+		if t.end-t.lastNoted >= j.t.c.indexEvery || t.indexLen == 0 {
 			l.mu.Lock()
 			l.index = append(l.index[:t.indexLen], indexEntry{t.next, t.end})
 			l.mu.Unlock()
@@ -372,15 +379,18 @@ func (j *journal) addRun(r *run) {
 }
 
 // takeControl moves a control record into the group; false if the group is full.
-func (j *journal) takeControl(l *ledgerState, c *control, refuse error) bool {
+// Lack of space refuses only what makes ledgers; failure refuses everything.
+func (j *journal) takeControl(l *ledgerState, c *control, refuse, failure error) bool {
 	g := &j.group
-	done := completion{l: l, head: &c.Append, n: 1, first: ledger.NoEntry}
+	done := completion{l: l, head: &c.Append, n: 1, first: ledger.NoEntry, err: failure}
 	var body []byte
 	then := l.ended
 	t := l.tail
 	switch c.kind {
 	case runCreate:
-		done.err = refuse
+		if failure == nil {
+			done.err = refuse
+		}
 		body = c.body
 		t.end = int64(len(body))
 	case runSeal:
@@ -392,7 +402,7 @@ func (j *journal) takeControl(l *ledgerState, c *control, refuse error) bool {
 		if c.then != nil && then == nil {
 			then = c.then
 		}
-		if t.sealed {
+		if t.sealed && failure == nil {
 			// Nothing to write, but the seal may be part of this very group.
 			done.ours = true
 			l.ended = then
@@ -403,7 +413,7 @@ func (j *journal) takeControl(l *ledgerState, c *control, refuse error) bool {
 		t.sealed = true
 	case runDelete:
 		if errors.Is(l.ended, ledger.ErrNotFound) {
-			done.ours = true
+			done.ours = failure == nil
 			g.done = append(g.done, done)
 			return true
 		}
@@ -564,6 +574,12 @@ func (j *journal) publish() {
 	g := &j.group
 	for _, r := range g.runs {
 		l := r.l
+		switch r.kind {
+		case runCreate:
+			j.t.count.Add(1)
+		case runDelete:
+			j.t.count.Add(-1)
+		}
 		g.moved = append(g.moved, l)
 		r.c.retain()
 		l.mu.Lock()

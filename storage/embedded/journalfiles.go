@@ -93,6 +93,7 @@ type journalFiles struct {
 	live      []*journalFile // in order; the last is being written
 	liveBytes int64
 	wanted    bool  // the preparer shall make a file
+	urgent    bool  // next waits for it
 	err       error // why it could not
 	stuck     bool  // no checkpoint will come
 	closing   bool
@@ -137,7 +138,7 @@ func (p *journalFiles) next(groupSeq uint64) (*journalFile, error) {
 		}
 	}
 	for len(p.free) == 0 {
-		p.wanted, p.err = true, nil
+		p.wanted, p.urgent, p.err = true, true, nil
 		p.cond.Broadcast()
 		for len(p.free) == 0 && p.err == nil {
 			p.cond.Wait()
@@ -244,11 +245,14 @@ func (p *journalFiles) prepare() {
 		if p.closing {
 			return
 		}
-		size := p.nextSize
+		size, urgent := p.nextSize, p.urgent
 		p.mu.Unlock()
-		f, err := p.make(size)
+		f, err := p.make(size, urgent)
 		p.mu.Lock()
-		p.wanted = false
+		if err != nil && p.urgent && !urgent {
+			continue // with the reserve, since someone waits now
+		}
+		p.wanted, p.urgent = false, false
 		if err != nil {
 			p.err = err
 		} else {
@@ -268,12 +272,14 @@ func (p *journalFiles) stop() {
 
 // make creates a file and writes it with zeros: a file that was only allocated
 // would change its extents, and so the file system's own journal, at every sync.
-func (p *journalFiles) make(size int64) (*journalFile, error) {
+// An urgent one may use the reserve: it takes seals and deletions when appends
+// are refused already.
+func (p *journalFiles) make(size int64, urgent bool) (*journalFile, error) {
 	free, err := p.t.fs.FreeBytes(p.t.c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("prepare a journal file: %w", err)
 	}
-	if free-size < p.t.c.MinFreeBytes {
+	if free < size || !urgent && free-size < p.t.c.MinFreeBytes {
 		return nil, fmt.Errorf("prepare a journal file of %d bytes, %d are free: %w", size, free, ledger.ErrNoSpace)
 	}
 	name := fmt.Sprintf("%06d%s", p.number, journalSuffix)

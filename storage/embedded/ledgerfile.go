@@ -186,6 +186,7 @@ func parseProperties(b []byte) (ledger.Properties, bool) {
 type layout struct {
 	tail  tail
 	index []indexEntry
+	every int64 // Config.indexEvery
 }
 
 // readLayout finds out where the ledger file ends and what its index is.
@@ -193,7 +194,7 @@ type layout struct {
 // followed back and what comes after the last one is walked, frame header by
 // frame header. ignoreSeal is for the replay, which has redone the frames but not
 // yet the footer; limit then ends the walk, and is -1 otherwise.
-func readLayout(f vfs.File, id ledger.ID, h ledgerHeader, ignoreSeal bool, limit int64) (layout, error) {
+func readLayout(f vfs.File, id ledger.ID, h ledgerHeader, every int64, ignoreSeal bool, limit int64) (layout, error) {
 	size, err := f.Size()
 	if err != nil {
 		return layout{}, fmt.Errorf("ledger %d: %w", id, err)
@@ -213,13 +214,14 @@ func readLayout(f vfs.File, id ledger.ID, h ledgerHeader, ignoreSeal bool, limit
 	if h.slotOK && h.slot.indexPos > 0 {
 		lay, err := readIndexChain(f, id, h, size)
 		if err == nil {
+			lay.every = every
 			err = walkFrames(f, id, &lay, size, ignoreSeal)
 		}
 		if err == nil || !errors.Is(err, ledger.ErrCorrupt) {
 			return lay, err
 		}
 	}
-	lay := layout{tail: tail{end: h.length}}
+	lay := layout{tail: tail{end: h.length}, every: every}
 	err = walkFrames(f, id, &lay, size, ignoreSeal)
 	return lay, err
 }
@@ -335,7 +337,7 @@ func walkFrames(f vfs.File, id ledger.ID, lay *layout, size int64, ignoreSeal bo
 			if fh.entry != t.next {
 				return bad(fmt.Sprintf("is entry %d", fh.entry))
 			}
-			if t.end-t.lastNoted >= indexEvery || t.indexLen == 0 {
+			if t.end-t.lastNoted >= lay.every || t.indexLen == 0 {
 				lay.index = append(lay.index, indexEntry{t.next, t.end})
 				t.indexLen++
 				t.lastNoted = t.end

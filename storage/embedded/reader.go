@@ -171,6 +171,12 @@ func (r *reader) readFile(at indexEntry, end, first, last int64, maxBytes int) (
 	}
 	defer f.release()
 	corrupt := func(entry, pos int64, why string) error {
+		l.mu.Lock()
+		deleted := l.deleted
+		l.mu.Unlock()
+		if deleted { // what was not written yet never will be
+			return fmt.Errorf("ledger %d: %w", l.id, ledger.ErrNotFound)
+		}
 		l.t.metrics.corruptEntries.Inc()
 		err := fmt.Errorf("ledger %d: entry %d at %d %s: %w", l.id, entry, pos, why, ledger.ErrCorrupt)
 		l.t.log.Error("stored entry is corrupt", zap.Error(err))
@@ -181,7 +187,7 @@ func (r *reader) readFile(at indexEntry, end, first, last int64, maxBytes int) (
 	}
 	want := int64(maxBytes) + readSlack
 	if at.entry < first {
-		want += indexEvery
+		want += l.t.c.indexEvery
 	}
 	for {
 		n := min(want, end-at.pos)

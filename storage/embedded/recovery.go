@@ -504,7 +504,7 @@ func (rp *replay) finishLedger(id ledger.ID, l *replayed) error {
 		}
 		return nil
 	}
-	lay, err := readLayout(f, id, h, true, l.end)
+	lay, err := readLayout(f, id, h, rp.t.c.indexEvery, true, l.end)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,11 @@ type Tier struct {
 	cache       fileCache
 	journal     journal
 	behind      writeBehind
-	workers     sync.WaitGroup
+
+	// One goroutine each. Close ends them in this order, since each may wait
+	// for the one after it.
+	journalDone sync.WaitGroup
+	prepareDone sync.WaitGroup
 	behindDone  sync.WaitGroup
 
 	nextID atomic.Int64 // id of the next ledger
@@ -129,8 +133,8 @@ func (t *Tier) open() (err error) {
 		return err
 	}
 	t.journal.files.wanted = len(t.journal.files.free) == 0
-	t.workers.Go(t.journal.run)
-	t.workers.Go(t.journal.files.prepare)
+	t.journalDone.Go(t.journal.run)
+	t.prepareDone.Go(t.journal.files.prepare)
 	t.behindDone.Go(t.behind.run)
 	return nil
 }
@@ -236,7 +240,7 @@ func (l *ledgerState) load() error {
 	if err != nil {
 		return err
 	}
-	lay, err := readLayout(f, l.id, h, false, -1)
+	lay, err := readLayout(f, l.id, h, l.t.c.indexEvery, false, -1)
 	if err != nil {
 		return err
 	}
@@ -305,7 +309,6 @@ func (t *Tier) Create(ctx context.Context, props ledger.Properties) (ledger.Writ
 		}
 		return nil, fmt.Errorf("create a ledger: %w", err)
 	}
-	t.count.Add(1)
 	return &writer{l: l}, nil
 }
 
@@ -443,8 +446,9 @@ func (t *Tier) Close() error {
 	j.parked = false
 	j.cond.Signal()
 	j.mu.Unlock()
+	t.journalDone.Wait()
 	j.files.stop()
-	t.workers.Wait()
+	t.prepareDone.Wait()
 	close(t.behind.quit)
 	t.behindDone.Wait()
 	var errs []error

@@ -21,6 +21,7 @@ func small(fsys vfs.FS) Config {
 		MaxGroupBytes: 8 << 10, ChunkBytes: 16 << 10, MaxBacklogBytes: 64 << 10,
 		JournalFirstBytes: minFileBytes, JournalFileBytes: 2 * minFileBytes, MaxJournalBytes: 8 * minFileBytes,
 		FlushBytes: 4 << 10, CheckpointBytes: 100 << 10, MinFreeBytes: 1, MaxOpenFiles: 4,
+		indexEvery: 600, indexFrameEvery: 5000,
 	}
 }
 

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -35,6 +36,11 @@ func (op Op) Changes() bool {
 	}
 	return true
 }
+
+// ErrSkip, returned to Inject, leaves the operation out and reports that it was
+// done: a disk that lies, or a program that forgot it. For OpSync, OpSyncDir,
+// OpRename and OpRemove.
+var ErrSkip = errors.New("operation left out")
 
 // ShortWrite, returned to Inject for an OpWrite, lets the first N bytes through.
 type ShortWrite struct {
@@ -76,16 +82,23 @@ func (i *injectFS) Open(name string, mode Mode) (File, error) {
 
 func (i *injectFS) Remove(name string) error {
 	if err := i.before(OpRemove, name); err != nil {
-		return err
+		return skipped(err)
 	}
 	return i.FS.Remove(name)
 }
 
 func (i *injectFS) Rename(oldName, newName string) error {
 	if err := i.before(OpRename, newName); err != nil {
-		return err
+		return skipped(err)
 	}
 	return i.FS.Rename(oldName, newName)
+}
+
+func skipped(err error) error {
+	if err == ErrSkip {
+		return nil
+	}
+	return err
 }
 
 func (i *injectFS) MkdirAll(name string) error {
@@ -104,7 +117,7 @@ func (i *injectFS) List(dir string) ([]string, error) {
 
 func (i *injectFS) SyncDir(dir string) error {
 	if err := i.before(OpSyncDir, dir); err != nil {
-		return err
+		return skipped(err)
 	}
 	return i.FS.SyncDir(dir)
 }
@@ -139,7 +152,7 @@ type injectSyncer struct {
 
 func (s *injectSyncer) SyncAll() error {
 	if err := s.i.before(OpSync, s.dir); err != nil {
-		return err
+		return skipped(err)
 	}
 	return s.Syncer.SyncAll()
 }
@@ -191,7 +204,7 @@ func (f *injectFile) WriteVec(bufs [][]byte, off int64) error {
 
 func (f *injectFile) SyncData() error {
 	if err := f.i.before(OpSync, f.name); err != nil {
-		return err
+		return skipped(err)
 	}
 	return f.File.SyncData()
 }
