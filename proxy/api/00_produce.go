@@ -98,7 +98,11 @@ func (h *Handlers) newProduceRequest() any {
 
 func (h *Handlers) produce(r *proxy.Request) {
 	s := h.produces.Get().(*produceRequest)
-	if err := s.cursor.Parse(r.Body, r.Version); err != nil {
+	err := s.cursor.Parse(r.Body, r.Version)
+	if err == nil && max(s.cursor.Topics, s.cursor.Partitions) > maxPartitions {
+		err = fmt.Errorf("a Produce request for %d partitions of %d topics: the limit is %d", s.cursor.Partitions, s.cursor.Topics, maxPartitions)
+	}
+	if err != nil {
 		s.recycle()
 		r.Drop(err)
 		return

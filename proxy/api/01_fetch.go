@@ -47,6 +47,7 @@ type fetchRequest struct {
 	version   int16
 	isolation storage.Isolation
 	maxWait   time.Duration
+	deadline  time.Time
 	minBytes  int
 	maxBytes  int
 
@@ -56,10 +57,16 @@ type fetchRequest struct {
 	asks      []fetchAsk
 	forgotten []fetchKey
 
-	parts []fetchPart
-	bytes int  // of records, read so far
-	now   bool // an error or a divergence is not kept waiting
-	next  int  // first of parts that a worker has to read
+	parts    []fetchPart
+	bytes    int  // of records, read so far
+	now      bool // an error or a divergence is not kept waiting
+	unopened bool // a worker has to open logs
+
+	// A worker found less than min_bytes when the watermarks were seen. What
+	// lies in ledgers can only be estimated, so it is not tried again before
+	// they have moved.
+	short bool
+	seen  int64
 
 	phase atomic.Int32 // of the fetch* constants
 	timer proxy.Timer
@@ -115,7 +122,11 @@ func (h *Handlers) newFetchRequest() any {
 func (h *Handlers) fetch(r *proxy.Request) {
 	s := h.fetches.Get().(*fetchRequest)
 	s.holds.Store(1)
-	if err := s.q.Parse(r.Body, r.Version); err != nil {
+	err := s.q.Parse(r.Body, r.Version)
+	if n := s.named(); err == nil && n > maxPartitions {
+		err = fmt.Errorf("a Fetch request that names %d partitions: the limit is %d", n, maxPartitions)
+	}
+	if err != nil {
 		s.recycle()
 		r.Drop(err)
 		return
@@ -126,22 +137,31 @@ func (h *Handlers) fetch(r *proxy.Request) {
 		s.isolation = storage.ReadCommitted
 	}
 	s.maxWait = time.Duration(s.q.MaxWaitMillis) * time.Millisecond
+	s.deadline = r.Received.Add(s.maxWait)
 	s.maxBytes = max(min(int(s.q.MaxBytes), h.c.FetchMaxBytes), 0)
 	s.minBytes = min(int(s.q.MinBytes), s.maxBytes)
 	if code := s.openSession(); code != protocol.None {
 		s.respondError(code)
 		return
 	}
-	if closed := s.resolve(); closed || len(s.parts) > fetchInline {
-		s.next = -1
-		s.phase.Store(fetchWorks)
-		r.OnClose(s.closedFunc)
-		r.Go(s.workFunc)
-		return
-	}
-	if !s.try() {
+	s.unopened = s.resolve()
+	if s.unopened || len(s.parts) > fetchInline {
+		s.giveAway()
+	} else if !s.try() {
 		s.park()
 	}
+}
+
+// named is how many partitions the request names, topics without any included.
+func (s *fetchRequest) named() int {
+	n := len(s.q.Topics) + len(s.q.Forgotten)
+	for i := range s.q.Topics {
+		n += len(s.q.Topics[i].Partitions)
+	}
+	for i := range s.q.Forgotten {
+		n += len(s.q.Forgotten[i].Partitions)
+	}
+	return n
 }
 
 // openSession finds what the request is about: all that it names, or what its
@@ -248,12 +268,18 @@ func (s *fetchRequest) try() bool {
 	}
 	s.unpark()
 	if io >= 0 {
-		s.next = io
-		s.r.Go(s.workFunc)
+		s.giveAway()
 	} else {
 		s.respond()
 	}
 	return true
+}
+
+// giveAway gives the request to a worker. Loop only.
+func (s *fetchRequest) giveAway() {
+	s.phase.Store(fetchWorks)
+	s.r.OnClose(s.closedFunc)
+	s.r.Go(s.workFunc)
 }
 
 // readFrom reads parts[first:], within what the request has left. Without a
@@ -314,7 +340,7 @@ func (s *fetchRequest) enough(io int) bool {
 	if s.now || s.maxWait <= 0 || s.bytes >= s.minBytes || len(s.parts) == 0 {
 		return true
 	}
-	if io < 0 {
+	if io < 0 || s.short && s.watermarks() == s.seen {
 		return false
 	}
 	bytes := int64(s.bytes)
@@ -326,25 +352,45 @@ func (s *fetchRequest) enough(io int) bool {
 	return bytes >= int64(s.minBytes)
 }
 
+// watermarks changes whenever a log has more for its readers.
+func (s *fetchRequest) watermarks() int64 {
+	var sum int64
+	for i := range s.parts {
+		if p := &s.parts[i]; p.log != nil {
+			_, stable, high := p.log.Offsets()
+			sum += stable + high
+		}
+	}
+	return sum
+}
+
 // work is the worker's part: to open logs, and to read what is not in memory.
 func (s *fetchRequest) work() {
 	ctx, cancel := s.h.timeout(defaultTimeout)
 	defer cancel()
-	if s.next < 0 {
+	if s.unopened {
+		s.unopened = false
 		s.openLogs(ctx)
-		s.next = s.readFrom(0, nil)
-		if !s.enough(s.next) {
-			s.drop()
-			if s.phase.CompareAndSwap(fetchWorks, fetchParks) {
-				s.r.Post(s.parkFunc)
-				return
-			}
-		}
+	}
+	seen := s.watermarks()
+	s.drop()
+	io := s.readFrom(0, nil)
+	if io >= 0 && s.enough(io) {
+		s.readFrom(io, ctx)
+		io, s.short, s.seen = -1, true, seen
+	}
+	if s.enough(io) {
 		s.phase.Store(fetchReads)
+		s.respond()
+		return
 	}
-	if s.next >= 0 {
-		s.readFrom(s.next, ctx)
+	s.drop()
+	if s.phase.CompareAndSwap(fetchWorks, fetchParks) {
+		s.r.Post(s.parkFunc)
+		return
 	}
+	// The connection is closed: this answer only gives the request back.
+	s.phase.Store(fetchReads)
 	s.respond()
 }
 
@@ -373,7 +419,7 @@ func (s *fetchRequest) park() {
 	}
 	s.r.OnClose(s.closedFunc)
 	s.r.OnDrain(s.expireFunc)
-	s.timer = s.r.After(s.maxWait, s.expireFunc)
+	s.timer = s.r.After(max(time.Until(s.deadline), 0), s.expireFunc)
 	// A log may have moved before it was waited for.
 	if !s.try() {
 		s.drop()
@@ -490,7 +536,7 @@ func (s *fetchRequest) recycle() {
 	clear(s.outs)
 	clear(s.nodes)
 	s.q.Reset()
-	s.r, s.session, s.creates, s.next = nil, nil, false, 0
+	s.r, s.session, s.creates, s.unopened, s.short = nil, nil, false, false, false
 	s.timer = proxy.Timer{}
 	s.h.fetches.Put(s)
 }

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"regexp"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -25,7 +27,7 @@ import (
 var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
 
 func (h *Handlers) apiVersions(r *proxy.Request) {
-	if row := lookup(r.Key); r.Version > row.max || r.Version < 0 {
+	if row := h.rows[r.Key]; r.Version > row.max || r.Version < 0 {
 		resp := kmsg.NewPtrApiVersionsResponse()
 		resp.ErrorCode = int16(protocol.UnsupportedVersion)
 		resp.ApiKeys = []kmsg.ApiVersionsResponseApiKey{row.advertised()}
@@ -46,10 +48,10 @@ func (h *Handlers) apiVersions(r *proxy.Request) {
 		r.Conn.SoftwareName = q.ClientSoftwareName
 		r.Conn.SoftwareVersion = q.ClientSoftwareVersion
 	}
-	resp.ApiKeys = make([]kmsg.ApiVersionsResponseApiKey, 0, len(table))
-	for i := range table {
-		resp.ApiKeys = append(resp.ApiKeys, table[i].advertised())
+	for _, row := range h.rows {
+		resp.ApiKeys = append(resp.ApiKeys, row.advertised())
 	}
+	slices.SortFunc(resp.ApiKeys, func(a, b kmsg.ApiVersionsResponseApiKey) int { return cmp.Compare(a.ApiKey, b.ApiKey) })
 	h.respond(r, resp)
 }
 

@@ -111,14 +111,14 @@ func (c *fetchSessions) remove(s *fetchSession) {
 }
 
 // touch counts s as used at now and as holding size partitions. False: s was
-// evicted, or it ends because there is no room for so many.
+// evicted, or it ends because it may not hold so many.
 func (c *fetchSessions) touch(s *fetchSession, now time.Time, size int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sessions[s.id] != s {
 		return false
 	}
-	if c.partitions-s.size+size > maxSessionPartitions {
+	if size > maxPartitions || c.partitions-s.size+size > maxSessionPartitions {
 		c.remove(s)
 		return false
 	}

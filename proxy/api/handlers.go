@@ -46,6 +46,7 @@ type BrokerConfig struct {
 // Handlers answers the requests of all connections. It implements proxy.Handler.
 type Handlers struct {
 	c        Config
+	rows     map[int16]*row // of table
 	sessions fetchSessions
 	waiting  produceDeadlines
 	produces sync.Pool // of *produceRequest
@@ -59,6 +60,11 @@ type Handlers struct {
 const (
 	defaultTimeout = 30 * time.Second
 	maxTimeout     = 60 * time.Second // that a request may hold a worker
+
+	// maxPartitions bounds the topics, and the partitions, that one Produce or
+	// Fetch request may name: each costs some hundred bytes while the request
+	// is under way, and may take six in its frame.
+	maxPartitions = 100_000
 )
 
 // New returns the handlers. Close ends what they run.
@@ -81,7 +87,7 @@ func New(c Config) *Handlers {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	h := &Handlers{c: c}
+	h := &Handlers{c: c, rows: index(table)}
 	h.produces.New, h.fetches.New = h.newProduceRequest, h.newFetchRequest
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.sessions.init(c.MaxFetchSessions, c.MinFetchSessionAge)
@@ -98,7 +104,7 @@ func (h *Handlers) Close() {
 
 // Accepts implements proxy.Handler.
 func (h *Handlers) Accepts(key, version int16) bool {
-	row := lookup(key)
+	row := h.rows[key]
 	return row != nil && version >= row.min && version <= row.max
 }
 
@@ -109,13 +115,9 @@ func (h *Handlers) FlexibleRequest(key, version int16) bool {
 
 // Handle implements proxy.Handler.
 func (h *Handlers) Handle(r *proxy.Request) {
-	row := lookup(r.Key)
+	row := h.rows[r.Key]
 	if row == nil {
 		r.Drop(fmt.Errorf("API key %d is not served", r.Key))
-		return
-	}
-	if len(r.Body) > row.maxBody {
-		r.Drop(fmt.Errorf("%s v%d: a body of %d bytes; the limit is %d", kmsg.NameForKey(r.Key), r.Version, len(r.Body), row.maxBody))
 		return
 	}
 	row.handle(h, r)
