@@ -3,7 +3,6 @@ package protocol
 import (
 	"errors"
 	"reflect"
-	"runtime"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -159,72 +158,6 @@ func TestCheckRequestRefuses(t *testing.T) {
 	body = append(body, make([]byte, 2*maxRequestTags+2)...)
 	if err := CheckRequest(3, 9, body); !errors.Is(err, ErrMalformed) {
 		t.Errorf("one tagged field more than is allowed: %v", err)
-	}
-}
-
-// swell appends a body that is empty but for the first array of each depth, which has n elements on
-// the innermost level: the least bytes for the most memory.
-func swell(b []byte, fields []field, version int16, flexible bool, n *int) []byte {
-	for i := range fields {
-		f := &fields[i]
-		if version < f.first || version > f.last {
-			continue
-		}
-		switch f.kind {
-		case kindFixed:
-			b = append(b, make([]byte, f.size)...)
-		case kindString:
-			b = appendString(b, flexible, "")
-		case kindBytes:
-			b = appendArrayLen(b, flexible, 0)
-		case kindStruct, kindNullableStruct:
-			if f.kind == kindNullableStruct {
-				b = append(b, 1)
-			}
-			b = swell(b, f.fields, version, flexible, n)
-			if flexible {
-				b = append(b, 0)
-			}
-		case kindArray:
-			count := *n
-			*n = 0
-			b = appendArrayLen(b, flexible, count)
-			for range count {
-				b = swell(b, f.fields, version, flexible, n)
-			}
-		}
-	}
-	return b
-}
-
-func TestCheckedRequestsCostLittle(t *testing.T) {
-	for key, fields := range layouts() {
-		k := kmsg.RequestForKey(key)
-		for version := int16(0); version <= k.MaxVersion(); version++ {
-			n := 2000
-			flexible := FlexibleRequest(key, version)
-			body := swell(nil, fields, version, flexible, &n)
-			if flexible {
-				body = append(body, 0)
-			}
-			if n > 0 {
-				continue // no array
-			}
-			if err := CheckRequest(key, version, body); err != nil {
-				t.Fatalf("%s v%d: %v", kmsg.NameForKey(key), version, err)
-			}
-			k.SetVersion(version)
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			err := k.ReadFrom(body)
-			runtime.ReadMemStats(&after)
-			if err != nil {
-				t.Fatalf("%s v%d: %v", kmsg.NameForKey(key), version, err)
-			}
-			if ratio := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(body)); ratio > 30 {
-				t.Errorf("%s v%d: %d bytes cost kmsg %.0f times their length", kmsg.NameForKey(key), version, len(body), ratio)
-			}
-		}
 	}
 }
 
