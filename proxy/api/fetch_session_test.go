@@ -126,12 +126,12 @@ func TestFetchSession(t *testing.T) {
 		if resp := do[*kmsg.FetchResponse](c, q); resp.SessionID != 0 || resp.ErrorCode != 0 {
 			t.Errorf("v%d: an empty session is %d with error %d", version, resp.SessionID, resp.ErrorCode)
 		}
-		if n := len(s.handler.sessions.sessions); n != 0 {
-			t.Errorf("v%d: %d sessions are left", version, n)
+		sessions := &s.handler.sessions
+		sessions.mu.Lock()
+		if len(sessions.sessions) != 0 || sessions.partitions != 0 {
+			t.Errorf("v%d: %d sessions are left with %d partitions", version, len(sessions.sessions), sessions.partitions)
 		}
-		if n := s.handler.sessions.partitions; n != 0 {
-			t.Errorf("v%d: %d partitions are counted without a session", version, n)
-		}
+		sessions.mu.Unlock()
 	}
 }
 

@@ -128,11 +128,16 @@ type client struct {
 
 func (s *server) dial() *client {
 	s.t.Helper()
+	return s.dialFor(s.t)
+}
+
+func (s *server) dialFor(t testing.TB) *client {
+	t.Helper()
 	conn, err := net.Dial("tcp", s.addr)
-	check(s.t, err)
-	s.t.Cleanup(func() { conn.Close() })
-	check(s.t, conn.SetDeadline(time.Now().Add(time.Minute)))
-	return &client{t: s.t, conn: conn}
+	check(t, err)
+	t.Cleanup(func() { conn.Close() })
+	check(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	return &client{t: t, conn: conn}
 }
 
 // send writes a request without waiting for its answer.

@@ -1,0 +1,154 @@
+package api
+
+import (
+	"errors"
+	"net"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/quirelog/quire/protocol/batch"
+)
+
+// seeds are well-formed bodies of every key and version that is served.
+func seeds(t testing.TB) map[int16]map[int16][]byte {
+	str := kmsg.StringPtr
+	records := makeBatch(t, batch.Plain, "a")
+	out := make(map[int16]map[int16][]byte)
+	for i := range table {
+		out[table[i].key] = make(map[int16][]byte)
+		for v := table[i].min; v <= table[i].max; v++ {
+			q := kmsg.RequestForKey(table[i].key)
+			switch q := q.(type) {
+			case *kmsg.ProduceRequest:
+				q.Acks, q.TimeoutMillis = 1, 100
+				q.Topics = []kmsg.ProduceRequestTopic{{Topic: "orders", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: records}}}}
+			case *kmsg.FetchRequest:
+				q.ReplicaID, q.MaxBytes, q.SessionEpoch = -1, 1000, -1
+				q.Topics = []kmsg.FetchRequestTopic{{Topic: "orders", Partitions: []kmsg.FetchRequestTopicPartition{{PartitionMaxBytes: 100, CurrentLeaderEpoch: -1, LastFetchedEpoch: -1}}}}
+				q.ForgottenTopics = []kmsg.FetchRequestForgottenTopic{{Topic: "orders", Partitions: []int32{0}}}
+			case *kmsg.ListOffsetsRequest:
+				q.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: "orders", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: -1, CurrentLeaderEpoch: -1}}}}
+			case *kmsg.MetadataRequest:
+				q.Topics = []kmsg.MetadataRequestTopic{{Topic: str("orders")}}
+			case *kmsg.FindCoordinatorRequest:
+				q.CoordinatorKey, q.CoordinatorKeys = "g", []string{"g"}
+			case *kmsg.ApiVersionsRequest:
+				q.ClientSoftwareName, q.ClientSoftwareVersion = "c", "1"
+			case *kmsg.CreateTopicsRequest:
+				q.Topics = []kmsg.CreateTopicsRequestTopic{{Topic: "new", NumPartitions: 1, ReplicationFactor: 1,
+					ReplicaAssignment: []kmsg.CreateTopicsRequestTopicReplicaAssignment{{Replicas: []int32{1}}},
+					Configs:           []kmsg.CreateTopicsRequestTopicConfig{{Name: "retention.ms", Value: str("1")}}}}
+			case *kmsg.DeleteTopicsRequest:
+				q.TopicNames, q.Topics = []string{"gone"}, []kmsg.DeleteTopicsRequestTopic{{Topic: str("gone")}}
+			case *kmsg.DeleteRecordsRequest:
+				q.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: "orders", Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Offset: 0}}}}
+			case *kmsg.InitProducerIDRequest:
+				q.ProducerID, q.ProducerEpoch = -1, -1
+			case *kmsg.OffsetForLeaderEpochRequest:
+				q.Topics = []kmsg.OffsetForLeaderEpochRequestTopic{{Topic: "orders", Partitions: []kmsg.OffsetForLeaderEpochRequestTopicPartition{{CurrentLeaderEpoch: -1}}}}
+			case *kmsg.DescribeConfigsRequest:
+				q.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: 2, ResourceName: "orders", ConfigNames: []string{"retention.ms"}}}
+			case *kmsg.AlterConfigsRequest:
+				q.Resources = []kmsg.AlterConfigsRequestResource{{ResourceType: 2, ResourceName: "orders", Configs: []kmsg.AlterConfigsRequestResourceConfig{{Name: "retention.ms", Value: str("1000")}}}}
+			case *kmsg.DescribeLogDirsRequest:
+				q.Topics = []kmsg.DescribeLogDirsRequestTopic{{Topic: "orders", Partitions: []int32{0}}}
+			case *kmsg.CreatePartitionsRequest:
+				q.Topics = []kmsg.CreatePartitionsRequestTopic{{Topic: "orders", Count: 1, Assignment: []kmsg.CreatePartitionsRequestTopicAssignment{{Replicas: []int32{1}}}}}
+			case *kmsg.IncrementalAlterConfigsRequest:
+				q.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: 2, ResourceName: "orders", Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: "cleanup.policy", Op: 2, Value: str("delete")}}}}
+			case *kmsg.DescribeProducersRequest:
+				q.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: "orders", Partitions: []int32{0}}}
+			case *kmsg.DescribeTopicPartitionsRequest:
+				q.Topics = []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: "orders"}}
+				q.ResponsePartitionLimit, q.Cursor = 10, &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "orders"}
+			}
+			q.SetVersion(v)
+			out[table[i].key][v] = q.AppendTo(nil)
+		}
+	}
+	return out
+}
+
+// exchange sends a body and nothing after it, and reads until the server
+// closes the connection, which it does in its own time, whatever it was sent.
+func (s *server) exchange(t testing.TB, key, version int16, body []byte) {
+	t.Helper()
+	c := s.dialFor(t)
+	defer c.conn.Close()
+	c.send(&rawRequest{key: key, version: version, body: body})
+	check(t, c.conn.(*net.TCPConn).CloseWrite())
+	for answers := 0; ; answers++ {
+		b, err := c.frame()
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout():
+			t.Fatalf("key %d v%d: no end to %x", key, version, body)
+		case err != nil:
+			return
+		case answers > 0 || len(b) < 4 || b[3] != 1:
+			t.Fatalf("key %d v%d: answer %d to %x is %x", key, version, answers, body, b)
+		}
+	}
+}
+
+// rawRequest is a body as it is.
+type rawRequest struct {
+	kmsg.MetadataRequest
+	key, version int16
+	body         []byte
+}
+
+func (r *rawRequest) Key() int16                 { return r.key }
+func (r *rawRequest) GetVersion() int16          { return r.version }
+func (r *rawRequest) AppendTo(dst []byte) []byte { return append(dst, r.body...) }
+func (r *rawRequest) IsFlexible() bool {
+	q := kmsg.RequestForKey(r.key)
+	q.SetVersion(r.version)
+	return q.IsFlexible()
+}
+
+// TestMalformed cuts off and twists well-formed bodies of every key and
+// version: the server answers or closes the connection, and goes on.
+func TestMalformed(t *testing.T) {
+	s := newServer(t)
+	topic := s.createTopic("orders", 1)
+	for key, versions := range seeds(t) {
+		for version, body := range versions {
+			var bodies [][]byte
+			for _, n := range []int{0, 1, len(body) / 2, len(body) - 1} {
+				bodies = append(bodies, body[:max(min(n, len(body)), 0)])
+			}
+			for at := 0; at < len(body); at += 1 + len(body)/8 {
+				twisted := append([]byte(nil), body...)
+				for i := at; i < min(at+4, len(twisted)); i++ {
+					twisted[i] = 0xff
+				}
+				bodies = append(bodies, twisted)
+				twisted = append([]byte(nil), twisted...)
+				twisted[at] = 0x7f
+				bodies = append(bodies, twisted)
+			}
+			for _, b := range bodies {
+				s.exchange(t, key, version, b)
+			}
+			s.exchange(t, key, version, body)
+		}
+	}
+	s.dial().produce(topic, 0, "the server goes on")
+}
+
+func FuzzHandle(f *testing.F) {
+	for key, versions := range seeds(f) {
+		for version, body := range versions {
+			f.Add(key, version, body)
+		}
+	}
+	s := newServer(f)
+	s.createTopic("orders", 1)
+	f.Fuzz(func(t *testing.T, key, version int16, body []byte) {
+		if s.handler.Accepts(key, version) {
+			s.exchange(t, key, version, body)
+		}
+	})
+}
