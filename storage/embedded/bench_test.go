@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/quirelog/quire/storage/ledger"
 )
@@ -80,5 +79,3 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
-
-var _ = time.Second

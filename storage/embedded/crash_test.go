@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -335,5 +334,3 @@ func TestCrashSuiteSees(t *testing.T) {
 		})
 	}
 }
-
-var _ = slices.Sort[[]int]

@@ -81,9 +81,13 @@ func (f *openFile) release() {
 	f.users--
 	shut := false
 	if f.users == 0 {
-		if f.gone {
+		switch {
+		case f.gone:
 			shut = true
-		} else {
+		case len(c.m) > c.max && !f.dirty:
+			delete(c.m, f.id)
+			shut = true
+		default:
 			f.elem = c.idle.PushBack(f)
 		}
 	}

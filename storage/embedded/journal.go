@@ -530,9 +530,11 @@ func (j *journal) broken(err error) error {
 // finish publishes the outcome of the group and completes its appends in order.
 func (j *journal) finish(err error) {
 	g := &j.group
-	if err == nil {
+	switch {
+	case len(g.runs) == 0:
+	case err == nil:
 		j.publish()
-	} else {
+	default:
 		j.undo(err)
 	}
 	for i := range g.done {

@@ -252,6 +252,9 @@ func (w *writeBehind) flush(l *ledgerState) error {
 		}
 		l.mu.Unlock()
 	}
+	if err := w.t.cache.evict(true); err != nil {
+		return errSyncFailed(err)
+	}
 	return nil
 }
 
@@ -409,9 +412,6 @@ func (w *writeBehind) syncLedgers() error {
 		}
 	}
 	c := &w.t.cache
-	if err := c.evict(true); err != nil {
-		return errSyncFailed(err)
-	}
 	c.mu.Lock()
 	all := w.t.syncer != nil && (c.closedDirty || len(w.unsynced) > manyFiles)
 	c.closedDirty = false

@@ -42,7 +42,8 @@ func (op Op) Changes() bool {
 // OpRename and OpRemove.
 var ErrSkip = errors.New("operation left out")
 
-// ShortWrite, returned to Inject for an OpWrite, lets the first N bytes through.
+// ShortWrite, returned to Inject for an OpWrite, lets the first N bytes through,
+// rounded down to whole blocks and never all.
 type ShortWrite struct {
 	N   int
 	Err error
@@ -182,10 +183,9 @@ func (f *injectFile) short(p []byte, off int64, err error) (int, error) {
 	if !ok {
 		return 0, err
 	}
-	n := min(s.N, len(p))
-	// Half a block reaches a disk as well, whatever the alignment asked of callers.
-	_, _ = f.File.WriteAt(p[:n&^(BlockBytes-1)], off)
-	return n &^ (BlockBytes - 1), err
+	n := max(0, min(s.N, len(p)-1)) &^ (BlockBytes - 1) // direct files take blocks only
+	_, _ = f.File.WriteAt(p[:n], off)
+	return n, err
 }
 
 func (f *injectFile) WriteVec(bufs [][]byte, off int64) error {
