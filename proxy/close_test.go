@@ -341,7 +341,11 @@ func TestIdleTimeout(t *testing.T) {
 		// A request that waits is not idle, for however long.
 		echo(r)
 		waiting.receive()
-		clk.advance(s, 61*time.Minute)
+		// The end of the last write may be seen after the clock has moved.
+		eventually(t, "both are closed", func() bool {
+			clk.advance(s, 61*time.Minute)
+			return s.connCount() == 0
+		})
 		active.wantEnd()
 		waiting.wantEnd()
 	})
