@@ -20,19 +20,27 @@ type memTier struct {
 	closed  bool
 	failAll error // of appends from now on
 	reads   int
+	forgets bool // entries are acknowledged and not kept, without allocating
 	done    sync.WaitGroup
 }
 
 type memLedger struct {
-	tier    *memTier
-	id      ledger.ID
-	props   ledger.Properties
-	entries [][]byte
-	acked   int64 // entries
-	bytes   int64
-	sealed  bool
-	fenced  bool
-	failed  error
+	tier     *memTier
+	id       ledger.ID
+	props    ledger.Properties
+	entries  [][]byte
+	acked    int64 // entries
+	appended int64
+	bytes    int64
+	sealed   bool
+	fenced   bool
+	failed   error
+}
+
+// next is the id of the next entry.
+func (l *memLedger) next() int64 {
+	l.appended++
+	return l.appended - 1
 }
 
 type memAppend struct {
@@ -82,7 +90,7 @@ func (t *memTier) acknowledge() {
 			t.cond.Wait()
 		}
 		q := t.queue[0]
-		t.queue = t.queue[1:]
+		t.queue = t.queue[:copy(t.queue, t.queue[1:])]
 		if q.err == nil && q.l.failed == nil && t.failAll != nil && t.failAll != ledger.ErrNoSpace {
 			q.l.failed = t.failAll
 		}
@@ -185,9 +193,11 @@ func (w memWriter) Append(a *ledger.Append) {
 		q.err = ledger.ErrFenced
 	case w.l.sealed:
 		q.err = ledger.ErrSealed
+	case t.forgets:
+		a.Entry = w.l.next()
 	default:
 		e := append(append([]byte(nil), a.Head...), a.Body...)
-		a.Entry = int64(len(w.l.entries))
+		a.Entry = w.l.next()
 		w.l.entries = append(w.l.entries, e)
 		w.l.bytes += int64(len(e))
 	}

@@ -293,3 +293,7 @@ func values(t testing.TB, records []byte) []string {
 	}
 	return out
 }
+
+func logID(t *coordinator.Topic, partition int32) storage.LogID {
+	return storage.LogID{Topic: t.ID, Partition: partition}
+}
