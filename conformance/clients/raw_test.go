@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io"
 	"net"
 	"strings"
@@ -28,35 +27,13 @@ func dial(t *testing.T) *wire.Conn {
 	return conn
 }
 
-// batch returns a record batch of one record, uncompressed.
 func batch(producerID int64, epoch int16, sequence int32, value string) []byte {
-	rec := kmsg.Record{Value: []byte(value)}
-	rec.Length = int32(len(rec.AppendTo(nil)) - 1)
-	b := kmsg.RecordBatch{
-		Magic: 2, PartitionLeaderEpoch: -1, FirstTimestamp: firstMillis, MaxTimestamp: firstMillis,
-		ProducerID: producerID, ProducerEpoch: epoch, FirstSequence: sequence, NumRecords: 1, Records: rec.AppendTo(nil),
-	}
-	const lengthEnd, crcEnd = 12, 21
-	raw := b.AppendTo(nil)
-	binary.BigEndian.PutUint32(raw[lengthEnd-4:], uint32(len(raw)-lengthEnd))
-	binary.BigEndian.PutUint32(raw[crcEnd-4:], crc32.Checksum(raw[crcEnd:], crc32.MakeTable(crc32.Castagnoli)))
-	return raw
-}
-
-func produceRequest(topic string, raw []byte) *kmsg.ProduceRequest {
-	req := kmsg.NewPtrProduceRequest()
-	req.Acks, req.TimeoutMillis = -1, 30_000
-	part := kmsg.NewProduceRequestTopicPartition()
-	part.Records = raw
-	tp := kmsg.NewProduceRequestTopic()
-	tp.Topic, tp.Partitions = topic, []kmsg.ProduceRequestTopicPartition{part}
-	req.Topics = []kmsg.ProduceRequestTopic{tp}
-	return req
+	return wire.Batch(producerID, epoch, sequence, firstMillis, value)
 }
 
 func produceRaw(t *testing.T, conn *wire.Conn, topic string, raw []byte) kmsg.ProduceResponseTopicPartition {
 	t.Helper()
-	resp, err := conn.Call(step(t), produceRequest(topic, raw), 9)
+	resp, err := conn.Call(step(t), wire.Produce(topic, 0, raw), 9)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +170,7 @@ func TestPipelinedRequestsKeepTheirOrder(t *testing.T) {
 		var req kmsg.Request
 		switch i % 4 {
 		case 0, 1:
-			p := produceRequest(topic, batch(-1, -1, -1, "value"))
+			p := wire.Produce(topic, 0, batch(-1, -1, -1, "value"))
 			p.SetVersion(9)
 			req = p
 		case 2:
@@ -248,10 +225,6 @@ func TestBadBatches(t *testing.T) {
 	topic := newTopic(t, 2)
 	good := batch(-1, -1, -1, "good")
 	change := func(f func(b []byte) []byte) []byte { return f(bytes.Clone(good)) }
-	sum := func(b []byte) []byte {
-		binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
-		return b
-	}
 	for name, c := range map[string]struct {
 		raw          []byte
 		want         []error
@@ -260,15 +233,15 @@ func TestBadBatches(t *testing.T) {
 		"flipped bit":      {change(func(b []byte) []byte { b[len(b)-1] ^= 1; return b }), []error{kerr.CorruptMessage}, false},
 		"cut short":        {good[:len(good)-1], []error{kerr.CorruptMessage, kerr.InvalidRecord}, false},
 		"magic 3":          {change(func(b []byte) []byte { b[16] = 3; return b }), []error{kerr.CorruptMessage, kerr.InvalidRecord}, true},
-		"count too high":   {change(func(b []byte) []byte { b[60] = 2; return sum(b) }), []error{kerr.InvalidRecord, kerr.CorruptMessage}, false},
-		"last delta wrong": {change(func(b []byte) []byte { b[26] = 9; return sum(b) }), []error{kerr.InvalidRecord}, false},
-		"unknown codec":    {change(func(b []byte) []byte { b[22] = 7; return sum(b) }), []error{kerr.CorruptMessage, kerr.UnsupportedCompressionType, kerr.InvalidRecord}, false},
-		"control batch":    {change(func(b []byte) []byte { b[22] = 0x20; return sum(b) }), []error{kerr.InvalidRecord}, false},
+		"count too high":   {change(func(b []byte) []byte { b[60] = 2; return wire.Seal(b) }), []error{kerr.InvalidRecord, kerr.CorruptMessage}, false},
+		"last delta wrong": {change(func(b []byte) []byte { b[26] = 9; return wire.Seal(b) }), []error{kerr.InvalidRecord}, false},
+		"unknown codec":    {change(func(b []byte) []byte { b[22] = 7; return wire.Seal(b) }), []error{kerr.CorruptMessage, kerr.UnsupportedCompressionType, kerr.InvalidRecord}, false},
+		"control batch":    {change(func(b []byte) []byte { b[22] = 0x20; return wire.Seal(b) }), []error{kerr.InvalidRecord}, false},
 		"two batches":      {append(bytes.Clone(good), good...), []error{kerr.InvalidRecord}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := [2]int64{endOffset(t, topic, 0), endOffset(t, topic, 1)}
-			req := produceRequest(topic, c.raw)
+			req := wire.Produce(topic, 0, c.raw)
 			part := kmsg.NewProduceRequestTopicPartition()
 			part.Partition, part.Records = 1, good
 			req.Topics[0].Partitions = append(req.Topics[0].Partitions, part)
@@ -339,7 +312,7 @@ func TestEveryAdvertisedVersion(t *testing.T) {
 			if version < 3 {
 				return nil // message sets, the business of old clients
 			}
-			r := produceRequest(topic, batch(-1, -1, -1, "value"))
+			r := wire.Produce(topic, 0, batch(-1, -1, -1, "value"))
 			r.Topics[0].TopicID = id
 			return r
 		},
