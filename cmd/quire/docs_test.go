@@ -19,7 +19,8 @@ var update = flag.Bool("update", false, "rewrite what tests hold the README to")
 // TestReadmeAPIs holds the README's table to what the handlers accept.
 func TestReadmeAPIs(t *testing.T) {
 	table := "| key | API | versions |\n|---|---|---|\n"
-	h := new(api.Handlers)
+	h := api.New(api.Config{})
+	defer h.Close()
 	for key := range int16(128) {
 		lo, hi := int16(-1), int16(-1)
 		for v := range int16(64) {

@@ -49,13 +49,14 @@ var imports = map[string][]string{
 // testImports lists what tests may import beside that: the fakes and suites of
 // the contracts that the package builds on.
 var testImports = map[string][]string{
-	"protocol":          {},
-	"storage/embedded":  {"storage/ledger/ledgertest"},
-	"storage/meta/mem":  {"storage/meta/metatest"},
-	"storage/meta/etcd": {"storage/meta/metatest"},
-	"storage":           {"storage/meta/mem", "storage/embedded", "storage/vfs"},
-	"coordinator":       {"storage/meta/mem", "storage/meta/etcd"},
-	"proxy/api":         {"storage/meta/mem", "storage/embedded", "storage/vfs"},
+	"protocol":                  {},
+	"storage/embedded":          {"storage/ledger/ledgertest"},
+	"storage/ledger/ledgertest": {"storage/embedded", "storage/vfs"}, // faults planted under a real tier
+	"storage/meta/mem":          {"storage/meta/metatest"},
+	"storage/meta/etcd":         {"storage/meta/metatest"},
+	"storage":                   {"storage/meta/mem", "storage/embedded", "storage/vfs"},
+	"coordinator":               {"storage/meta/mem", "storage/meta/etcd"},
+	"proxy/api":                 {"storage/meta/mem", "storage/embedded", "storage/vfs"},
 }
 
 func TestImports(t *testing.T) {

@@ -20,10 +20,11 @@ type produceVerb struct {
 	KeySeparator string            `short:"K" placeholder:"TEXT" help:"What stands between key and value on a line. Unset: lines have no key."`
 	Headers      map[string]string `name:"header" short:"H" mapsep:"none" placeholder:"KEY=VALUE" help:"Header of every record; repeatable."`
 	Compression  string            `short:"z" enum:"none,gzip,snappy,lz4,zstd" default:"none" help:"Codec (${enum})."`
+	MaxBytes     int32             `default:"1000000" help:"Longest line and largest batch, in bytes; what a topic takes is its max.message.bytes (${default})."`
 }
 
-// maxLineBytes is the longest line that produce reads, the largest request of Kafka's defaults.
-const maxLineBytes = 100 << 20
+// batchOverhead is room for the header of a batch and of its first record.
+const batchOverhead = 512
 
 var codecs = map[string]func() kgo.CompressionCodec{
 	"none":   kgo.NoCompression,
@@ -34,6 +35,9 @@ var codecs = map[string]func() kgo.CompressionCodec{
 }
 
 func (v *produceVerb) Run(p *process) error {
+	if v.MaxBytes < 1024 || v.MaxBytes > 90<<20 {
+		return errors.New("--max-bytes must be from 1024 to 94371840")
+	}
 	if err := v.reach(p.ctx); err != nil {
 		return err
 	}
@@ -45,7 +49,7 @@ func (v *produceVerb) Run(p *process) error {
 		kgo.DefaultProduceTopic(v.Topic),
 		kgo.RecordPartitioner(partitioner),
 		kgo.ProducerBatchCompression(codecs[v.Compression]()),
-		kgo.ProducerBatchMaxBytes(maxLineBytes),
+		kgo.ProducerBatchMaxBytes(v.MaxBytes+batchOverhead),
 		kgo.RecordDeliveryTimeout(v.Timeout),
 		kgo.AllowAutoTopicCreation(),
 	)
@@ -66,7 +70,7 @@ func (v *produceVerb) Run(p *process) error {
 	var mu sync.Mutex
 	var acknowledged int64
 	lines := bufio.NewScanner(p.stdin)
-	lines.Buffer(nil, maxLineBytes)
+	lines.Buffer(nil, int(v.MaxBytes)+len("\r\n"))
 	number := 0
 	for ctx.Err() == nil && lines.Scan() {
 		number++
@@ -99,7 +103,7 @@ func (v *produceVerb) Run(p *process) error {
 	}
 	for _, err := range []error{cause, flushErr, lines.Err()} {
 		if errors.Is(err, bufio.ErrTooLong) {
-			err = fmt.Errorf("line %d is longer than %d bytes", number+1, maxLineBytes)
+			err = fmt.Errorf("line %d is longer than %d bytes: see --max-bytes", number+1, v.MaxBytes)
 		}
 		if err != nil {
 			return fmt.Errorf("%w (%d of %d lines acknowledged)", err, acknowledged, number)

@@ -182,6 +182,7 @@ func (n *node) start(ctx context.Context) error {
 		return err
 	}
 	n.onClose("logs", n.store.Close)
+	n.startSweep()
 
 	fetchSessions := int(c.number("max.incremental.fetch.session.cache.slots"))
 	if fetchSessions == 0 {
@@ -195,6 +196,7 @@ func (n *node) start(ctx context.Context) error {
 		FetchMaxBytes:         int(c.number("fetch.max.bytes")),
 		MaxFetchSessions:      fetchSessions,
 		LogDir:                n.folder.path(ledgersDir),
+		Logger:                n.log.Named("api"),
 		Broker:                brokerConfigs(c, n.coordinator.Self().ID, n.folder.path(ledgersDir)),
 	})
 	n.onClose("handlers", func(context.Context) error { handlers.Close(); return nil })
