@@ -450,8 +450,9 @@ func (c *Conn) check() {
 		return
 	}
 	if c.out.sent {
+		// Looked at four times per PeerTimeout, so noticed within it.
 		waits, silent := c.sock.Silent()
-		if silent >= l.PeerTimeout {
+		if silent >= l.PeerTimeout/4*3 {
 			c.close(errVanished)
 			return
 		}

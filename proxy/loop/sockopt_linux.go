@@ -13,9 +13,10 @@ const probes = 3
 // tuneFD sets what every TCP connection gets. An idle peer that vanished is
 // noticed after keepAlive: half of it passes before the first probe.
 //
-// TCP_USER_TIMEOUT is not set: it also ends connections whose peer answers but
-// does not read for that long, as a consumer does that works on its records
-// between two polls. Sock.Silent tells the two apart.
+// TCP_USER_TIMEOUT is not set: it also ends connections whose peer answers
+// all window probes but does not read for that long (seen on Linux 6.18), as a
+// consumer does that works on its records between two polls. Sock.Silent
+// tells the two apart.
 func tuneFD(fd int, keepAlive time.Duration) error {
 	idle := max(1, int(keepAlive/2/time.Second))
 	every := max(1, int(keepAlive/2/probes/time.Second))
@@ -39,9 +40,9 @@ func silentFD(fd int) (waits bool, d time.Duration) {
 	if err != nil {
 		return false, 0
 	}
-	// A peer that answers window probes resets Probes, one that acknowledges
-	// data resets Retransmits.
-	if info.Retransmits > 0 || info.Probes > 0 {
+	// A peer that acknowledges data resets Retransmits, one that answers
+	// window probes resets Probes; the answer to the last one may be under way.
+	if info.Retransmits > 0 || info.Probes > 1 {
 		d = time.Duration(info.Last_ack_recv) * time.Millisecond
 	}
 	return info.Unacked > 0 || info.Notsent_bytes > 0, d

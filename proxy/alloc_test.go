@@ -1,0 +1,55 @@
+//go:build !race
+
+package proxy
+
+import (
+	"io"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A request costs no allocation, from its bytes in to its answer out, answered
+// on the loop or by another goroutine, with metrics.
+func TestAllocations(t *testing.T) {
+	for _, key := range []int16{0, 3} {
+		for _, size := range []int{100, 5000, 16 << 10, 100 << 10} {
+			onEachKind(t, func(t *testing.T, c Config) {
+				if c.Portable {
+					// A net.Conn starts a goroutine for each write.
+					return
+				}
+				c.Registerer = prometheus.NewRegistry()
+				j := newTestJournal()
+				defer j.close()
+				s := start(t, c, func(r *Request) {
+					if r.CorrelationID == 1 {
+						answerFromScratch(r)
+					} else {
+						j.queue(r)
+					}
+				})
+				cl := dial(t, s)
+				cl.SetDeadline(time.Time{})
+				stream := append(frame(key, 3, 1, make([]byte, size)), frame(key, 3, 2, make([]byte, size))...)
+				answers := make([]byte, 16)
+				round := func() {
+					if _, err := cl.Write(stream); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.ReadFull(cl, answers); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 50 {
+					round()
+				}
+				// A collection may empty the buffer pools once.
+				if n := testing.AllocsPerRun(300, round); n >= 1 {
+					t.Errorf("key %d, %d bytes: %v allocations for 2 requests", key, size, n)
+				}
+			})
+		}
+	}
+}
