@@ -80,7 +80,8 @@ type Completion interface {
 	// Writer.Append) and must not block. A nil error means: durable. Once an
 	// append of a ledger failed with anything but ErrNoSpace, all later ones fail.
 	// After an ErrNoSpace the appends queued behind it fail alike, so that no
-	// entry overtakes another; appends made after that are tried anew.
+	// entry overtakes another; appends made after its Appended returned are
+	// tried anew.
 	Appended(a *Append, err error)
 }
 
@@ -140,7 +141,9 @@ type Writer interface {
 	Append(a *Append)
 
 	// Close waits for the appends under way and seals the ledger. Appends
-	// made after Close fail with ErrSealed. Closing twice returns the same.
+	// made after Close fail with ErrSealed. Closing twice returns the same. A
+	// writer that was fenced or failed cannot seal and gets that error, but must
+	// be closed too: the tier keeps the state of a ledger in memory for its writer.
 	Close(ctx context.Context) (Sealed, error)
 
 	// Reader gives a reader of this ledger that sees entries as soon as they
