@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,8 +58,9 @@ func WorkDir() (string, error) {
 }
 
 // QuireBinary returns the program under test: QUIRE_BIN when set, else
-// .work/bin/quire, built from the parent folder first. The Go tool's own cache
-// makes building again cheap, so a stale binary is never tested.
+// .work/bin/quire, built from the parent folder by the first call of this
+// process. The Go tool's own cache makes building again cheap, so a binary of
+// older source is never tested.
 func QuireBinary(ctx context.Context) (string, error) {
 	if bin := os.Getenv("QUIRE_BIN"); bin != "" {
 		if !exists(bin) {
@@ -66,6 +68,10 @@ func QuireBinary(ctx context.Context) (string, error) {
 		}
 		return bin, nil
 	}
+	return buildQuire()
+}
+
+var buildQuire = sync.OnceValues(func() (string, error) {
 	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
@@ -81,13 +87,13 @@ func QuireBinary(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/quire")
+	cmd := exec.Command("go", "build", "-o", bin, "./cmd/quire")
 	cmd.Dir = filepath.Dir(root)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build ./cmd/quire: %w\n%s", err, out)
 	}
 	return bin, nil
-}
+})
 
 // Kcat returns the path of kcat. When it is missing, the machine is Debian's
 // and the user is root, it is installed with apt-get first.

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"encoding/binary"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/quirelog/quire/conformance/wire"
+)
+
+func TestParsePerf(t *testing.T) {
+	const steady = `Warmup first 10000 records. Steady state results will print after the complete test summary.
+In steady state.
+17328 records sent, 3420.5 records/sec (3.26 MB/sec), 5483.7 ms avg latency, 6758.0 ms max latency.
+30000 records sent, 2386.255170 records/sec (2.28 MB/sec), 4719.62 ms avg latency, 6792.00 ms max latency, 5097 ms 50th, 6708 ms 95th, 6755 ms 99th, 6788 ms 99.9th.
+20000 steady state records sent, 1893.043067 records/sec (1.81 MB/sec), 5641.30 ms avg latency, 6792.00 ms max latency, 5208 ms 50th, 6732 ms 95th, 6762 ms 99th, 6789 ms 99.9th.
+`
+	got, err := parsePerf(steady, 20_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (perfResult{RecordsPerSecond: 1893.043067, P50: 5208, P95: 6732, P99: 6762, P99_9: 6789}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	fast := strings.Replace(strings.Split(steady, "\n")[3], "2386.255170", "1.2345678901E7", 1)
+	if got, err = parsePerf(fast, 30_000); err != nil || got.RecordsPerSecond != 12345678.901 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for name, c := range map[string]struct {
+		out     string
+		records int
+	}{
+		"no summary":          {"org.apache.kafka.common.errors.TimeoutException\n", 1},
+		"only interim lines":  {strings.Join(strings.Split(steady, "\n")[:3], "\n"), 17328},
+		"other record counts": {steady, 30_000},
+	} {
+		if got, err := parsePerf(c.out, c.records); err == nil {
+			t.Errorf("%s: got %+v, want an error", name, got)
+		}
+	}
+}
+
+func TestWalkCountsWholeBatches(t *testing.T) {
+	var stored []byte
+	for offset := range uint64(3) {
+		b := wire.Batch(-1, -1, -1, 0, "value")
+		binary.BigEndian.PutUint64(b, offset)
+		stored = append(stored, b...)
+	}
+	size := int64(len(stored)) / 3
+	next, n, err := walk(stored[:len(stored)-1], 0) // the last one is cut off
+	if err != nil || next != 2 || n != 2*size {
+		t.Errorf("next %d, %d bytes, %v; want 2 and %d", next, n, err, 2*size)
+	}
+	if _, _, err := walk(stored, 5); err == nil {
+		t.Error("a batch before the asked offset goes unnoticed")
+	}
+	bad := append([]byte(nil), stored...)
+	binary.BigEndian.PutUint32(bad[8:], math.MaxUint32)
+	if _, _, err := walk(bad, 0); err == nil {
+		t.Error("a negative length goes unnoticed")
+	}
+}
+
+func sampleResults() *results {
+	cell := produceCell(shapes[2], defaults)
+	values := func(rate float64) map[string]float64 {
+		return map[string]float64{recordsPerSecond: rate, megabytesPerSec: rate / 1000, p50: 1, p95: 2, p99: 3, p99_9: 4, serverCPUPerGB: 2, rssMB: 100}
+	}
+	res := &results{Machine: "a machine", Date: "2026-01-02"}
+	for pair, rates := range [][2]float64{{100_000, 150_000}, {200_000, 220_000}, {50_000, 100_000}} {
+		res.Samples = append(res.Samples,
+			sample{pair, cell, "kafka", values(rates[0])},
+			sample{pair, cell, "quire", values(rates[1])})
+	}
+	res.Samples = append(res.Samples, sample{0, idleCell, "quire", map[string]float64{rssMB: 61}})
+	return res
+}
+
+func TestReportPairsItsRatios(t *testing.T) {
+	got := report(sampleResults())
+	for _, want := range []string{
+		// Medians 100k and 150k; the pairs say 1.5, 1.1 and 2.
+		"| 1 KB, 1 partition | 100k (50k–200k) | – | 150k (100k–220k) | **1.50** | – |",
+		"| records/s ÷ Kafka as shipped, each cell | ≥ 1 | 1.50 | met |",
+		"| server CPU s/GB produced ÷ Kafka, each cell | ≤ 0.50 | 1 | **missed** |",
+		"| RSS idle, MB | ≤ 60 | 61 | **missed** |",
+		"Medians of 3 paired runs",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "flush.messages=1, each cell") {
+		t.Errorf("a bar without a measurement is judged:\n%s", got)
+	}
+}
+
+func TestChartDrawsEachContender(t *testing.T) {
+	got := chart(sampleResults())
+	for _, want := range []string{"1 KB, 1 partition", "(1.50 × shipped)", chartColours["kafka"], chartColours["quire"]} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if empty := chart(&results{}); !strings.HasSuffix(empty, "</svg>\n") {
+		t.Errorf("a chart of nothing is\n%s", empty)
+	}
+}
+
+func TestInsertReplacesOnlyTheTable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "README.md")
+	if err := os.WriteFile(path, []byte("before\n"+markBegin+"\nold\n"+markEnd+"\nafter\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := insert(path, "new\n"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != "before\n"+markBegin+"\nnew\n"+markEnd+"\nafter\n" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if err := os.WriteFile(path, []byte("no marks"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := insert(path, "new\n"); err == nil {
+		t.Error("a file without marks is taken")
+	}
+}
+
+func TestServersTakeTurns(t *testing.T) {
+	b := &bench{settings: settings{Contenders: []string{"quire", "kafka-flush", "kafka"}}}
+	if got := strings.Join(append(b.servers(0), b.servers(1)...), " "); got != "kafka quire quire kafka" {
+		t.Errorf("got %s", got)
+	}
+}
