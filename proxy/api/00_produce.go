@@ -20,6 +20,7 @@ import (
 //	v1: throttle time
 //	v2: log append time
 //	v3: record batches, transactional id
+//	v4: KAFKA_STORAGE_ERROR, before: NOT_LEADER_OR_FOLLOWER
 //	v5: log start offset
 //	v7: zstd
 //	v8: record errors and an error message (KIP-467)
@@ -59,6 +60,7 @@ type produceRequest struct {
 	wait    produceWait
 
 	encoder protocol.ProduceEncoder
+	nodes   []protocol.Node
 	out     []byte
 	vector  [1][]byte
 	sent    func() // recycle as a func value, made once
@@ -291,28 +293,28 @@ func (s *produceRequest) encode(dst []byte, undecided protocol.Code) []byte {
 	dst = protocol.AppendResponseHeader(dst, s.correlation, protocol.FlexibleResponse(0, s.version))
 	s.encoder.Begin(dst, s.version, len(s.topics))
 	parts := s.parts
+	s.nodes = s.nodes[:0]
 	for i := range s.topics {
 		t := &s.topics[i]
 		s.encoder.Topic(t.name, t.id, t.partitions)
 		for j := range parts[:t.partitions] {
-			out := parts[j].outcome(undecided)
+			out := s.outcome(&parts[j], undecided)
 			s.encoder.Partition(&out)
 		}
 		parts = parts[t.partitions:]
 	}
-	return s.encoder.End(0, nil)
+	return s.encoder.End(0, s.nodes)
 }
 
-func (p *producePart) outcome(undecided protocol.Code) protocol.ProducePartition {
+func (s *produceRequest) outcome(p *producePart, undecided protocol.Code) protocol.ProducePartition {
 	out := protocol.ProducePartition{Partition: p.partition, BaseOffset: -1, LogAppendTime: -1, LogStartOffset: -1}
 	err := p.refused
-	switch {
-	case err != nil:
-	case !p.done.Load():
-		out.Code = undecided
-		out.Message = undecided.Message()
-		return out
-	default:
+	if err == nil {
+		if !p.done.Load() {
+			out.Code = undecided
+			out.Message = undecided.Message()
+			return out
+		}
 		err = p.append.Err
 	}
 	if err != nil {
@@ -320,6 +322,13 @@ func (p *producePart) outcome(undecided protocol.Code) protocol.ProducePartition
 		out.Message = err.Error()
 		for _, e := range p.append.RecordErrors {
 			out.RecordErrors = append(out.RecordErrors, protocol.RecordError(e))
+		}
+		if out.Code == protocol.KafkaStorageError && s.version <= 3 {
+			out.Code = protocol.NotLeaderOrFollower
+		}
+		if out.Code == protocol.NotLeaderOrFollower && s.version >= 10 {
+			out.Leader = s.h.leaderHint(p.topic, p.partition)
+			s.nodes = s.h.addNode(s.nodes, out.Leader.NodeID, s.r.Conn.Listener)
 		}
 		return out
 	}
@@ -343,6 +352,7 @@ func (s *produceRequest) recycle() {
 		p.append.Batch, p.append.Buf, p.append.Err, p.append.RecordErrors = nil, nil, nil, nil
 	}
 	clear(s.topics)
+	clear(s.nodes)
 	s.r, s.frame = nil, nil
 	s.cursor = protocol.ProduceRequest{}
 	s.wait.listed = false

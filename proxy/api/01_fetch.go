@@ -79,7 +79,7 @@ type fetchRequest struct {
 	nodes   []protocol.Node
 
 	// Method values, made once.
-	lookFunc, parkFunc, expireFunc, closedFunc, sentFunc, workFunc func()
+	lookFunc, parkFunc, expireFunc, closedFunc, sentFunc, startFunc, workFunc func()
 }
 
 // fetchPart is one partition of a request.
@@ -115,41 +115,61 @@ const (
 func (h *Handlers) newFetchRequest() any {
 	s := &fetchRequest{h: h}
 	s.lookFunc, s.parkFunc, s.expireFunc = s.look, s.park, s.expire
-	s.closedFunc, s.sentFunc, s.workFunc = s.closed, s.sent, s.work
+	s.closedFunc, s.sentFunc = s.closed, s.sent
+	s.startFunc, s.workFunc = s.startOnWorker, s.work
 	return s
 }
 
 func (h *Handlers) fetch(r *proxy.Request) {
 	s := h.fetches.Get().(*fetchRequest)
 	s.holds.Store(1)
+	s.r, s.version = r, r.Version
+	switch {
+	case len(r.Body) > inlineBytes:
+		s.phase.Store(fetchWorks)
+		r.OnClose(s.closedFunc)
+		r.Go(s.startFunc)
+	case !s.start():
+	case s.unopened || len(s.parts) > fetchInline:
+		s.giveAway()
+	case !s.try():
+		s.park()
+	}
+}
+
+// startOnWorker does all of a request that names many partitions.
+func (s *fetchRequest) startOnWorker() {
+	if s.start() {
+		s.work()
+	}
+}
+
+// start finds out what is asked for. False: the request is answered, as it is
+// at fault.
+func (s *fetchRequest) start() bool {
+	r := s.r
 	err := s.q.Parse(r.Body, r.Version)
 	if n := s.named(); err == nil && n > maxPartitions {
 		err = fmt.Errorf("a Fetch request that names %d partitions: the limit is %d", n, maxPartitions)
 	}
 	if err != nil {
-		s.recycle()
-		r.Drop(err)
-		return
+		r.Drop(err) // and s is left to the garbage collector
+		return false
 	}
-	s.r, s.version = r, r.Version
 	s.isolation = storage.ReadUncommitted
 	if s.q.IsolationLevel == int8(storage.ReadCommitted) {
 		s.isolation = storage.ReadCommitted
 	}
 	s.maxWait = time.Duration(s.q.MaxWaitMillis) * time.Millisecond
 	s.deadline = r.Received.Add(s.maxWait)
-	s.maxBytes = max(min(int(s.q.MaxBytes), h.c.FetchMaxBytes), 0)
+	s.maxBytes = max(min(int(s.q.MaxBytes), s.h.c.FetchMaxBytes), 0)
 	s.minBytes = min(int(s.q.MinBytes), s.maxBytes)
 	if code := s.openSession(); code != protocol.None {
 		s.respondError(code)
-		return
+		return false
 	}
 	s.unopened = s.resolve()
-	if s.unopened || len(s.parts) > fetchInline {
-		s.giveAway()
-	} else if !s.try() {
-		s.park()
-	}
+	return true
 }
 
 // named is how many partitions the request names, topics without any included.
@@ -299,7 +319,7 @@ func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
 			continue
 		}
 		rd.Offset, rd.Isolation = p.ask.offset, s.isolation
-		rd.MaxBytes = max(min(int(p.ask.maxBytes), s.maxBytes-s.bytes), 0)
+		rd.MaxBytes = max(min(int(p.ask.maxBytes), s.maxBytes-s.bytes, s.h.fetchRoom()), 0)
 		rd.MinOne = s.bytes == 0
 		if !p.log.ReadTail(rd) {
 			if ctx == nil {
@@ -309,8 +329,17 @@ func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
 		}
 		s.now = s.now || rd.Err != nil
 		s.bytes += rd.Bytes
+		if rd.Bytes > 0 {
+			s.h.fetched.Add(int64(rd.Bytes))
+		}
 	}
 	return -1
+}
+
+// fetchRoom is how many more bytes answers may hold in memory before each is
+// cut down to the one batch that makes its client go on.
+func (h *Handlers) fetchRoom() int {
+	return int(max(h.c.MaxFetchedBytes-h.fetched.Load(), 0))
 }
 
 // checkEpochs fences the client by the leader epoch that it knows, and finds where
@@ -494,6 +523,9 @@ func (s *fetchRequest) closed() {
 
 // drop lets go of what was read.
 func (s *fetchRequest) drop() {
+	if s.bytes > 0 {
+		s.h.fetched.Add(-int64(s.bytes))
+	}
 	for i := range s.parts {
 		rd := &s.parts[i].read
 		for _, b := range rd.Bufs {
@@ -538,6 +570,7 @@ func (s *fetchRequest) recycle() {
 	s.q.Reset()
 	s.r, s.session, s.creates, s.unopened, s.short = nil, nil, false, false, false
 	s.timer = proxy.Timer{}
+	s.phase.Store(fetchReads)
 	s.h.fetches.Put(s)
 }
 
@@ -661,7 +694,7 @@ func (s *fetchRequest) outcome(p *fetchPart) protocol.FetchPartition {
 // code is the code of a partition's error. A log that is closed since its topic
 // was deleted is told as that.
 func (s *fetchRequest) code(p *fetchPart) protocol.Code {
-	code := dataErrors.code(p.read.Err)
+	code := fetchErrors.code(p.read.Err)
 	switch {
 	case code == protocol.NotLeaderOrFollower && p.topic != nil && s.h.c.Coordinator.TopicByID(p.topic.ID) == nil:
 		if s.version >= 13 {

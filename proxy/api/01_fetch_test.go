@@ -361,3 +361,74 @@ func TestFetchOpensLogs(t *testing.T) {
 		t.Errorf("woken up with %v", got)
 	}
 }
+
+// TestFetchOfManyPartitions: a request whose body is long is a worker's from
+// the start, and waits like any other.
+func TestFetchOfManyPartitions(t *testing.T) {
+	s := newServer(t)
+	topic := s.createTopic("orders", 1500)
+	q := sessionFetch(11, 0, 0, fetchTopic(topic, 0, 0))
+	for p := range topic.Partitions - 1 {
+		q.Topics[0].Partitions = append(q.Topics[0].Partitions, fetchTopic(topic, p+1, 0).Partitions...)
+	}
+	q.MaxWaitMillis = 3_600_000
+	c := s.dial()
+	c.send(q)
+	s.dial().produce(topic, 1234, "a")
+	r, err := c.receive(q)
+	check(t, err)
+	resp := r.(*kmsg.FetchResponse)
+	if got := values(t, resp.Topics[0].Partitions[1234].RecordBatches); !slices.Equal(got, []string{"a"}) || len(resp.Topics[0].Partitions) != 1500 {
+		t.Errorf("%d partitions are told, one with %v", len(resp.Topics[0].Partitions), got)
+	}
+	// The session's next step names nothing and is as long.
+	s.dial().produce(topic, 7, "b")
+	wantTold(t, "step", do[*kmsg.FetchResponse](c, sessionFetch(11, resp.SessionID, 1, fetchTopic(topic, 1234, 1))), 7)
+
+	// One whose client goes away while a worker has it.
+	gone := s.dial()
+	gone.send(q)
+	check(t, gone.conn.Close())
+	// One that names more than may be.
+	q = sessionFetch(11, 0, -1, fetchTopic(topic, 0, 0))
+	for range maxPartitions {
+		q.Topics[0].Partitions = append(q.Topics[0].Partitions, q.Topics[0].Partitions[0])
+	}
+	greedy := s.dial()
+	greedy.send(q)
+	if !greedy.dropped() {
+		t.Error("a request for too many partitions is answered")
+	}
+}
+
+// TestFetchWithoutRoom: when answers hold all the memory they may, each brings
+// the one batch that makes its client go on.
+func TestFetchWithoutRoom(t *testing.T) {
+	s := newServer(t, func(o *options) { o.config.MaxFetchedBytes = 5000 })
+	topic := s.createTopic("orders", 2)
+	c := s.dial()
+	value := strings.Repeat("x", 2000)
+	for range 5 {
+		c.produce(topic, 0, value)
+		c.produce(topic, 1, value)
+	}
+	count := func() (n int) {
+		q := fetchOne(11, topic, 0, 0)
+		q.Topics[0].Partitions = append(q.Topics[0].Partitions, fetchTopic(topic, 1, 0).Partitions...)
+		for _, p := range do[*kmsg.FetchResponse](c, q).Topics[0].Partitions {
+			n += len(values(t, p.RecordBatches))
+		}
+		return n
+	}
+	if n := count(); n != 2 {
+		t.Errorf("%d batches within 5000 bytes", n)
+	}
+	s.handler.fetched.Add(1 << 30)
+	if n := count(); n != 1 {
+		t.Errorf("%d batches without room", n)
+	}
+	s.handler.fetched.Add(-1 << 30)
+	if n := count(); n != 2 {
+		t.Errorf("%d batches with room again", n)
+	}
+}

@@ -30,7 +30,7 @@ import (
 // clients need not come back for it.
 
 const (
-	metadataInline = 512 // topics answered on the loop; more take a worker
+	metadataInline = 2048 // partitions answered on the loop; more take a worker
 
 	// authorizedTopic and authorizedCluster are what everybody may do while
 	// there is no authorizer: bit n is operation n of Kafka's AclOperation.
@@ -39,47 +39,38 @@ const (
 )
 
 func (h *Handlers) metadata(r *proxy.Request, q *kmsg.MetadataRequest) {
-	resp := q.ResponseKind().(*kmsg.MetadataResponse)
-	brokers, controller := h.brokers(r.Conn.Listener)
-	for _, b := range brokers {
-		m := kmsg.NewMetadataResponseBroker()
-		m.NodeID, m.Host, m.Port, m.Rack = b.id, b.host, b.port, b.rack
-		resp.Brokers = append(resp.Brokers, m)
+	m := metadataAnswer{h: h, q: q, resp: q.ResponseKind().(*kmsg.MetadataResponse)}
+	m.brokers, m.resp.ControllerID = h.brokers(r.Conn.Listener)
+	for _, b := range m.brokers {
+		out := kmsg.NewMetadataResponseBroker()
+		out.NodeID, out.Host, out.Port, out.Rack = b.id, b.host, b.port, b.rack
+		m.resp.Brokers = append(m.resp.Brokers, out)
 	}
-	resp.ControllerID = controller
-	resp.ClusterID = kmsg.StringPtr(h.c.Coordinator.ClusterID())
+	m.resp.ClusterID = kmsg.StringPtr(h.c.Coordinator.ClusterID())
 	if q.IncludeClusterAuthorizedOperations {
-		resp.AuthorizedOperations = authorizedCluster
+		m.resp.AuthorizedOperations = authorizedCluster
 	}
 
-	m := metadataAnswer{h: h, q: q, resp: resp, brokers: brokers}
 	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
-		all := h.c.Coordinator.Topics()
-		answer := func() {
-			resp.Topics = make([]kmsg.MetadataResponseTopic, 0, len(all))
-			for _, t := range all {
-				m.add(t)
-			}
-			h.respond(r, resp)
-		}
-		if len(all) <= metadataInline {
-			answer()
-		} else {
-			r.Go(answer)
-		}
-		return
+		m.topics = h.c.Coordinator.Topics()
+	} else {
+		m.find()
 	}
-
-	missing := m.addNamed()
-	if len(missing) == 0 {
-		h.respond(r, resp)
+	partitions := 0
+	for _, t := range m.topics {
+		partitions += int(t.Partitions)
+	}
+	if len(m.missing) == 0 && partitions <= metadataInline {
+		m.describe()
+		h.respond(r, m.resp)
 		return
 	}
 	r.Go(func() {
 		ctx, cancel := h.timeout(defaultTimeout)
 		defer cancel()
-		m.create(ctx, missing)
-		h.respond(r, resp)
+		m.create(ctx)
+		m.describe()
+		h.respond(r, m.resp)
 	})
 }
 
@@ -120,11 +111,13 @@ type metadataAnswer struct {
 	q       *kmsg.MetadataRequest
 	resp    *kmsg.MetadataResponse
 	brokers []broker
+	topics  []*coordinator.Topic // to be described
+	missing []string             // to be created
 }
 
-// addNamed answers the topics asked for, each once, but those that are to be
-// created: it returns their names.
-func (m *metadataAnswer) addNamed() (missing []string) {
+// find looks for the topics asked for, each once, and answers those that
+// neither are there nor are to be created.
+func (m *metadataAnswer) find() {
 	creates := m.h.c.AutoCreateTopics && (m.q.Version < 4 || m.q.AllowAutoTopicCreation)
 	type ref struct {
 		id   [16]byte
@@ -133,57 +126,60 @@ func (m *metadataAnswer) addNamed() (missing []string) {
 	seen := make(map[ref]bool, len(m.q.Topics))
 	for i := range m.q.Topics {
 		asked := &m.q.Topics[i]
-		if asked.TopicID != ([16]byte{}) {
-			if seen[ref{id: asked.TopicID}] {
+		id := ref{id: asked.TopicID}
+		if id == (ref{}) {
+			if asked.Topic == nil {
+				m.refuse(nil, asked.TopicID, protocol.InvalidRequest)
 				continue
 			}
-			seen[ref{id: asked.TopicID}] = true
-			if t := m.h.c.Coordinator.TopicByID(asked.TopicID); t != nil {
-				m.add(t)
-			} else {
+			id.name = *asked.Topic
+		}
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		var t *coordinator.Topic
+		if id.name == "" && asked.TopicID != [16]byte{} {
+			if t = m.h.c.Coordinator.TopicByID(asked.TopicID); t == nil {
 				m.refuse(nil, asked.TopicID, protocol.UnknownTopicID)
+				continue
 			}
-			continue
-		}
-		if asked.Topic == nil {
-			m.refuse(nil, asked.TopicID, protocol.InvalidRequest)
-			continue
-		}
-		name := *asked.Topic
-		if seen[ref{name: name}] {
-			continue
-		}
-		seen[ref{name: name}] = true
-		if t := m.h.c.Coordinator.Topic(name); t != nil {
-			m.add(t)
-		} else if creates {
-			missing = append(missing, name)
-		} else if coordinator.CheckTopicName(name) != nil {
-			m.refuse(&name, asked.TopicID, protocol.InvalidTopicException)
 		} else {
-			m.refuse(&name, asked.TopicID, protocol.UnknownTopicOrPartition)
+			t = m.h.c.Coordinator.Topic(id.name)
+		}
+		switch {
+		case t != nil:
+			m.topics = append(m.topics, t)
+		case creates:
+			m.missing = append(m.missing, id.name)
+		case coordinator.CheckTopicName(id.name) != nil:
+			m.refuse(&id.name, asked.TopicID, protocol.InvalidTopicException)
+		default:
+			m.refuse(&id.name, asked.TopicID, protocol.UnknownTopicOrPartition)
 		}
 	}
-	return missing
 }
 
-// create makes the topics and answers them. It may block.
-func (m *metadataAnswer) create(ctx context.Context, names []string) {
-	topics := make([]coordinator.NewTopic, len(names))
-	for i, name := range names {
+// create makes the topics that are missing. It may block.
+func (m *metadataAnswer) create(ctx context.Context) {
+	if len(m.missing) == 0 {
+		return
+	}
+	topics := make([]coordinator.NewTopic, len(m.missing))
+	for i, name := range m.missing {
 		topics[i] = coordinator.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1}
 	}
 	made, errs := m.h.c.Coordinator.CreateTopics(ctx, topics, false)
-	for i := range names {
+	for i := range m.missing {
 		t, err := made[i], errs[i]
 		if err != nil {
 			// Somebody else may have been faster.
-			t = m.h.c.Coordinator.Topic(names[i])
+			t = m.h.c.Coordinator.Topic(m.missing[i])
 		}
 		if t != nil {
-			m.add(t)
+			m.topics = append(m.topics, t)
 		} else {
-			m.refuse(&names[i], [16]byte{}, metadataErrors.code(err))
+			m.refuse(&m.missing[i], [16]byte{}, metadataErrors.code(err))
 		}
 	}
 }
@@ -201,7 +197,13 @@ func (m *metadataAnswer) refuse(name *string, id [16]byte, code protocol.Code) {
 	m.resp.Topics = append(m.resp.Topics, t)
 }
 
-func (m *metadataAnswer) add(t *coordinator.Topic) {
+func (m *metadataAnswer) describe() {
+	for _, t := range m.topics {
+		m.resp.Topics = append(m.resp.Topics, m.describeTopic(t))
+	}
+}
+
+func (m *metadataAnswer) describeTopic(t *coordinator.Topic) kmsg.MetadataResponseTopic {
 	out := kmsg.NewMetadataResponseTopic()
 	out.Topic = kmsg.StringPtr(t.Name)
 	out.TopicID = t.ID
@@ -222,7 +224,7 @@ func (m *metadataAnswer) add(t *coordinator.Topic) {
 		p.Leader, p.LeaderEpoch = s.leader, s.epoch
 		p.Replicas, p.ISR = s.replicas, s.replicas
 	}
-	m.resp.Topics = append(m.resp.Topics, out)
+	return out
 }
 
 // partitionState is what Metadata and DescribeTopicPartitions tell of a partition.

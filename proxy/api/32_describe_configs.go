@@ -23,7 +23,18 @@ import (
 // that they ask about. There are no dynamic settings of brokers, so that the broker ""
 // (the default of all) has none.
 
+// describedInline is how many resources are described on the loop.
+const describedInline = 16
+
 func (h *Handlers) describeConfigs(r *proxy.Request, q *kmsg.DescribeConfigsRequest) {
+	if len(q.Resources) <= describedInline {
+		h.respond(r, h.describeResources(q))
+	} else {
+		r.Go(func() { h.respond(r, h.describeResources(q)) })
+	}
+}
+
+func (h *Handlers) describeResources(q *kmsg.DescribeConfigsRequest) *kmsg.DescribeConfigsResponse {
 	resp := q.ResponseKind().(*kmsg.DescribeConfigsResponse)
 	for i := range q.Resources {
 		in := &q.Resources[i]
@@ -47,7 +58,7 @@ func (h *Handlers) describeConfigs(r *proxy.Request, q *kmsg.DescribeConfigsRequ
 		}
 		resp.Resources = append(resp.Resources, out)
 	}
-	h.respond(r, resp)
+	return resp
 }
 
 func (h *Handlers) describeResource(in *kmsg.DescribeConfigsRequestResource) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {

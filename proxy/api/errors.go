@@ -16,6 +16,7 @@ import (
 // those APIs retry: UNKNOWN_SERVER_ERROR is not retried and never sent.
 type codes struct {
 	rows      []codeOf
+	only      bool // rows are all that these clients understand, everywhere is not looked at
 	otherwise protocol.Code
 }
 
@@ -35,6 +36,9 @@ func (c *codes) code(err error) protocol.Code {
 		}
 	}
 	for i := range everywhere {
+		if c.only {
+			break
+		}
 		if errors.Is(err, everywhere[i].err) {
 			return everywhere[i].code
 		}
@@ -96,8 +100,25 @@ var (
 )
 
 var (
-	// dataErrors serves Produce, Fetch, ListOffsets and OffsetForLeaderEpoch: clients
-	// look for the leader anew and try again.
+	// fetchErrors serves Fetch. Java's consumer throws IllegalStateException
+	// on any code that it does not expect there.
+	fetchErrors = codes{
+		rows: []codeOf{
+			{storage.ErrOffsetOutOfRange, protocol.OffsetOutOfRange},
+			{storage.ErrFencedEpoch, protocol.FencedLeaderEpoch},
+			{storage.ErrUnknownEpoch, protocol.UnknownLeaderEpoch},
+			{storage.ErrLostOwnership, protocol.NotLeaderOrFollower},
+			{storage.ErrClosed, protocol.NotLeaderOrFollower},
+			{storage.ErrCorrupt, protocol.CorruptMessage},
+			{coordinator.ErrUnknownTopic, protocol.UnknownTopicOrPartition},
+			{coordinator.ErrUnknownTopicID, protocol.UnknownTopicID},
+			{errUnknownPartition, protocol.UnknownTopicOrPartition},
+		},
+		only:      true,
+		otherwise: protocol.KafkaStorageError,
+	}
+	// dataErrors serves Produce, ListOffsets and what else goes to a
+	// partition's leader: clients look for the leader anew and try again.
 	dataErrors = codes{
 		rows: []codeOf{
 			{context.DeadlineExceeded, protocol.RequestTimedOut},

@@ -25,6 +25,7 @@ type Config struct {
 	AutoCreateTopics      bool          // auto.create.topics.enable
 	TopicDeletionDisabled bool          // delete.topic.enable=false
 	FetchMaxBytes         int           // fetch.max.bytes: 55 MiB
+	MaxFetchedBytes       int64         // of records read for answers that are not sent yet, all together: 128 MiB
 	MaxFetchSessions      int           // max.incremental.fetch.session.cache.slots: 1000; -1: none
 	MinFetchSessionAge    time.Duration // before a session may make room for another: 2 min
 	LogDir                string        // the one directory of DescribeLogDirs: "/quire"
@@ -49,8 +50,9 @@ type Handlers struct {
 	rows     map[int16]*row // of table
 	sessions fetchSessions
 	waiting  produceDeadlines
-	produces sync.Pool // of *produceRequest
-	fetches  sync.Pool // of *fetchRequest
+	produces sync.Pool    // of *produceRequest
+	fetches  sync.Pool    // of *fetchRequest
+	fetched  atomic.Int64 // bytes, as in MaxFetchedBytes
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -71,6 +73,9 @@ const (
 func New(c Config) *Handlers {
 	if c.FetchMaxBytes == 0 {
 		c.FetchMaxBytes = 55 << 20
+	}
+	if c.MaxFetchedBytes == 0 {
+		c.MaxFetchedBytes = 128 << 20
 	}
 	if c.MaxFetchSessions == 0 {
 		c.MaxFetchSessions = 1000

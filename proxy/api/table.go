@@ -54,12 +54,23 @@ func (w *row) advertised() kmsg.ApiVersionsResponseApiKey {
 	return k
 }
 
-// decoded makes a row's handler of a method that takes the decoded request.
+// inlineBytes is the longest body that is decoded on the loop.
+const inlineBytes = 32 << 10
+
+// decoded makes a row's handler of a method that takes the decoded request. The
+// method runs on the loop, or on a worker if the body is long.
 func decoded[Q kmsg.Request](f func(*Handlers, *proxy.Request, Q)) func(*Handlers, *proxy.Request) {
 	return func(h *Handlers, r *proxy.Request) {
-		q := kmsg.RequestForKey(r.Key).(Q)
-		if h.decode(r, q) {
-			f(h, r, q)
+		handle := func() {
+			q := kmsg.RequestForKey(r.Key).(Q)
+			if h.decode(r, q) {
+				f(h, r, q)
+			}
+		}
+		if len(r.Body) > inlineBytes {
+			r.Go(handle)
+		} else {
+			handle()
 		}
 	}
 }

@@ -79,7 +79,7 @@ func TestAccepts(t *testing.T) {
 // TestErrorsAreRetriable holds that no error becomes UNKNOWN_SERVER_ERROR and
 // that an error nobody has named makes clients try again.
 func TestErrorsAreRetriable(t *testing.T) {
-	for _, c := range []*codes{&dataErrors, &adminErrors, &metadataErrors, &producerIDErrors} {
+	for _, c := range []*codes{&fetchErrors, &dataErrors, &adminErrors, &metadataErrors, &producerIDErrors} {
 		if code := c.code(os.ErrPermission); !code.Retriable() {
 			t.Errorf("an internal failure becomes %s, which is not retried", code.Name())
 		}
