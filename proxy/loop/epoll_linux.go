@@ -306,7 +306,7 @@ func (s *epollSock) ready(events uint32) {
 func (s *epollSock) read(hangup bool) {
 	for budget := readBytesPerTurn; budget > 0 && !s.paused && !s.eof && !s.closed; {
 		p := s.h.Space()
-		if len(p) == 0 {
+		if len(p) == 0 || s.closed {
 			return
 		}
 		n, errno := readFD(s.fd, p)
