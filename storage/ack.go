@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/storage/ledger"
 )
 
@@ -163,10 +164,11 @@ func (l *Log) takeBack(p *pending) {
 	if u.ended >= 0 {
 		l.decideTxn(u.ended, -1)
 	}
-	if u.newProducer {
-		l.producers.remove(u.producer)
-	} else if u.producer != nil {
+	if u.producer != nil {
 		u.producer.producerState = u.before
+		if b := batch.Batch(p.entry.Body); p.idempotent() && u.before.epoch == noEpoch && !u.before.expected.set {
+			u.producer.expected = expectation{set: true, epoch: b.ProducerEpoch(), sequence: b.BaseSequence()}
+		}
 	}
 	s := p.seg
 	if s == nil {

@@ -75,12 +75,11 @@ type pending struct {
 
 // undo is what a failed append takes back.
 type undo struct {
-	producer    *producer
-	newProducer bool
-	before      producerState // unless newProducer
-	opened      bool          // it opened a transaction
-	ended       int64         // first offset of the transaction whose end it decided, -1: none
-	aborted     bool          // that was an abort
+	producer *producer
+	before   producerState
+	opened   bool  // it opened a transaction
+	ended    int64 // first offset of the transaction whose end it decided, -1: none
+	aborted  bool  // that was an abort
 
 	snapshot      int64 // of the segment, before a snapshot
 	since         int64
@@ -133,11 +132,13 @@ func refuse(a *Append, err error) {
 // the tier and may be gone.
 func (l *Log) enqueue(a *Append, b batch.Batch, buf *buffer.Buffer, now int64) (done bool, err error) {
 	p := &a.internal.pending
+	size := int64(len(b))
 	if err := l.refuses(); err != nil {
+		l.expect(b, now)
 		return false, err
 	}
-	size := int64(len(b))
 	if l.seg == nil && l.unsentBytes+size > maxUnsentBytes {
+		l.expect(b, now)
 		return false, fmt.Errorf("log %s: %w: too many appends wait for a ledger", logName(l.id), ErrStorage)
 	}
 
@@ -202,12 +203,10 @@ func (l *Log) note(p *pending, prod *producer, b batch.Batch, mark marker, isMar
 			l.producers = new(producerTable)
 		}
 		prod = l.producers.add(b.ProducerID(), l.store.c.MaxProducersPerLog)
-		p.undo.newProducer = true
 	} else {
-		p.undo.before = prod.producerState
 		l.producers.touch(prod)
 	}
-	p.undo.producer = prod
+	p.undo.producer, p.undo.before = prod, prod.producerState
 	if isMarker {
 		first := prod.applyMarker(b.ProducerEpoch(), mark, b.MaxTimestamp(), now)
 		if first >= 0 {
@@ -252,6 +251,20 @@ func (l *Log) refuses() error {
 		return l.failure
 	}
 	return nil
+}
+
+// expect notes that b is refused though nothing is wrong with it. l.mu is held.
+func (l *Log) expect(b batch.Batch, now int64) {
+	switch {
+	case b.ProducerID() < 0 || b.Control():
+	case l.closed != nil:
+		l.store.expect(l.id, b, false)
+	default:
+		if l.producers == nil {
+			l.producers = new(producerTable)
+		}
+		l.producers.expect(b, now, l.store.c.MaxProducersPerLog)
+	}
 }
 
 // push puts p at the end of the queue.

@@ -270,11 +270,12 @@ func (t *fakeTier) ids() []ledger.ID {
 }
 
 // crash returns the tier that a power cut leaves: of the appends without an
-// answer, keep(n) of each ledger's n were stored.
+// answer, keep(n) of each ledger's n were stored. t stores nothing from then on.
 func (t *fakeTier) crash(keep func(n int) int) *fakeTier {
 	c := newFakeTier()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.closed = true
 	c.next = t.next
 	waiting := make(map[ledger.ID][]*ledger.Append)
 	for _, q := range t.queue {
@@ -300,6 +301,11 @@ func (l *fakeLedger) ID() ledger.ID { return l.id }
 
 func (l *fakeLedger) Append(a *ledger.Append) {
 	l.t.mu.Lock()
+	if l.t.closed {
+		l.t.mu.Unlock()
+		go a.Done.Appended(a, ledger.ErrClosed)
+		return
+	}
 	l.t.queue = append(l.t.queue, fakeAppend{l, a})
 	l.t.more.Broadcast()
 	l.t.mu.Unlock()

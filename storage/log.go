@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/storage/ledger"
 )
 
@@ -168,10 +169,27 @@ func (l *Log) shut(why error) {
 		if p.seg == nil && !p.answered {
 			p.answered, p.err = true, why
 		}
+		if p.idempotent() {
+			l.store.expect(l.id, batch.Batch(p.entry.Body), false)
+		}
+	}
+	for p := l.failed; p != nil; p = p.next { // the newest first, all before the queue
+		if p.idempotent() {
+			l.store.expect(l.id, batch.Batch(p.entry.Body), true)
+		}
 	}
 	l.store.forget(l)
 	l.tail.clear()
 	l.cursors = nil
 	l.wake()
 	l.schedule(workAbandon)
+}
+
+// idempotent says whether p is a batch that an idempotent producer numbered.
+func (p *pending) idempotent() bool {
+	if p.owner == nil {
+		return false
+	}
+	b := batch.Batch(p.entry.Body)
+	return b.ProducerID() >= 0 && !b.Control()
 }

@@ -57,14 +57,20 @@ func newWorld(t testing.TB, change ...func(*StoreConfig)) *world {
 
 func (w *world) open() {
 	w.t.Helper()
+	if !w.tryOpen() {
+		w.t.Fatal("the store does not open")
+	}
+}
+
+func (w *world) tryOpen() bool {
 	c := w.conf
 	c.Tier, c.Meta = w.tier, w.meta
 	c.Now = func() time.Time { return time.UnixMilli(w.clock.Load()) }
 	s, err := Open(context.Background(), c)
-	if err != nil {
-		w.t.Fatal(err)
+	if err == nil {
+		w.store = s
 	}
-	w.store = s
+	return err == nil
 }
 
 func (w *world) close() {
@@ -178,6 +184,15 @@ func put(t testing.TB, l *Log, b batch.Batch) int64 {
 // values reads all records from offset on, up to what isolation allows.
 func values(t testing.TB, l *Log, offset int64, i Isolation) []string {
 	t.Helper()
+	all, err := tryValues(t, l, offset, i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func tryValues(t testing.TB, l *Log, offset int64, i Isolation) ([]string, error) {
+	t.Helper()
 	var all []string
 	for {
 		r := Read{Offset: offset, MaxBytes: 4096, MinOne: true, Isolation: i}
@@ -185,10 +200,10 @@ func values(t testing.TB, l *Log, offset int64, i Isolation) []string {
 			l.Read(context.Background(), &r)
 		}
 		if r.Err != nil {
-			t.Fatalf("read at %d: %v", offset, r.Err)
+			return nil, fmt.Errorf("read at %d: %w", offset, r.Err)
 		}
 		if len(r.Records) == 0 {
-			return all
+			return all, nil
 		}
 		for _, data := range r.Records {
 			b := batch.Batch(data)

@@ -31,8 +31,21 @@ type producerState struct {
 	txnFirst         int64 // first offset of the open transaction, -1: none
 	lastTimestamp    int64 // of the last batch or marker, ms
 	seen             int64 // wall clock of the last append, ms
+	expected         expectation
 	batches          [batchesKept]batchMeta
 }
+
+// expectation is the first batch that a producer sent and that was not stored,
+// if nothing is known of the producer otherwise. Any sequence is taken from an
+// unknown producer, so without it what the producer has sent behind that
+// batch would get in its place, and the batch itself could never be stored.
+type expectation struct {
+	set      bool
+	epoch    int16
+	sequence int32
+}
+
+var unknownProducer = producerState{epoch: noEpoch, coordinatorEpoch: -1, txnFirst: -1, lastTimestamp: noTimestamp}
 
 func (s *producerState) last() *batchMeta {
 	if s.n == 0 {
@@ -82,6 +95,9 @@ func (s *producerState) check(b batch.Batch) error {
 	case s.epoch == noEpoch:
 		// Nothing is known of the producer, perhaps because retention took
 		// its batches: any sequence will do (KIP-360).
+		if x := s.expected; x.set && x.epoch == epoch && x.sequence != first {
+			return fmt.Errorf("%w: producer %d sends sequence %d where %d was refused before", ErrOutOfSequence, b.ProducerID(), first, x.sequence)
+		}
 	case epoch != s.epoch:
 		if first != 0 {
 			return fmt.Errorf("%w: producer %d begins epoch %d with sequence %d", ErrOutOfSequence, b.ProducerID(), epoch, first)
@@ -104,6 +120,7 @@ func (s *producerState) check(b batch.Batch) error {
 // apply notes the data batch b, stored at its offset.
 func (s *producerState) apply(b batch.Batch, now int64) (opensTxn bool) {
 	s.setEpoch(b.ProducerEpoch())
+	s.expected = expectation{}
 	s.push(batchMeta{
 		firstSequence: b.BaseSequence(), lastSequence: b.LastSequence(),
 		offset: b.BaseOffset(), lastOffset: b.LastOffset(), timestamp: b.MaxTimestamp(),
@@ -157,8 +174,7 @@ func (t *producerTable) add(id int64, max int) *producer {
 			t.remove(p)
 		}
 	}
-	p := &producer{id: id}
-	p.epoch, p.txnFirst, p.coordinatorEpoch, p.lastTimestamp = noEpoch, -1, -1, noTimestamp
+	p := &producer{id: id, producerState: unknownProducer}
 	if t.byID == nil {
 		t.byID = make(map[int64]*producer)
 	}
@@ -208,6 +224,16 @@ func (t *producerTable) remove(p *producer) {
 	t.unlink(p)
 }
 
+// expect notes that b, of a producer of which nothing is known, was not stored.
+func (t *producerTable) expect(b batch.Batch, now int64, max int) {
+	if t.byID[b.ProducerID()] != nil {
+		return
+	}
+	p := t.add(b.ProducerID(), max)
+	p.seen = now
+	p.expected = expectation{set: true, epoch: b.ProducerEpoch(), sequence: b.BaseSequence()}
+}
+
 // expire forgets the producers that were last seen before the time, in ms,
 // unless they have an open transaction.
 func (t *producerTable) expire(before int64) {
@@ -229,6 +255,9 @@ func (l *Log) Producers() []ActiveProducer {
 	}
 	out := make([]ActiveProducer, 0, l.producers.len())
 	for p := l.producers.oldest; p != nil; p = p.newer {
+		if p.epoch == noEpoch {
+			continue
+		}
 		last := int32(-1)
 		if m := p.last(); m != nil {
 			last = m.lastSequence

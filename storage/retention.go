@@ -228,6 +228,7 @@ func (s *Store) deleteLog(ctx context.Context, id LogID) error {
 		h := s.shard(id)
 		h.mu.Lock()
 		delete(h.epoch, id)
+		delete(h.expected, id)
 		h.mu.Unlock()
 		return nil
 	}

@@ -39,9 +39,21 @@ func encodeState(t *producerTable) []byte {
 	if t.len() == 0 {
 		return nil
 	}
-	b := make([]byte, 0, 16+t.len()*64)
-	b = binary.AppendUvarint(b, uint64(t.len()))
+	known := 0
 	for p := t.oldest; p != nil; p = p.newer {
+		if p.epoch != noEpoch {
+			known++
+		}
+	}
+	if known == 0 {
+		return nil
+	}
+	b := make([]byte, 0, 16+known*64)
+	b = binary.AppendUvarint(b, uint64(known))
+	for p := t.oldest; p != nil; p = p.newer {
+		if p.epoch == noEpoch {
+			continue // nothing of it is stored
+		}
 		b = binary.AppendVarint(b, p.id)
 		b = binary.AppendVarint(b, int64(p.epoch))
 		b = binary.AppendVarint(b, int64(p.coordinatorEpoch))

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/storage/ledger"
 	"github.com/quirelog/quire/storage/meta"
 )
@@ -38,6 +39,30 @@ type shard struct {
 	mu    sync.RWMutex
 	open  map[LogID]*Log
 	epoch map[LogID]int32 // to announce for logs with a record that are not open
+
+	// Of logs that failed: the first batch of each producer that may not be
+	// stored, for the next opening.
+	expected map[LogID]map[int64]expectation
+}
+
+// maxExpected bounds how many producers of a failed log are remembered.
+const maxExpected = 10_000
+
+// expect remembers for the next opening of a log that b, of a producer which is
+// perhaps not known then, is not stored. older says that b was sent before all
+// that were remembered so far.
+func (s *Store) expect(id LogID, b batch.Batch, older bool) {
+	h := s.shard(id)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	of := h.expected[id]
+	if of == nil {
+		of = make(map[int64]expectation)
+		h.expected[id] = of
+	}
+	if _, ok := of[b.ProducerID()]; ok && older || !ok && len(of) < maxExpected {
+		of[b.ProducerID()] = expectation{set: true, epoch: b.ProducerEpoch(), sequence: b.BaseSequence()}
+	}
 }
 
 func (s *Store) shard(id LogID) *shard {
@@ -61,6 +86,7 @@ func Open(ctx context.Context, c StoreConfig) (*Store, error) {
 	for i := range s.shards {
 		s.shards[i].open = make(map[LogID]*Log)
 		s.shards[i].epoch = make(map[LogID]int32)
+		s.shards[i].expected = make(map[LogID]map[int64]expectation)
 	}
 	var bad error
 	_, err := c.Meta.List(ctx, c.Prefix+"log/", func(kv meta.KV) bool {
@@ -144,6 +170,16 @@ func (s *Store) register(l *Log) error {
 	h.mu.Lock()
 	h.open[l.id] = l
 	delete(h.epoch, l.id)
+	for producer, x := range h.expected[l.id] {
+		if l.producers.get(producer) == nil {
+			if l.producers == nil {
+				l.producers = new(producerTable)
+			}
+			p := l.producers.add(producer, s.c.MaxProducersPerLog)
+			p.expected, p.seen = x, s.c.Now().UnixMilli()
+		}
+	}
+	delete(h.expected, l.id)
 	h.mu.Unlock()
 	s.metrics.openLogs.Inc()
 	return nil
