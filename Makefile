@@ -50,7 +50,7 @@ lint: ## check format, go vet and staticcheck, and that it builds for macOS
 	GOOS=darwin GOARCH=arm64 $(GO) build ./...
 
 conformance: build ## run real clients and faults against the built binary (fetches Kafka and kcat; see conformance/)
-	cd conformance && ./run
+	cd conformance && $(GO) vet ./... && $(GO) run ./fetch && $(GO) test -count=1 -timeout 20m ./...
 
 bench: build ## measure beside Apache Kafka on this machine and write the README's table
 	cd conformance && $(GO) run ./bench $(ARGS)
