@@ -165,14 +165,14 @@ func explainFolder(dir string, err error) error {
 		return fmt.Errorf("data folder %s was written by a newer quire: run that one or %s", dir, another)
 	case errors.Is(err, embedded.ErrLocked), errors.Is(err, etcd.ErrLocked):
 		return fmt.Errorf("data folder %s is in use by another process: stop it or %s", dir, another)
-	case !isFileError(err):
-		return fmt.Errorf("data folder %s: %w", dir, err)
 	}
-	return fmt.Errorf("data folder %s: %w: %s", dir, unwrapPath(err), advice)
-}
-
-func isFileError(err error) bool {
-	var p *fs.PathError
-	var n syscall.Errno
-	return errors.As(err, &p) || errors.As(err, &n)
+	var system syscall.Errno
+	if errors.As(err, &system) {
+		return fmt.Errorf("data folder %s: %w: %s", dir, system, advice)
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return fmt.Errorf("data folder %s: %w: %s", dir, path.Err, advice)
+	}
+	return fmt.Errorf("data folder %s: %w", dir, err)
 }
