@@ -183,18 +183,12 @@ func (s *produceRequest) check(p *producePart, records []byte) error {
 	if p.partition < 0 || p.partition >= p.topic.Partitions {
 		return errUnknownPartition
 	}
-	b, rest, err := batch.Next(records)
+	b, err := storage.OneBatch(records)
 	if err != nil {
 		return err
 	}
-	if len(rest) > 0 {
-		return fmt.Errorf("%d bytes after the one batch that a partition may be sent: %w", len(rest), batch.ErrInvalid)
-	}
 	if s.version < 7 && b.Codec() == batch.Zstd {
 		return fmt.Errorf("zstd needs Produce v7: %w", batch.ErrUnknownCodec)
-	}
-	if b.BaseOffset() != 0 {
-		return fmt.Errorf("base offset %d of a produced batch: %w", b.BaseOffset(), batch.ErrInvalid)
 	}
 	if b.Transactional() {
 		return fmt.Errorf("batch of a transaction that was not begun here: %w", storage.ErrTxnState)

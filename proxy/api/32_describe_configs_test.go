@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -227,4 +228,28 @@ func TestIncrementalAlterConfigs(t *testing.T) {
 	q.Version = 1
 	q.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "1"}}
 	wantCode(t, "broker", do[*kmsg.IncrementalAlterConfigsResponse](c, q).Resources[0].ErrorCode, protocol.InvalidRequest)
+}
+
+// TestOpenLogOfAStaleTopic: a log that is opened while its topic changes obeys
+// the topic as it is, and one whose topic is gone leaves nothing behind.
+func TestOpenLogOfAStaleTopic(t *testing.T) {
+	s := newServer(t)
+	stale := s.createTopic("orders", 2)
+	now, err := s.coord.AlterTopicConfig(t.Context(), "orders", false, func(c map[string]string) (map[string]string, error) {
+		c["max.message.bytes"] = "100"
+		return c, nil
+	})
+	check(t, err)
+	_, err = s.handler.openLog(t.Context(), stale, 0)
+	check(t, err)
+	resp := do[*kmsg.ProduceResponse](s.dial(), produceOne(9, now, 0, makeBatch(t, batch.Plain, string(make([]byte, 100)))))
+	wantCode(t, "produce", resp.Topics[0].Partitions[0].ErrorCode, protocol.MessageTooLarge)
+
+	check(t, s.handler.deleteTopic(t.Context(), now))
+	if l, err := s.handler.openLog(t.Context(), stale, 1); !errors.Is(err, coordinator.ErrUnknownTopic) || l != nil {
+		t.Errorf("the log of a deleted topic is opened: %v", err)
+	}
+	if s.store.Log(logID(stale, 1)) != nil {
+		t.Error("the log of a deleted topic stays open")
+	}
 }

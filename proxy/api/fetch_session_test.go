@@ -62,12 +62,12 @@ func TestFetchSession(t *testing.T) {
 		if resp.SessionID != id {
 			t.Errorf("v%d: session %d became %d", version, id, resp.SessionID)
 		}
-		c.produce(topic, 1, "b")
-		wantTold(t, "one partition", do[*kmsg.FetchResponse](c, sessionFetch(version, id, 2)), 1)
+		c.produce(topic, 0, "b")
+		wantTold(t, "one partition", do[*kmsg.FetchResponse](c, sessionFetch(version, id, 2)), 0)
 		// The client has not moved its offset: it gets the records again, now
 		// behind those that had none.
-		c.produce(topic, 0, "b")
-		wantTold(t, "the served one comes last", do[*kmsg.FetchResponse](c, sessionFetch(version, id, 3)), 0, 1)
+		c.produce(topic, 1, "b")
+		wantTold(t, "the served one comes last", do[*kmsg.FetchResponse](c, sessionFetch(version, id, 3)), 1, 0)
 		wantTold(t, "moved on", do[*kmsg.FetchResponse](c, sessionFetch(version, id, 4, at(0, 2), at(1, 2))))
 		// A watermark that moved is news without records.
 		q := sessionFetch(version, id, 5, at(0, 2), at(2, 2))
