@@ -152,6 +152,9 @@ const maxRecordErrors = 100
 // checkRecords walks the records, which are not compressed, and returns their largest
 // timestamp. A record at fault refuses the whole batch; a.RecordErrors names those at fault.
 func (l *Log) checkRecords(a *Append, b batch.Batch, records []byte, c *LogConfig, now int64) (newest int64, err error) {
+	if newest, ok := quickCheck(b, records, c, now); ok {
+		return newest, nil
+	}
 	low, high := timestampBounds(c, now)
 	base := b.BaseTimestamp()
 	newest = batch.NoTimestamp

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.etcd.io/etcd/server/v3/features"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -33,6 +34,13 @@ type EmbeddedConfig struct {
 
 // quotaBytes is the largest database that etcd is recommended for.
 const quotaBytes = 8 << 30
+
+// walSegmentBytes is how much of etcd's log is allocated ahead. Its own 64 MB,
+// twice, would be most of what a small data folder holds.
+const walSegmentBytes = 16 << 20
+
+// etcd has no other way to set it, and reads it without a lock.
+func init() { wal.SegmentSizeBytes = walSegmentBytes }
 
 // stopTimeout bounds the wait for a server that hangs in its files.
 const stopTimeout = 10 * time.Second
