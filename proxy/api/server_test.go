@@ -16,6 +16,7 @@ import (
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/protocol/buffer"
 	"github.com/quirelog/quire/proxy"
 	"github.com/quirelog/quire/storage"
 	"github.com/quirelog/quire/storage/meta/mem"
@@ -54,6 +55,7 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 	for _, f := range change {
 		f(&o)
 	}
+	before := buffer.InUseBytes()
 	s := &server{t: t, meta: mem.New(nil), tier: newMemTier()}
 	late := new(lateHandler)
 	var err error
@@ -100,6 +102,12 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 		check(t, s.coord.Close())
 		check(t, s.tier.Close())
 		check(t, s.meta.Close())
+		if n := buffer.InUseBytes() - before; n != 0 {
+			t.Errorf("%d bytes of buffers are not released", n)
+		}
+		if n := s.handler.fetched.Load(); n != 0 {
+			t.Errorf("%d bytes count as fetched and not sent", n)
+		}
 	})
 	return s
 }
