@@ -24,7 +24,6 @@ func (c *Coordinator) follow(prefix string, after meta.Revision, changed func(me
 				break
 			}
 			changed(e)
-			after = e.Revision
 		}
 		switch {
 		case c.ctx.Err() != nil:
