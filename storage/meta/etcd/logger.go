@@ -10,7 +10,7 @@ func quiet(logger *zap.Logger) *zap.Logger {
 	if logger == nil {
 		return zap.NewNop()
 	}
-	return logger.Named("etcd").WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+	return logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return quietCore{core}
 	}))
 }
