@@ -50,8 +50,8 @@ func benchCommand(ctx context.Context, args []string) error {
 	var (
 		quick       = flags.Bool("quick", false, "about two minutes: one pair, 1 KB cells, short runs, no footprint; other flags still count")
 		pairs       = flags.Int("pairs", 3, "how often each contender runs")
-		secs        = flags.Float64("seconds", 10, "length of a throughput or paced cell on a machine like the one the rates were taken from")
-		warmup      = flags.Float64("warmup", 10, "seconds of such load on a fresh server before its cells")
+		secs        = flags.Float64("seconds", 8, "length of a throughput or paced cell on a machine like the one the rates were taken from")
+		warmup      = flags.Float64("warmup", 8, "seconds of such load on a fresh server before its cells")
 		cells       = flags.String("cells", "", "regular expression of cells, for example produce/100-8 or /1000-1")
 		which       = flags.String("contenders", strings.Join(keys, ","), "who runs")
 		sections    = flags.String("sections", strings.Join(allSections, ","), "what is measured")
