@@ -2,7 +2,7 @@
 
 GO ?= go
 
-# Arguments of quire serve for make run, of the benchmark for make bench.
+# Arguments: of quire serve for make run, of the scripts for make conformance and make bench.
 ARGS ?=
 
 # Time that each fuzz target gets.
@@ -49,8 +49,8 @@ lint: ## check format, go vet and staticcheck, and that it builds for macOS
 	$(GO) run $(STATICCHECK) ./...
 	GOOS=darwin GOARCH=arm64 $(GO) build ./...
 
-conformance: build ## run real clients and faults against the built binary (fetches Kafka and kcat; see conformance/)
-	cd conformance && $(GO) vet ./... && $(GO) run ./fetch && $(GO) test -count=1 -timeout 20m ./...
+conformance: ## run real clients and faults against the built binary (fetches them; ARGS=full for the long kill loops)
+	cd conformance && ./run $(ARGS)
 
-bench: build ## measure beside Apache Kafka on this machine and write the README's table
+bench: ## measure beside Apache Kafka on this machine and write the README's table
 	cd conformance && $(GO) run ./bench $(ARGS)
