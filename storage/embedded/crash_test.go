@@ -192,6 +192,9 @@ func script(fsys vfs.FS, p *promises) error {
 	for round := range 2 {
 		c := small(fsys)
 		c.CheckpointBytes = 40 << 10
+		if round == 0 {
+			c.MaxOpenFiles = 64 // files are synced one by one; else by one sync of all
+		}
 		t, err := Open(c)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"path"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -269,10 +270,11 @@ func TestFullDiskRefusesAndHeals(t *testing.T) {
 func TestNoSpaceInTheJournalLeavesNothingBehind(t *testing.T) {
 	for _, err := range []error{syscall.ENOSPC, &vfs.ShortWrite{N: 4096, Err: syscall.ENOSPC}} {
 		mem := vfs.NewMem()
-		var armed atomic.Bool
+		var armed atomic.Pointer[string]
 		reached, queued := make(chan struct{}), make(chan struct{})
 		tier, openErr := Open(small(vfs.Inject(mem, func(op vfs.Op, name string) error {
-			if op == vfs.OpWrite && strings.HasSuffix(name, journalSuffix) && armed.CompareAndSwap(true, false) {
+			if op == vfs.OpWrite && armed.Load() != nil && path.Base(name) == *armed.Load() {
+				armed.Store(nil)
 				close(reached)
 				<-queued
 				return err
@@ -285,7 +287,9 @@ func TestNoSpaceInTheJournalLeavesNothingBehind(t *testing.T) {
 		r := &rig{t: t, mem: mem, faults: &vfs.Faults{}, tier: tier, ctx: t.Context()}
 		w, other := r.create(), r.create()
 		r.mustAppend(w, 0, 10)
-		armed.Store(true)
+		tier.journal.files.mu.Lock()
+		armed.Store(&tier.journal.files.live[0].name)
+		tier.journal.files.mu.Unlock()
 		rec := ledgertest.NewRecorder()
 		const asked = 400
 		for i := range asked {

@@ -24,12 +24,13 @@ type fileCache struct {
 
 type openFile struct {
 	vfs.File
-	id    ledger.ID
-	cache *fileCache
-	users int
-	elem  *list.Element
-	dirty bool // written since its last sync; mu
-	gone  bool // close with the last user
+	id     ledger.ID
+	cache  *fileCache
+	users  int
+	elem   *list.Element
+	direct vfs.File // second handle for direct writes, or nil; the write-behind's
+	dirty  bool     // written since its last sync; mu
+	gone   bool     // close with the last user
 }
 
 // get opens the file of a ledger or returns the open one. The caller releases
@@ -67,6 +68,13 @@ func (c *fileCache) get(id ledger.ID, create bool) (*openFile, error) {
 	return f, nil
 }
 
+func (f *openFile) shut() {
+	_ = f.File.Close()
+	if f.direct != nil {
+		_ = f.direct.Close()
+	}
+}
+
 func (f *openFile) use() {
 	f.users++
 	if f.elem != nil {
@@ -93,7 +101,7 @@ func (f *openFile) release() {
 	}
 	c.mu.Unlock()
 	if shut {
-		_ = f.File.Close()
+		f.shut()
 	}
 }
 
@@ -117,7 +125,7 @@ func (c *fileCache) evict(syncDirty bool) error {
 			if sync {
 				errs = append(errs, f.SyncData())
 			}
-			_ = f.File.Close()
+			f.shut()
 			c.mu.Lock()
 			next = c.idle.Front()
 		}
@@ -143,7 +151,7 @@ func (c *fileCache) drop(id ledger.ID) {
 	}
 	c.mu.Unlock()
 	if shut {
-		_ = f.File.Close()
+		f.shut()
 	}
 }
 
@@ -181,6 +189,6 @@ func (c *fileCache) closeAll() {
 	c.idle.Init()
 	c.mu.Unlock()
 	for _, f := range shut {
-		_ = f.File.Close()
+		f.shut()
 	}
 }

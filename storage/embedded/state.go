@@ -48,7 +48,7 @@ type ledgerState struct {
 	index      []indexEntry // positions, about one per indexEvery bytes; may reach beyond acked
 	firstRun   *run         // acknowledged runs that are not in the file yet, in order
 	lastRun    *run
-	flushed    int64 // the file holds the bytes below
+	flushed    int64 // the file holds the bytes below, which are those before firstRun
 	backlog    int64 // bytes of those runs
 
 	nextReady *ledgerState // journal.mu
@@ -62,6 +62,7 @@ type ledgerState struct {
 	listed    bool // holds runs, is on the list
 	hot       bool
 	unsynced  bool
+	written   int64 // the file holds the bytes below, perhaps a part of firstRun
 	fileIndex int64 // position of the last index frame in the file
 	slotIndex int64 // the one that the file's header names
 

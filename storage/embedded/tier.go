@@ -461,6 +461,9 @@ func (t *Tier) Close() error {
 		errs = append(errs, t.syncer.Close())
 	}
 	t.chunks.trim(0)
+	if t.behind.block != nil {
+		freeAligned(t.behind.block)
+	}
 	t.metrics.unregister()
 	errs = append(errs, t.lock.Close())
 	if err := errors.Join(errs...); err != nil {

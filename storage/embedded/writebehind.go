@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/vfs"
 )
 
 // writeBehind moves acknowledged runs from the backlog into ledger files and
@@ -18,7 +19,7 @@ import (
 //
 // A ledger's runs wait until FlushBytes of them have come together, until the
 // backlog's memory is half used, or until the next checkpoint. Few long writes
-// cost a third of the CPU of many short ones.
+// cost a third of the CPU of many short ones, and may bypass the page cache.
 type writeBehind struct {
 	t    *Tier
 	wake chan struct{}
@@ -37,7 +38,10 @@ type writeBehind struct {
 	done     journalPos // of the last checkpoint
 	unsynced []*ledgerState
 	dirDirty bool
+	pieces   [][]byte
 	vec      [][]byte
+	block    []byte // aligned, for direct writes
+	noDirect bool
 	took     time.Duration // by the last checkpoint
 	retryAt  time.Time     // after a full disk
 	stuck    bool
@@ -153,7 +157,7 @@ func (w *writeBehind) step(now time.Time) time.Duration {
 		err = w.flushAll()
 	default: // flushAll takes the hot ones too
 		for _, l := range hot {
-			err = errors.Join(err, w.flush(l))
+			err = errors.Join(err, w.flush(l, false))
 		}
 	}
 	return w.judge(err, wait)
@@ -204,7 +208,7 @@ func (w *writeBehind) flushAll() error {
 	w.mu.Unlock()
 	var errs []error
 	for i, l := range list {
-		if err := w.flush(l); err != nil {
+		if err := w.flush(l, true); err != nil {
 			errs = append(errs, err)
 			w.mu.Lock()
 			for _, l := range list[i:] {
@@ -220,17 +224,20 @@ func (w *writeBehind) flushAll() error {
 	return errors.Join(errs...)
 }
 
-// flush writes the runs of l to its file, as long as they are consecutive in
-// as few calls as the system allows.
-func (w *writeBehind) flush(l *ledgerState) error {
+// flush writes the runs of l to its file. Unless all is set it may leave less
+// than a block for the next time.
+func (w *writeBehind) flush(l *ledgerState, all bool) error {
 	l.mu.Lock()
 	r, left := l.firstRun, l.backlog
 	l.mu.Unlock()
 	// What comes meanwhile waits for the next flush, so that this one ends.
 	for r != nil && left >= 0 {
-		n, err := w.flushSome(l, r)
+		n, err := w.flushSome(l, r, all)
 		if err != nil {
 			return err
+		}
+		if n == 0 {
+			break
 		}
 		l.mu.Lock()
 		for range n {
@@ -243,6 +250,7 @@ func (w *writeBehind) flush(l *ledgerState) error {
 			}
 			if r.kind == runEntries {
 				l.flushed = r.after.end
+				l.fileIndex = r.after.indexPos
 			} else if r.kind == runCreate {
 				l.flushed = int64(len(r.b))
 			}
@@ -258,11 +266,9 @@ func (w *writeBehind) flush(l *ledgerState) error {
 	return nil
 }
 
-// maxVecRuns bounds the slices of one write.
-const maxVecRuns = 256
-
-// flushSome writes r and what can be written with it; it returns how many runs.
-func (w *writeBehind) flushSome(l *ledgerState, r *run) (int, error) {
+// flushSome writes r and what can be written with it; it returns how many runs
+// are in the file entirely.
+func (w *writeBehind) flushSome(l *ledgerState, r *run, all bool) (int, error) {
 	if r.kind == runDelete {
 		w.t.cache.drop(l.id)
 		if err := w.t.fs.Remove(w.t.ledgerName(l.id)); err != nil && !errors.Is(notFound(l.id, err), ledger.ErrNotFound) {
@@ -293,30 +299,149 @@ func (w *writeBehind) flushSome(l *ledgerState, r *run) (int, error) {
 	case runSeal:
 		return 1, w.writeFooter(l, f, r.after)
 	}
-	w.vec = w.vec[:0]
-	n, bytes, pos, index := 0, int64(0), r.pos, int64(0)
+	return w.writeEntries(l, f, r, all)
+}
+
+const (
+	// maxVecRuns bounds the slices of one write.
+	maxVecRuns = 256
+	// directMin is from how many bytes on a direct write is worth its copy.
+	directMin = 64 << 10
+	// directBytes is the memory for one direct write.
+	directBytes = 1 << 20
+)
+
+// writeEntries writes r and the entry runs behind it from where the last write
+// ended, l.written, which may lie within r.
+//
+// Many bytes bypass the page cache: new pages for them cost more than the rest
+// of the way to the disk, and writing them back disturbs the journal. A direct
+// write takes whole blocks from aligned memory, so the blocks are put together in
+// w.block; the bytes up to the first whole block, and with all those behind the
+// last, are written the common way.
+func (w *writeBehind) writeEntries(l *ledgerState, f *openFile, r *run, all bool) (int, error) {
+	l.written = max(l.written, r.pos)
+	pieces := w.pieces[:0]
+	end := r.pos
 	l.mu.Lock()
-	for ; r != nil && r.kind == runEntries && n < maxVecRuns; r = r.next {
-		w.vec = append(w.vec, r.b)
-		bytes += int64(len(r.b))
-		index = r.after.indexPos
+	for q := r; q != nil && q.kind == runEntries && len(pieces) < maxVecRuns; q = q.next {
+		b := q.b
+		if skip := l.written - q.pos; skip > 0 {
+			b = b[min(skip, int64(len(b))):]
+		}
+		pieces = append(pieces, b)
+		end = q.pos + int64(len(q.b))
+	}
+	l.mu.Unlock()
+	count := len(pieces)
+	w.pieces = pieces
+	defer func() { clear(w.pieces[:count]) }()
+
+	from := (l.written + vfs.BlockBytes - 1) &^ (vfs.BlockBytes - 1)
+	to := end &^ (vfs.BlockBytes - 1)
+	least := min(directMin, max(w.t.c.FlushBytes/2, vfs.BlockBytes))
+	switch {
+	case to-from >= least && w.direct(f) != nil:
+		if err := w.writeCached(l, f, &pieces, from); err != nil {
+			return 0, err
+		}
+		for l.written < to {
+			n := int(min(to-l.written, int64(len(w.block))))
+			gather(w.block[:n], &pieces)
+			if _, err := f.direct.WriteAt(w.block[:n], l.written); err != nil {
+				return 0, err
+			}
+			l.written += int64(n)
+		}
+		if !all {
+			end = to
+		}
+	case !all && !w.noDirect && end-l.written < w.t.c.FlushBytes:
+		end = l.written // what a direct write left over
+	}
+	if err := w.writeCached(l, f, &pieces, end); err != nil {
+		return 0, err
+	}
+	n := 0
+	l.mu.Lock()
+	for q := r; n < count && q.pos+int64(len(q.b)) <= l.written; q = q.next {
 		n++
 	}
 	l.mu.Unlock()
-	if n == 1 {
-		_, err = f.WriteAt(w.vec[0], pos)
+	return n, nil
+}
+
+// writeCached writes the pieces up to end through the page cache.
+func (w *writeBehind) writeCached(l *ledgerState, f *openFile, pieces *[][]byte, end int64) error {
+	n := end - l.written
+	if n <= 0 {
+		return nil
+	}
+	vec := w.vec[:0]
+	for left := n; left > 0; {
+		b := (*pieces)[0]
+		if int64(len(b)) > left {
+			vec = append(vec, b[:left])
+			(*pieces)[0] = b[left:]
+			break
+		}
+		vec = append(vec, b)
+		left -= int64(len(b))
+		*pieces = (*pieces)[1:]
+	}
+	w.vec = vec
+	var err error
+	if len(vec) == 1 {
+		_, err = f.WriteAt(vec[0], l.written)
 	} else {
-		err = f.WriteVec(w.vec, pos)
+		err = f.WriteVec(vec, l.written)
 	}
 	clear(w.vec)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	l.fileIndex = index
-	if bytes >= w.t.c.FlushBytes/2 {
-		f.StartWriteback(pos, bytes)
+	if n >= directMin {
+		f.StartWriteback(l.written, n)
 	}
-	return n, nil
+	l.written = end
+	return nil
+}
+
+// gather fills b from the pieces and takes what it took from them.
+func gather(b []byte, pieces *[][]byte) {
+	for len(b) > 0 {
+		p := (*pieces)[0]
+		n := copy(b, p)
+		b = b[n:]
+		if n < len(p) {
+			(*pieces)[0] = p[n:]
+		} else {
+			*pieces = (*pieces)[1:]
+		}
+	}
+}
+
+// direct returns the second handle of f, for direct writes; nil if the file
+// system has none.
+func (w *writeBehind) direct(f *openFile) vfs.File {
+	if f.direct != nil || w.noDirect {
+		return f.direct
+	}
+	if w.block == nil {
+		b, err := allocAligned(directBytes)
+		if err != nil {
+			w.noDirect = true
+			return nil
+		}
+		w.block = b
+	}
+	d, err := w.t.fs.Open(w.t.ledgerName(f.id), vfs.Write|vfs.Direct)
+	if err != nil {
+		w.noDirect = errors.Is(err, vfs.ErrUnsupported)
+		return nil
+	}
+	f.direct = d
+	return d
 }
 
 func (w *writeBehind) touch(l *ledgerState, f *openFile) {
