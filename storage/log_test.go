@@ -91,6 +91,7 @@ func (w *world) crash(keep func(n int) int) {
 	w.tier.Close()
 	w.close()
 	w.tier = left
+	w.clock.Add(1) // what was made before is older than the new process
 	w.open()
 }
 

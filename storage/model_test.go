@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -353,9 +354,10 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			case 2:
 				m.w.meta.set(nil, func(string) error { return meta.ErrUnknownOutcome })
 			case 3:
-				left := rapid.IntRange(0, 4).Draw(t, "after")
+				var left atomic.Int32
+				left.Store(int32(rapid.IntRange(0, 4).Draw(t, "after")))
 				m.w.meta.set(func(string, string) error {
-					if left--; left < 0 {
+					if left.Add(-1) < 0 {
 						return meta.ErrUnavailable
 					}
 					return nil

@@ -199,9 +199,6 @@ func (s *Store) recoverChain(ctx context.Context, id LogID, old *chain) (next *c
 		if last, err = s.readEnd(ctx, k, true); err != nil {
 			return nil, end, nil, fmt.Errorf("end of ledger %d: %w", k.id, err)
 		}
-		if last.offset != end.offset {
-			return nil, end, nil, fmt.Errorf("%w: ledger %d ends at offset %d, the chain says %d", ErrCorrupt, k.id, last.offset, end.offset)
-		}
 	}
 	if last != nil {
 		end.producers = last.producers
@@ -251,7 +248,7 @@ func (s *Store) readEnd(ctx context.Context, k *link, warn bool) (*ledgerEnd, er
 	}
 	var hd head
 	var body []byte
-	if e.lastEntry >= 0 {
+	if e.lastEntry >= 0 && !k.sealed {
 		if hd, _, err = readEntry(ctx, r, e.lastEntry); err != nil {
 			return nil, err
 		}
@@ -273,13 +270,20 @@ func (s *Store) readEnd(ctx context.Context, k *link, warn bool) (*ledgerEnd, er
 		}
 		e.base = hd.offset
 	}
-	if hd, body, err = readEntry(ctx, r, e.lastEntry); err != nil {
-		return nil, err
+	readable := e.lastEntry
+	for hd, body, err = readEntry(ctx, r, readable); err != nil; hd, body, err = readEntry(ctx, r, readable) {
+		// The chain knows where a sealed ledger ends. Where another one ends
+		// nobody does if its last entry cannot be read.
+		if !k.sealed || readable == 0 || !errors.Is(err, ErrCorrupt) {
+			return nil, err
+		}
+		s.warnCorrupt(k, readable, err, warn)
+		readable--
 	}
 	e.offset = e.base
 	from := int64(0)
 	for at := hd.snapshot; at >= 0; {
-		if at != e.lastEntry {
+		if at != readable {
 			hd, body, err = readEntry(ctx, r, at)
 		}
 		var snap *snapshot
@@ -295,13 +299,26 @@ func (s *Store) readEnd(ctx context.Context, k *link, warn bool) (*ledgerEnd, er
 		if at == 0 || !errors.Is(err, ErrCorrupt) {
 			return nil, err
 		}
-		s.c.Logger.Error("snapshot is corrupt", zap.Int64("ledger", int64(k.id)), zap.Int64("entry", at), zap.Error(err))
+		s.warnCorrupt(k, at, err, warn)
 		if hd, _, err = readEntry(ctx, r, at-1); err != nil {
 			return nil, err
 		}
 		at = hd.snapshot
 	}
-	return e, s.replay(ctx, r, k, e, from, warn)
+	if err := s.replay(ctx, r, k, e, from, warn); err != nil {
+		return nil, err
+	}
+	if k.sealed {
+		e.offset = k.last + 1
+	}
+	return e, nil
+}
+
+// warnCorrupt logs what opening a log gets around.
+func (s *Store) warnCorrupt(k *link, entry int64, err error, warn bool) {
+	if warn {
+		s.c.Logger.Error("entry is corrupt", zap.Int64("ledger", int64(k.id)), zap.Int64("entry", entry), zap.Error(err))
+	}
 }
 
 // replay applies the entries from from on to e.
@@ -309,12 +326,10 @@ func (s *Store) replay(ctx context.Context, r ledger.Reader, k *link, e *ledgerE
 	now := s.c.Now().UnixMilli()
 	for from <= e.lastEntry {
 		es, err := r.Read(ctx, from, e.lastEntry, replayChunkBytes)
-		if errors.Is(err, ledger.ErrCorrupt) && from < e.lastEntry {
-			// The next entry says where it ended. What its producer did is
-			// not known; readers of its offsets are told.
-			if warn {
-				s.c.Logger.Error("entry is corrupt", zap.Int64("ledger", int64(k.id)), zap.Int64("entry", from), zap.Error(err))
-			}
+		if errors.Is(err, ledger.ErrCorrupt) && (from < e.lastEntry || k.sealed) {
+			// The next entry, or the chain, says where it ended. What its producer
+			// did is not known; readers of its offsets are told.
+			s.warnCorrupt(k, from, err, warn)
 			from++
 			continue
 		}

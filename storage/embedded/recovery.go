@@ -138,6 +138,7 @@ func (t *Tier) adoptJournal(files []*scannedFile) error {
 	jf := t.journal.files
 	slices.SortStableFunc(files, func(a, b *scannedFile) int { return cmp.Compare(b.size, a.size) })
 	for _, sf := range files {
+		sf.f.Advise(0, sf.size, vfs.DontNeed) // it is written past the page cache from now on
 		keep := len(jf.free) < maxFree && sf.size >= minFileBytes && sf.size <= 2*t.c.JournalFileBytes && sf.size%vfs.BlockBytes == 0
 		if !keep {
 			if err := t.fs.Remove(path.Join(jf.dir(), sf.name)); err != nil {

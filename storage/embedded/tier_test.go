@@ -31,6 +31,7 @@ func TestLedgerSuiteInMemory(t *testing.T) {
 			t.Parallel()
 			ledgertest.Run(t, func(t *testing.T) ledgertest.Factory {
 				mem := vfs.NewMem()
+				t.Cleanup(func() { verify(t, mem, "store") })
 				open := func() (ledger.Tier, error) { return Open(small(mem)) }
 				return ledgertest.Factory{
 					Open: open,
@@ -48,22 +49,47 @@ func TestLedgerSuiteInMemory(t *testing.T) {
 }
 
 func TestLedgerSuiteOnDisk(t *testing.T) {
-	ledgertest.Run(t, func(t *testing.T) ledgertest.Factory {
-		dir := t.TempDir()
-		return ledgertest.Factory{
-			Open: func() (ledger.Tier, error) { return Open(Config{Dir: dir, MinFreeBytes: 1}) },
-			Crash: func(tier ledger.Tier) {
-				// A process that dies leaves what the kernel has: the files
-				// as they are before the close makes its checkpoint.
-				clone := t.TempDir()
-				if err := os.CopyFS(clone, os.DirFS(dir)); err != nil {
-					t.Fatal(err)
+	for name, config := range map[string]func(dir string) Config{
+		"default": func(dir string) Config { return Config{Dir: dir, MinFreeBytes: 1} },
+		"small": func(dir string) Config {
+			c := small(vfs.OS)
+			c.Dir = dir
+			return c
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ledgertest.Run(t, func(t *testing.T) ledgertest.Factory {
+				dir := t.TempDir()
+				t.Cleanup(func() { verify(t, vfs.OS, dir) })
+				return ledgertest.Factory{
+					Open: func() (ledger.Tier, error) { return Open(config(dir)) },
+					Crash: func(tier ledger.Tier) {
+						// A process that dies leaves what the kernel has: the files
+						// as they are before the close makes its checkpoint.
+						clone := t.TempDir()
+						if err := os.CopyFS(clone, os.DirFS(dir)); err != nil {
+							t.Fatal(err)
+						}
+						if err := tier.Close(); err != nil {
+							t.Fatal(err)
+						}
+						dir = clone
+					},
 				}
-				if err := tier.Close(); err != nil {
-					t.Fatal(err)
-				}
-				dir = clone
-			},
-		}
-	})
+			})
+		})
+	}
+}
+
+// verify checks a store that is closed.
+func verify(t *testing.T, fsys vfs.FS, dir string) {
+	t.Helper()
+	rep, err := Verify(fsys, dir, nil)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, err := range rep.Problems {
+		t.Error(err)
+	}
 }
