@@ -104,10 +104,11 @@ func franzClient(t *testing.T, opts ...kgo.Opt) *kgo.Client {
 func admin(t *testing.T) *kadm.Client { return kadm.NewClient(franzClient(t)) }
 
 // newTopic creates a topic named after the test; configs are name=value.
+// Samples carry fixed times long past, so nothing expires unless a test says so.
 func newTopic(t *testing.T, partitions int32, configs ...string) string {
 	t.Helper()
 	topic := topicName(t)
-	values := map[string]*string{}
+	values := map[string]*string{"retention.ms": kadm.StringPtr("-1")}
 	for _, c := range configs {
 		name, value, _ := strings.Cut(c, "=")
 		values[name] = &value

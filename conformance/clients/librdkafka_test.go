@@ -163,7 +163,7 @@ func TestLibrdkafkaAdmin(t *testing.T) {
 	defer a.Close()
 	topic := topicName(t)
 	results, err := a.CreateTopics(step(t), []kafka.TopicSpecification{{
-		Topic: topic, NumPartitions: 2, ReplicationFactor: 1, Config: map[string]string{"retention.ms": "123456789"},
+		Topic: topic, NumPartitions: 2, ReplicationFactor: 1, Config: map[string]string{"retention.ms": "9123456789012"},
 	}})
 	if err != nil || results[0].Error.Code() != kafka.ErrNoError {
 		t.Fatalf("create: %v %v", results, err)
@@ -182,15 +182,15 @@ func TestLibrdkafkaAdmin(t *testing.T) {
 		entry := described[0].Config["retention.ms"]
 		return entry.Value, entry.Source
 	}
-	if value, source := retention(); value != "123456789" || source != kafka.ConfigSourceDynamicTopic {
+	if value, source := retention(); value != "9123456789012" || source != kafka.ConfigSourceDynamicTopic {
 		t.Fatalf("retention.ms is %s from %s", value, source)
 	}
-	resource.Config = []kafka.ConfigEntry{{Name: "retention.ms", Value: "1000000", IncrementalOperation: kafka.AlterConfigOpTypeSet}}
+	resource.Config = []kafka.ConfigEntry{{Name: "retention.ms", Value: "8000000000000", IncrementalOperation: kafka.AlterConfigOpTypeSet}}
 	altered, err := a.IncrementalAlterConfigs(step(t), []kafka.ConfigResource{resource})
 	if err != nil || altered[0].Error.Code() != kafka.ErrNoError {
 		t.Fatalf("alter configs: %v %v", altered, err)
 	}
-	if value, _ := retention(); value != "1000000" {
+	if value, _ := retention(); value != "8000000000000" {
 		t.Fatalf("retention.ms is %s after the change", value)
 	}
 	grown, err := a.CreatePartitions(step(t), []kafka.PartitionsSpecification{{Topic: topic, IncreaseTo: 5}})
