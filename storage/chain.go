@@ -34,7 +34,7 @@ type link struct {
 	lastEntry    int64 // entries beyond it do not belong to the log
 	bytes        int64
 	maxTimestamp int64 // of its records, ms; noTimestamp if they have none
-	sealedAt     int64 // wall clock, ms
+	written      int64 // wall clock of its last append, or of its recovery, ms
 }
 
 // age returns the time from which the ledger ages, ms.
@@ -42,7 +42,7 @@ func (k *link) age() int64 {
 	if k.maxTimestamp >= 0 {
 		return k.maxTimestamp
 	}
-	return k.sealedAt
+	return k.written
 }
 
 // page says where older links of a chain lie. Pages are written once.
@@ -146,7 +146,7 @@ func appendLinks(b []byte, links []link) []byte {
 			b = binary.AppendUvarint(b, uint64(k.lastEntry))
 			b = binary.AppendUvarint(b, uint64(k.bytes))
 			b = binary.AppendVarint(b, k.maxTimestamp-last.maxTimestamp)
-			b = binary.AppendVarint(b, k.sealedAt-last.sealedAt)
+			b = binary.AppendVarint(b, k.written-last.written)
 		}
 		last = k
 	}
@@ -169,7 +169,7 @@ func (d *varints) links() []link {
 			k.last = k.base + d.offset()
 			k.lastEntry, k.bytes = d.offset(), d.offset()
 			k.maxTimestamp = last.maxTimestamp + d.signed()
-			k.sealedAt = last.sealedAt + d.signed()
+			k.written = last.written + d.signed()
 		}
 		if k.id <= 0 || epoch > math.MaxInt32 || k.base < 0 || k.last < k.base {
 			d.bad = true

@@ -78,6 +78,7 @@ type segment struct {
 	created       int64 // ms
 	maxTimestamp  int64 // of what is durable, noTimestamp if there is none
 
+	written    int64  // wall clock of its last append, ms; valid once it takes no more
 	finalState []byte // producer state as of end
 	finished   bool   // the final entry was tried
 	retryAfter int64  // ms; sealing is not tried before

@@ -186,7 +186,7 @@ func (s *Store) recoverChain(ctx context.Context, id LogID, old *chain) (next *c
 		}
 		k.sealed, k.aborted = true, len(e.aborted) > 0
 		k.base, k.last, k.lastEntry, k.bytes = e.base, e.offset-1, e.lastEntry, e.bytes
-		k.maxTimestamp, k.sealedAt = e.index.max, s.c.Now().UnixMilli()
+		k.maxTimestamp, k.written = e.index.max, s.c.Now().UnixMilli()
 		h := s.handles.get(k.id)
 		h.learn(e.index, e.aborted)
 		s.handles.release(h)

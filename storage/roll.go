@@ -191,7 +191,7 @@ func (l *Log) sendHead(state []byte, base int64, first *pending) {
 // retire takes the ledger in use out of use; state is as of l.next. l.mu is held.
 func (l *Log) retire(state []byte) {
 	s := l.seg
-	s.end, s.finalState = l.next, state
+	s.end, s.finalState, s.written = l.next, state, l.touched
 	l.sealing = append(l.sealing, s)
 	l.seg = nil
 	if s.inflight == 0 {
@@ -260,7 +260,7 @@ func (l *Log) sealOne(ctx context.Context, s *segment, old *chain) error {
 		k := &next.links[i]
 		k.sealed, k.aborted = true, len(s.aborted) > 0
 		k.base, k.last, k.lastEntry, k.bytes = s.base, s.end-1, s.next-1, s.bytes
-		k.maxTimestamp, k.sealedAt = s.maxTimestamp, l.store.c.Now().UnixMilli()
+		k.maxTimestamp, k.written = s.maxTimestamp, s.written
 	}
 	err := l.swap(ctx, old, next, func() {
 		l.sealing = l.sealing[1:]

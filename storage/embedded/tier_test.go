@@ -3,6 +3,7 @@ package embedded
 import (
 	"os"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -50,10 +51,10 @@ func TestLedgerSuiteInMemory(t *testing.T) {
 
 func TestLedgerSuiteOnDisk(t *testing.T) {
 	for name, config := range map[string]func(dir string) Config{
-		"default": func(dir string) Config { return Config{Dir: dir, MinFreeBytes: 1} },
+		"default": func(dir string) Config { return Config{Dir: dir, MinFreeBytes: 1, CheckpointInterval: time.Hour} },
 		"small": func(dir string) Config {
 			c := small(vfs.OS)
-			c.Dir = dir
+			c.Dir, c.CheckpointInterval = dir, time.Hour
 			return c
 		},
 	} {
@@ -66,7 +67,8 @@ func TestLedgerSuiteOnDisk(t *testing.T) {
 					Open: func() (ledger.Tier, error) { return Open(config(dir)) },
 					Crash: func(tier ledger.Tier) {
 						// A process that dies leaves what the kernel has: the files
-						// as they are before the close makes its checkpoint.
+						// as they are before the close makes its checkpoint. None
+						// comes while they are copied.
 						clone := t.TempDir()
 						if err := os.CopyFS(clone, os.DirFS(dir)); err != nil {
 							t.Fatal(err)
