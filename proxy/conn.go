@@ -317,9 +317,8 @@ func (c *Conn) drainHooks() {
 func (c *Conn) dropUnhandled() {
 	for c.unhandled() {
 		r := c.dropLast()
-		n := r.frameBytes
+		c.giveUpFrame(r)
 		c.state.recycle(r)
-		c.giveBack(n)
 	}
 }
 
@@ -394,12 +393,20 @@ func (c *Conn) discard() {
 
 // finish gives up a request that has left the ring.
 func (c *Conn) finish(r *Request) {
-	n := r.frameBytes
 	if !c.closed {
 		c.server.metrics.served(r, c.loop.Now())
 	}
+	c.giveUpFrame(r)
 	c.state.recycle(r)
-	c.giveBack(n)
+}
+
+// giveUpFrame lets go of what a request came in.
+func (c *Conn) giveUpFrame(r *Request) {
+	if r.Frame != nil {
+		r.Frame.Release()
+		r.Frame, r.Body, r.ClientID = nil, nil, ""
+		c.giveBack(r.frameBytes)
+	}
 }
 
 // watch makes check run within d.

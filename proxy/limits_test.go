@@ -145,6 +145,26 @@ func TestBudgetHeldByPartialFrames(t *testing.T) {
 	})
 }
 
+// Clients that do not read their answers do not hold the budget of all.
+func TestBudgetIsNotHeldByAnswers(t *testing.T) {
+	onEachKind(t, func(t *testing.T, c Config) {
+		c.MaxInflightBytes = 1 << 20
+		s := start(t, c, large)
+		for range 3 {
+			cl := dial(t, s)
+			cl.send(frame(3, 3, 1, nil))
+			var sent sync.WaitGroup
+			defer sent.Wait()
+			defer cl.Close()
+			sent.Go(func() { cl.Write(frame(3, 3, 1, make([]byte, 2<<20))) })
+		}
+		eventually(t, "all answers wait", func() bool { return s.blockedConns() == 3 })
+		cl := dial(t, s)
+		cl.send(frame(3, 3, 1, make([]byte, 2<<20)))
+		cl.wantLarge(1)
+	})
+}
+
 // A connection that may exceed the budget and dies passes the right on.
 func TestBudgetHolderDies(t *testing.T) {
 	onEachKind(t, func(t *testing.T, c Config) {
@@ -161,8 +181,18 @@ func TestBudgetHolderDies(t *testing.T) {
 		gone := dial(t, s)
 		sent.Go(func() { gone.Write(frame(3, 3, 1, pattern(size, 1))) })
 		eventually(t, "a third waits", func() bool { return s.budget.waiting.Load() == 2 })
-		gone.Close()
+		last := dial(t, s)
+		sent.Go(func() { last.Write(frame(3, 3, 2, pattern(size, 2))) })
+		eventually(t, "a fourth waits", func() bool { return s.budget.waiting.Load() == 3 })
+		resetConn(gone)
+		if !c.Portable && c.Listeners[0].Network == "tcp" {
+			// Others notice it when they read.
+			eventually(t, "the third is gone", func() bool { return s.connCount() == 3 })
+		}
 		holder.Close()
+		if corr, body := last.receive(); corr != 2 || len(body) != size {
+			t.Fatalf("answer to %d of %d bytes", corr, len(body))
+		}
 		if corr, body := waiting.receive(); corr != 1 || len(body) != size {
 			t.Fatalf("answer to %d of %d bytes", corr, len(body))
 		}
@@ -248,4 +278,12 @@ func TestMaxConnectionsPerIP(t *testing.T) {
 			return len(s.perIP) == 1
 		})
 	})
+}
+
+// resetConn closes c so that the server learns of it although it does not read.
+func resetConn(c *client) {
+	if tc, ok := c.Conn.(*net.TCPConn); ok {
+		tc.SetLinger(0)
+	}
+	c.Close()
 }

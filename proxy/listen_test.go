@@ -321,3 +321,55 @@ func TestGoRunsAfterClose(t *testing.T) {
 		<-ran
 	})
 }
+
+// heldConn keeps what is written until it is told to send it, all at once.
+type heldConn struct {
+	net.Conn
+	hold bool
+	b    []byte
+}
+
+func (c *heldConn) Write(b []byte) (int, error) {
+	if c.hold {
+		c.b = append(c.b, b...)
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// The end of a TLS stream may come together with its last bytes, while the
+// connection is over its limits.
+func TestTLSEndWithLastBytes(t *testing.T) {
+	s := start(t, Config{
+		Listeners: []Listener{{Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}}}},
+		Limits:    Limits{MaxSlotsPerConn: 2},
+	}, func(r *Request) { r.After(time.Millisecond, func() { echo(r) }) })
+	for range 20 {
+		nc := &heldConn{Conn: dial(t, s).Conn}
+		tc := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+		if err := tc.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		nc.hold = true
+		cl := &client{tc, t}
+		const requests = 10
+		var all []byte
+		for i := range requests {
+			all = append(all, frame(3, 3, int32(i), nil)...)
+		}
+		cl.send(all)
+		cl.closeWrite()
+		// CloseWrite has made further writes fail, which this one is not for TLS.
+		nc.SetDeadline(time.Now().Add(patience))
+		if _, err := nc.Conn.Write(nc.b); err != nil {
+			t.Fatal(err)
+		}
+		for i := range requests {
+			if corr, _ := cl.receive(); corr != int32(i) {
+				t.Fatalf("answer to %d, want %d", corr, i)
+			}
+		}
+		cl.wantEnd()
+		nc.Conn.Close()
+	}
+}

@@ -45,11 +45,24 @@ func (c *Conn) flush() {
 		c.moved(n)
 		if n < want {
 			c.out.blocked = true
-			return
+			break
 		}
 		if total += n; total >= writeBytesPerTurn {
 			c.loop.Post(&c.again)
 			return
+		}
+	}
+	if c.out.blocked {
+		c.giveUpFrames()
+	}
+}
+
+// giveUpFrames lets go of the frames of requests that are answered. Without it
+// clients that do not read would hold the budget of all.
+func (c *Conn) giveUpFrames() {
+	for i := c.first; i != c.handled; i++ {
+		if r := c.at(i); r.state.Load() == requestReady {
+			c.giveUpFrame(r)
 		}
 	}
 }

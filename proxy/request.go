@@ -154,7 +154,9 @@ func (r *Request) release() {
 	if r.resp.Release != nil {
 		r.resp.Release()
 	}
-	r.Frame.Release()
+	if r.Frame != nil {
+		r.Frame.Release()
+	}
 	r.ClientID, r.Body, r.Frame, r.Conn = "", nil, nil, nil
 	r.resp, r.bytes, r.why = Response{}, 0, nil
 	r.onClose, r.onDrain = nil, nil

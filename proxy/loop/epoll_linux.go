@@ -292,7 +292,7 @@ func (s *epollSock) ready(events uint32) {
 	}
 	if events&hangup != 0 && !s.closed {
 		switch {
-		case s.eof:
+		case s.eof, events&unix.EPOLLERR != 0:
 			// Nobody is left to read what may still come.
 			s.Close(ErrPeerGone)
 		case s.paused && !s.blocked:

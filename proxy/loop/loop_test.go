@@ -314,6 +314,25 @@ func TestPost(t *testing.T) {
 		}
 		done.Wait()
 
+		// Posted while it runs, it runs again.
+		runs := 0
+		again := &Task{}
+		again.Run = func() {
+			if runs++; runs < 5 {
+				l.Post(again)
+			}
+		}
+		l.Post(again)
+		turn(l)
+		turn(l)
+		turn(l)
+		l.Post(&Task{Run: func() {
+			if runs != 5 {
+				t.Errorf("a task that posts itself ran %d times", runs)
+			}
+		}})
+		turn(l)
+
 		// A counter that many raise: the last raise is always seen.
 		var raised atomic.Int64
 		seen := make(chan int64, 1)
