@@ -32,6 +32,7 @@ type chunkPool struct {
 	mu    sync.Mutex
 	cond  sync.Cond
 	inUse int64
+	waits bool // get waits
 	free  []*chunk
 	stop  bool
 }
@@ -46,7 +47,7 @@ func newChunkPool(chunkBytes int, maxBytes int64, pressed func()) *chunkPool {
 }
 
 // get returns a chunk of at least n bytes with one reference; nil once
-// giveUp was called while there was none.
+// giveUp(true) was called while there was none.
 func (p *chunkPool) get(n int) (*chunk, error) {
 	n = max(alignUp(n), p.chunkBytes)
 	p.mu.Lock()
@@ -55,6 +56,7 @@ func (p *chunkPool) get(n int) (*chunk, error) {
 			p.mu.Unlock()
 			return nil, errBacklogStuck
 		}
+		p.waits = true
 		p.mu.Unlock()
 		p.pressed()
 		p.mu.Lock()
@@ -62,6 +64,7 @@ func (p *chunkPool) get(n int) (*chunk, error) {
 			p.cond.Wait()
 		}
 	}
+	p.waits = false
 	p.inUse += int64(n)
 	press := p.inUse > p.maxBytes/2
 	var c *chunk
@@ -110,11 +113,12 @@ func (p *chunkPool) giveUp(stuck bool) {
 	p.mu.Unlock()
 }
 
-// pressing says that more than half of the memory is in use.
+// pressing says that more than half of the memory is in use, or that what is
+// left is not enough for a long entry.
 func (p *chunkPool) pressing() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.inUse > p.maxBytes/2
+	return p.waits || p.inUse > p.maxBytes/2
 }
 
 func (p *chunkPool) backlogBytes() int64 {
