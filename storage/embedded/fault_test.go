@@ -396,7 +396,7 @@ func TestFlippedBitIsCorruptAndNeverSkipped(t *testing.T) {
 	size, _ := f.Size()
 	_ = f.Close()
 	clean := r.mem
-	for off := int64(0); off < size; off += 37 {
+	for off := int64(0); off < size; off += 101 {
 		r.mem = clean.CrashClone(vfs.KeepEverything)
 		if err := r.mem.Flip(name, off, uint(off%8)); err != nil {
 			t.Fatal(err)
