@@ -20,10 +20,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("QUIRE_TEST_FEW_DESCRIPTORS") != "" {
-		serveWithFewDescriptors()
-		return
-	}
 	goleak.VerifyTestMain(m)
 }
 

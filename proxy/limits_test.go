@@ -169,8 +169,19 @@ func TestBudgetIsNotHeldByAnswers(t *testing.T) {
 func TestBudgetHolderDies(t *testing.T) {
 	onEachKind(t, func(t *testing.T, c Config) {
 		c.MaxInflightBytes = 1 << 20
-		s := start(t, c, echo)
+		parked := make(chan *Request, 1)
+		s := start(t, c, func(r *Request) {
+			if r.Key == 1 {
+				parked <- r
+			} else {
+				echo(r)
+			}
+		})
 		const size = 3 << 20
+		// Something holds most of the budget all the time.
+		busy := dial(t, s)
+		busy.send(frame(1, 3, 0, make([]byte, 700<<10)))
+		defer func(r *Request) { echo(r) }(<-parked)
 		holder := dial(t, s)
 		holder.send(frame(3, 3, 0, pattern(size, 0))[:2<<20])
 		eventually(t, "the holder exceeds", func() bool { return s.budget.used.Load() > c.MaxInflightBytes })
@@ -187,7 +198,7 @@ func TestBudgetHolderDies(t *testing.T) {
 		resetConn(gone)
 		if !c.Portable && c.Listeners[0].Network == "tcp" {
 			// Others notice it when they read.
-			eventually(t, "the third is gone", func() bool { return s.connCount() == 3 })
+			eventually(t, "the third is gone", func() bool { return s.connCount() == 4 })
 		}
 		holder.Close()
 		if corr, body := last.receive(); corr != 2 || len(body) != size {

@@ -217,6 +217,7 @@ func TestPeerThatVanished(t *testing.T) {
 		clk := &clock{t: time.Unix(1000, 0)}
 		c.now = clk.now
 		c.PeerTimeout = time.Minute
+		c.Loops = 1
 		s := start(t, c, echo)
 		cl := dial(t, s)
 		sock := new(silentSock)
@@ -338,7 +339,7 @@ func (c *heldConn) Write(b []byte) (int, error) {
 }
 
 // The end of a TLS stream may come together with its last bytes, while the
-// connection is over its limits.
+// connection is over its limits. Go's TLS reports both at once up to TLS 1.2.
 func TestTLSEndWithLastBytes(t *testing.T) {
 	s := start(t, Config{
 		Listeners: []Listener{{Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}}}},
@@ -346,7 +347,7 @@ func TestTLSEndWithLastBytes(t *testing.T) {
 	}, func(r *Request) { r.After(time.Millisecond, func() { echo(r) }) })
 	for range 20 {
 		nc := &heldConn{Conn: dial(t, s).Conn}
-		tc := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+		tc := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
 		if err := tc.Handshake(); err != nil {
 			t.Fatal(err)
 		}
@@ -372,4 +373,46 @@ func TestTLSEndWithLastBytes(t *testing.T) {
 		cl.wantEnd()
 		nc.Conn.Close()
 	}
+}
+
+// Whole frames that wait for memory are served although the stream has ended.
+func TestTLSEndWhileMemoryIsOut(t *testing.T) {
+	parked := make(chan *Request, 1)
+	s := start(t, Config{
+		Listeners: []Listener{{Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}}}},
+		Limits:    Limits{MaxInflightBytes: 200 << 10},
+	}, func(r *Request) {
+		if r.Key == 1 {
+			parked <- r
+		} else {
+			echo(r)
+		}
+	})
+	secure := func(nc net.Conn) *client {
+		tc := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+		if err := tc.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		return &client{tc, t}
+	}
+	secure(dial(t, s).Conn).send(frame(1, 3, 1, make([]byte, 200<<10)))
+	r := <-parked
+	secure(dial(t, s).Conn).send(frame(3, 3, 1, make([]byte, 50<<10))[:100])
+	eventually(t, "one exceeds the budget", func() bool { return s.budget.over.Load() != nil })
+	nc := &heldConn{Conn: dial(t, s).Conn}
+	cl := secure(nc)
+	nc.hold = true
+	cl.send(frame(3, 3, 7, nil))
+	cl.closeWrite()
+	nc.SetDeadline(time.Now().Add(patience))
+	if _, err := nc.Conn.Write(nc.b); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another waits", func() bool { return s.budget.waiting.Load() == 1 })
+	s.onLoops(func(*loopState) {})
+	echo(r)
+	if corr, _ := cl.receive(); corr != 7 {
+		t.Fatalf("answer to %d", corr)
+	}
+	cl.wantEnd()
 }
