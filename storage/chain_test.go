@@ -401,3 +401,97 @@ func TestEpochEnd(t *testing.T) {
 		t.Errorf("an epoch without records: %d, %d", epoch, end)
 	}
 }
+
+// rollHeld brings a log to where two ledgers have appends on their way: it
+// returns the first batch in each.
+func (w *world) rollHeld(c *LogConfig) (l *Log, a, b *result) {
+	w.t.Helper()
+	l = w.log(c)
+	put(w.t, l, makeBatch(idempotent(1, 0, 0), 1, 1, "first"))
+	w.settled(l)
+	w.tier.hold(true)
+	roll := *c
+	roll.SegmentBytes = 1
+	roll.MaxMessageBytes = 0
+	l.mu.Lock()
+	old := l.seg
+	l.mu.Unlock()
+	l.SetConfig(c)
+	a = send(l, makeBatch(idempotent(1, 0, 1), 1, 1, "a"))
+	l.mu.Lock()
+	l.config.Store(&roll)
+	l.schedule(workLedger)
+	l.mu.Unlock()
+	eventually(w.t, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.seg != old
+	})
+	l.SetConfig(c)
+	b = send(l, makeBatch(idempotent(1, 0, 2), 1, 1, "b"))
+	return l, a, b
+}
+
+// TestAcknowledgedInOrderAcrossLedgers: what is stored in a ledger counts only
+// with all that was appended to the one before it.
+func TestAcknowledgedInOrderAcrossLedgers(t *testing.T) {
+	answerSecond := func(w *world) {
+		w.tier.mu.Lock()
+		w.tier.queue = append(w.tier.queue[1:], w.tier.queue[0])
+		w.tier.mu.Unlock()
+		for range 2 { // the head snapshot and the batch
+			w.tier.step()
+		}
+	}
+	t.Run("acknowledged", func(t *testing.T) {
+		w := newWorld(t)
+		l, a, b := w.rollHeld(plain())
+		answerSecond(w)
+		if b.decided() {
+			t.Fatal("acknowledged before the ledger before it")
+		}
+		if _, _, hw := l.Offsets(); hw != 1 {
+			t.Fatalf("high watermark %d", hw)
+		}
+		w.tier.hold(false)
+		if a.wait(t).Err != nil || b.wait(t).Err != nil || a.BaseOffset != 1 || b.BaseOffset != 2 {
+			t.Fatalf("%d %v, %d %v", a.BaseOffset, a.Err, b.BaseOffset, b.Err)
+		}
+	})
+	for _, fault := range []error{ledger.ErrNoSpace, ledger.ErrFailed, ledger.ErrFenced} {
+		t.Run(fault.Error(), func(t *testing.T) {
+			w := newWorld(t)
+			l, a, b := w.rollHeld(plain())
+			answerSecond(w)
+			w.tier.setFault(func(op string, id ledger.ID) error {
+				if op == "append" && id == 1 {
+					return fault
+				}
+				return nil
+			})
+			w.tier.hold(false)
+			if a.wait(t).Err == nil || b.wait(t).Err == nil {
+				t.Fatalf("%v, %v", a.Err, b.Err)
+			}
+			wantErr(t, send(l, makeBatch(batch.Plain, 1, 1, "x")).wait(t).Err, l.closed)
+			w.tier.setFault(nil)
+			l = w.log(plain())
+			wantValues(t, values(t, l, 0, ReadUncommitted), "first-0")
+			for i, v := range []string{"a", "b"} {
+				if at := put(t, l, makeBatch(idempotent(1, 0, int32(i+1)), 1, 1, v)); at != int64(i+1) {
+					t.Fatalf("%s again: offset %d", v, at)
+				}
+			}
+			w.settled(l)
+			w.crash(func(n int) int { return n })
+			w.checkLinks()
+		})
+	}
+	t.Run("power cut", func(t *testing.T) {
+		w := newWorld(t)
+		w.rollHeld(plain())
+		answerSecond(w)
+		w.crash(func(int) int { return 0 })
+		wantValues(t, values(t, w.log(plain()), 0, ReadUncommitted), "first-0")
+	})
+}

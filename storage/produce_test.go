@@ -420,3 +420,35 @@ func TestProducersExpire(t *testing.T) {
 		t.Fatalf("%+v", p)
 	}
 }
+
+// TestIndexAfterNoSpace: what was taken back leaves no trace in the index.
+func TestIndexAfterNoSpace(t *testing.T) {
+	w := newWorld(t, func(c *StoreConfig) { c.TailCacheBytes = 1 })
+	c := plain()
+	c.IndexIntervalBytes = 1
+	l := w.log(c)
+	put(t, l, makeBatch(batch.Plain, 1, 1, "a"))
+	w.tier.hold(true)
+	var lost []*result
+	for range 6 {
+		lost = append(lost, send(l, makeBatch(batch.Plain, 1, 2, "lost")))
+	}
+	w.tier.setNoSpace(true)
+	w.tier.hold(false)
+	for _, r := range lost {
+		wantErr(t, r.wait(t).Err, ErrNoSpace)
+	}
+	w.tier.setNoSpace(false)
+	for range 3 {
+		put(t, l, makeBatch(batch.Plain, 1, 10, "b"))
+	}
+	for at := range int64(31) {
+		r := read(l, Read{Offset: at, MaxBytes: 1, MinOne: true})
+		if r.Err != nil || len(r.Records) != 1 {
+			t.Fatalf("at %d: %d batches, %v", at, len(r.Records), r.Err)
+		}
+		if b := batch.Batch(r.Records[0]); b.BaseOffset() > at || b.LastOffset() < at {
+			t.Fatalf("at %d: a batch of [%d, %d]", at, b.BaseOffset(), b.LastOffset())
+		}
+	}
+}

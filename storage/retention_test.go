@@ -10,6 +10,7 @@ import (
 
 	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/meta"
 )
 
 // fill appends n batches, each in a ledger of its own.
@@ -173,8 +174,17 @@ func TestJanitorTouchesNothingElse(t *testing.T) {
 	props(func(p ledger.Properties) { p[propLog] = "nonsense" })           // 5
 	props(func(p ledger.Properties) { delete(p, propCreated) })            // 6
 	props(func(p ledger.Properties) { p[propCreated] = "99999999999999" }) // 7: younger than this process
+	// 8 lies in a page, which the listing of chains does not show.
+	paged := LogID{Topic: [16]byte{9}, Partition: 1}
+	props(func(p ledger.Properties) { p[propLog] = logName(paged) })
+	c := &chain{pages: []page{{links: 1}}, nextPage: 1, links: []link{{id: 8, sealed: true}}}
+	if _, _, err := w.meta.Txn(context.Background(), nil, []meta.Op{
+		meta.Put(w.store.pageKey(paged, 0), appendLinks(nil, c.links)), meta.Put(w.store.chainKey(paged), c.encode()),
+	}); err != nil {
+		t.Fatal(err)
+	}
 	w.store.removeOrphans(context.Background())
-	want := []ledger.ID{1, 3, 4, 5, 6, 7}
+	want := []ledger.ID{1, 3, 4, 5, 6, 7, 8}
 	got := w.tier.ids()
 	if len(got) != len(want) {
 		t.Fatalf("ledgers %v are left, want %v", got, want)
