@@ -15,8 +15,8 @@ import (
 //
 // Between frames a connection reads into a chunk, as much as there is, and
 // frames that are whole in it are handed on where they lie; they share the
-// chunk by its reference count. Measured, one read for many small frames costs
-// the least CPU from 1 to 16 KB. A frame that is not whole gets a buffer of
+// chunk by its reference count: from 1 to 16 KB, one read for many frames
+// costs less CPU than two reads for each. A frame that is not whole gets a buffer of
 // its own: what has come of it is moved there, and all the rest is read
 // straight into it, so of a large frame a chunk's worth is copied at most.
 //

@@ -110,6 +110,7 @@ func TestPlainClientOfTLSListener(t *testing.T) {
 
 func TestListenErrors(t *testing.T) {
 	handler := testHandler(echo)
+	reg := prometheus.NewRegistry()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -141,11 +142,18 @@ func TestListenErrors(t *testing.T) {
 		"no such address":   {Handler: handler, Listeners: []Listener{{Address: "127.0.0.1:99999"}}},
 		"unlistenable unix": {Handler: handler, Listeners: []Listener{{Network: "unix", Address: "/nonexistent/s"}}},
 	} {
+		c.Registerer = reg
 		if s, err := New(c); err == nil {
 			s.Close()
 			t.Errorf("%s: no error", name)
 		}
 	}
+	// What failed has left nothing behind.
+	s, err = New(Config{Handler: handler, Registerer: reg, Listeners: []Listener{{Address: "127.0.0.1:0"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
 }
 
 func TestMetrics(t *testing.T) {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -10,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"crypto/tls"
 
 	"go.uber.org/zap"
 
@@ -28,9 +27,9 @@ type Server struct {
 	budget  budget
 	workers *workers
 
-	plain loop.Group // for listeners without TLS; may be encrypted as well
-	crypt loop.Group // for listeners with TLS
-	loops []*loop.Loop
+	epoll    loop.Group   // for listeners without TLS; nil if there are none, or no epoll
+	portable loop.Group   // for the others
+	loops    []*loop.Loop // of both
 
 	listeners []net.Listener // as in cfg.Listeners
 	acceptors sync.WaitGroup
@@ -102,33 +101,39 @@ func New(cfg Config) (*Server, error) {
 		perIP:   make(map[ipKey]int),
 	}
 	s.budget.max = cfg.MaxInflightBytes
-	var err error
-	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
+	if err := s.open(); err != nil {
+		s.closeListeners()
+		s.closeLoops()
 		return nil, err
 	}
-	for _, l := range cfg.Listeners {
-		ln, err := listen(l)
-		if err != nil {
-			s.closeListeners()
-			return nil, err
-		}
-		s.listeners = append(s.listeners, ln)
-	}
-	if err := s.startLoops(); err != nil {
+	var err error
+	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
 		s.closeListeners()
+		s.closeLoops()
 		return nil, err
 	}
 	return s, nil
 }
 
+func (s *Server) open() error {
+	for _, l := range s.cfg.Listeners {
+		ln, err := listen(l)
+		if err != nil {
+			return err
+		}
+		s.listeners = append(s.listeners, ln)
+	}
+	return s.startLoops()
+}
+
 func (s *Server) startLoops() error {
 	lc := loop.Config{Loops: s.cfg.Loops, Now: s.cfg.now, KeepAlive: s.cfg.PeerTimeout}
 	for _, l := range s.cfg.Listeners {
-		if (l.TLS != nil || s.cfg.Portable) && s.crypt == nil {
-			s.crypt = loop.Portable(lc)
-			s.loops = append(s.loops, s.crypt.Loops()...)
+		if (l.TLS != nil || s.cfg.Portable) && s.portable == nil {
+			s.portable = loop.Portable(lc)
+			s.loops = append(s.loops, s.portable.Loops()...)
 		}
-		if l.TLS == nil && !s.cfg.Portable && s.plain == nil {
+		if l.TLS == nil && !s.cfg.Portable && s.epoll == nil {
 			g, err := loop.Epoll(lc)
 			if errors.Is(err, loop.ErrUnsupported) {
 				s.cfg.Portable = true
@@ -137,7 +142,7 @@ func (s *Server) startLoops() error {
 			if err != nil {
 				return err
 			}
-			s.plain = g
+			s.epoll = g
 			s.loops = append(s.loops, g.Loops()...)
 		}
 	}
@@ -222,15 +227,20 @@ func (s *Server) Serve() error {
 }
 
 func (s *Server) accept(l *Listener, ln net.Listener) error {
-	group := s.plain
+	group := s.epoll
 	if l.TLS != nil || s.cfg.Portable {
-		group = s.crypt
+		group = s.portable
 	}
+	var warned time.Time // last; one line a second says enough
 	err := group.Serve(ln, loop.Accept{
 		Admit: func(remote net.Addr) bool { return s.admit(l, remote) },
 		Open:  func(sock loop.Sock) loop.Handler { return (*events)(s.newConn(l, sock)) },
 		Failed: func(err error, retry time.Duration) {
 			s.metrics.acceptErrors.Inc()
+			if time.Since(warned) < time.Second {
+				return
+			}
+			warned = time.Now()
 			s.cfg.Log.Warn("cannot accept connections", zap.String("listener", l.Name),
 				zap.Error(err), zap.Duration("retry_in", retry))
 		},
@@ -356,11 +366,7 @@ func (s *Server) Close() error {
 			s.cfg.Log.Warn("requests are not answered at the end of the server")
 		}
 		s.workers.close()
-		for _, g := range []loop.Group{s.plain, s.crypt} {
-			if g != nil {
-				g.Close()
-			}
-		}
+		s.closeLoops()
 		for _, l := range s.loops {
 			l.Local.(*loopState).chunk.release()
 		}
@@ -373,5 +379,13 @@ func (s *Server) Close() error {
 func (s *Server) closeListeners() {
 	for _, ln := range s.listeners {
 		ln.Close()
+	}
+}
+
+func (s *Server) closeLoops() {
+	for _, g := range []loop.Group{s.epoll, s.portable} {
+		if g != nil {
+			g.Close()
+		}
 	}
 }
