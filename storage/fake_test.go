@@ -28,8 +28,9 @@ type fakeTier struct {
 	// fault, if set, may fail an operation: create, recover, open, close,
 	// delete, read, append. It is called without mu.
 	fault func(op string, id ledger.ID) error
-	// strict makes the tier forget that an ErrNoSpace fails what is queued behind it.
+	// sloppy makes the tier forget that an ErrNoSpace fails what is queued behind it.
 	sloppy bool
+	reads  int // entries read
 }
 
 type fakeAppend struct {
@@ -376,6 +377,7 @@ func (r *fakeReader) Read(_ context.Context, first, last int64, maxBytes int) (l
 			break
 		}
 		es.Data = append(es.Data, e)
+		r.l.t.reads++
 	}
 	return es, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -302,6 +303,25 @@ func TestOffsetForTime(t *testing.T) {
 	}
 }
 
+func TestOffsetForLogAppendTime(t *testing.T) {
+	w := newWorld(t)
+	c := plain()
+	c.LogAppendTime = true
+	l := w.log(c)
+	first := w.clock.Load()
+	put(t, l, makeBatch(batch.Plain, 1, 3, "a"))
+	w.advance(time.Second)
+	put(t, l, makeBatch(batch.Plain, 1, 3, "b"))
+	for start, want := range []TimestampAndOffset{{0, first, 0}, {1, first, 0}, {2, first, 0}, {3, first + 1000, 0}, {4, first + 1000, 0}} {
+		if _, err := l.DeleteRecords(context.Background(), int64(start)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := l.OffsetForTime(context.Background(), 5, ReadUncommitted); err != nil || got != want {
+			t.Fatalf("from %d: %+v, %v; want %+v", start, got, err, want)
+		}
+	}
+}
+
 func TestIndex(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := newIndex(rapid.IntRange(1, 5000).Draw(t, "interval"))
@@ -364,7 +384,12 @@ func mark(t testing.TB, l *Log, b batch.Batch) error {
 }
 
 func TestTransactions(t *testing.T) {
-	w := newWorld(t, func(c *StoreConfig) { c.SnapshotEveryBytes = 200 })
+	t.Run("tail", func(t *testing.T) { testTransactions(t, 1<<20) })
+	t.Run("cold", func(t *testing.T) { testTransactions(t, 1) })
+}
+
+func testTransactions(t *testing.T, tailBytes int64) {
+	w := newWorld(t, func(c *StoreConfig) { c.SnapshotEveryBytes, c.TailCacheBytes = 200, tailBytes })
 	c := plain()
 	l := w.log(c)
 	txn := func(id int64, seq int32) batch.Batch {
