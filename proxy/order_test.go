@@ -20,7 +20,7 @@ func TestEchoSizes(t *testing.T) {
 		for i, n := range sizes {
 			for _, key := range []int16{0, 3} {
 				body := pattern(n, i)
-				go cl.send(frame(key, int16(i%10), int32(i), body))
+				go cl.Write(frame(key, int16(i%10), int32(i), body))
 				corr, got := cl.receive()
 				if corr != int32(i) || !bytes.Equal(got, body) {
 					t.Fatalf("request of %d bytes came back as %d with %d bytes", n, corr, len(got))

@@ -36,7 +36,6 @@ type Server struct {
 	serving   chan error
 
 	draining atomic.Bool
-	closed   atomic.Bool
 	stop     sync.Once
 	stopped  chan struct{} // closed when Shutdown or Close is done
 
