@@ -34,6 +34,7 @@ func main() {
 // results is what is kept of a run, and what a report is made from.
 type results struct {
 	Machine string
+	Load    string // averages of the last 1, 5 and 15 minutes before the run
 	Date    string
 	Flags   string
 	Samples []sample
@@ -108,6 +109,7 @@ func benchCommand(ctx context.Context, args []string) error {
 		if err := b.validate(keys); err != nil {
 			return err
 		}
+		res.Load = peer.LoadAverages()
 		began := time.Now()
 		runErr = b.run(ctx)
 		res.Machine, res.Date = peer.MachineFacts(b.DataDir), began.UTC().Format(time.DateOnly)

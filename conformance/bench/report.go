@@ -9,7 +9,7 @@ import (
 // report renders the samples as Markdown.
 func report(res *results) string {
 	r := &writer{res: res}
-	r.linef("Measured %s on %s; client and server share the machine and the disk. `kafka-producer-perf-test` 4.3.1 with acks=all; Apache Kafka 4.4.0.", res.Date, res.Machine)
+	r.linef("Measured %s on %s; client and server share the machine and the disk; load averages before: %s. `kafka-producer-perf-test` 4.3.1 with acks=all; Apache Kafka 4.4.0.", res.Date, res.Machine, res.Load)
 	r.linef("Medians of %d paired runs (least–greatest); ÷ is the median of the pairs' own ratios. Both are warmed by the same load on fresh folders. MB = 10⁶ B.", r.pairs())
 	r.linef("An acknowledgement of Quire means fsynced. Kafka as shipped does not fsync; with `flush.messages=1` it makes three fsyncs for each batch.")
 	r.throughput()
@@ -247,7 +247,7 @@ func (w *writer) fetch() {
 func (w *writer) footprint() {
 	rows := []struct{ cell, value, title string }{
 		{startEmptyCell, seconds, "start to first acknowledgement, empty folder, s"},
-		{startLoadedCell, seconds, "the same on the written folder after `kill -9`, s"},
+		{startLoadedCell, seconds, "the same on the written folder after `kill -9` (Kafka first waits for its old session to end), s"},
 		{idleCell, rssMB, "RSS after start, MB"},
 		{loadedCell, rssMB, "RSS after writing, MB"},
 		{connectionsCell, rssMB, "RSS with idle connections, MB"},

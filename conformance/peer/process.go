@@ -16,6 +16,7 @@ import (
 type Process struct {
 	cmd     *exec.Cmd
 	logPath string
+	started time.Time
 	exited  chan struct{}
 	err     error // of Wait; read after exited is closed
 }
@@ -33,7 +34,7 @@ func startProcess(cmd *exec.Cmd, logPath string) (*Process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	p := &Process{cmd: cmd, logPath: logPath, exited: make(chan struct{})}
+	p := &Process{cmd: cmd, logPath: logPath, started: time.Now(), exited: make(chan struct{})}
 	go func() {
 		defer close(p.exited)
 		p.err = cmd.Wait()
@@ -43,6 +44,9 @@ func startProcess(cmd *exec.Cmd, logPath string) (*Process, error) {
 
 // PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Started is when the process began to run.
+func (p *Process) Started() time.Time { return p.started }
 
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }

@@ -153,6 +153,17 @@ func MachineFacts(dir string) string {
 	return fmt.Sprintf("%s, %d cores%s%s, %s", cpu, runtime.NumCPU(), mem, kernel, fileSystem(dir))
 }
 
+// LoadAverages returns the load averages of the last 1, 5 and 15 minutes. A
+// measurement begun on a busy machine measures that machine's other work.
+func LoadAverages() string {
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	f := strings.Fields(string(load))
+	return strings.Join(f[:min(3, len(f))], " ")
+}
+
 func fileSystem(dir string) string {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
