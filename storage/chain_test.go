@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -473,6 +474,9 @@ func TestAcknowledgedInOrderAcrossLedgers(t *testing.T) {
 			w.tier.setFault(nil)
 			l = w.log(plain())
 			wantValues(t, values(t, l, 0, ReadUncommitted), "first-0")
+			if ids := w.tier.ids(); slices.Contains(ids, 2) {
+				t.Fatalf("ledgers %v: what was dropped is not deleted", ids)
+			}
 			for i, v := range []string{"a", "b"} {
 				if at := put(t, l, makeBatch(idempotent(1, 0, int32(i+1)), 1, 1, v)); at != int64(i+1) {
 					t.Fatalf("%s again: offset %d", v, at)

@@ -239,7 +239,7 @@ func TestDeleteLogsCrashPoints(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !c.happened() {
-				<-woken
+				await(t, woken)
 				wantErr(t, send(l, makeBatch(batch.Plain, 1, 1, "v")).wait(t).Err, ErrClosed)
 			}
 			happened := c.happened()

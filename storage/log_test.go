@@ -261,6 +261,16 @@ func (w *world) settled(l *Log) {
 	})
 }
 
+// await waits for a signal that another goroutine gives.
+func await(t testing.TB, signal <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-signal:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody was woken")
+	}
+}
+
 // eventually waits for something that another goroutine brings about.
 func eventually(t testing.TB, f func() bool) {
 	t.Helper()
@@ -327,7 +337,7 @@ func TestHighWatermarkWaitsForTheTier(t *testing.T) {
 	}
 	w.tier.step()
 	b.wait(t)
-	<-woken
+	await(t, woken)
 	if c.decided() {
 		t.Fatal("answered before the tier")
 	}
@@ -475,7 +485,7 @@ func TestConcurrentAppendsAndReaders(t *testing.T) {
 			more := values(t, l, int64(len(seen)), ReadUncommitted)
 			seen = append(seen, more...)
 			if len(more) == 0 {
-				<-woken
+				await(t, woken)
 			} else {
 				l.Unwait(wait)
 			}

@@ -374,7 +374,7 @@ func TestFailedLedgerReopens(t *testing.T) {
 	w.tier.hold(false)
 	wantErr(t, b.wait(t).Err, ErrStorage)
 	wantErr(t, c.wait(t).Err, ErrStorage)
-	<-woken
+	await(t, woken)
 	r := Read{Offset: 0, MaxBytes: 100}
 	if !l.ReadTail(&r) || !errors.Is(r.Err, ErrStorage) {
 		t.Fatalf("a failed log answers %+v", r)

@@ -460,7 +460,7 @@ func testTransactions(t *testing.T, tailBytes int64) {
 	if err := mark(t, l, control(3, 1, false, 6)); err != nil { // 10
 		t.Fatal(err)
 	}
-	<-woken
+	await(t, woken)
 	want(11, 11)
 	wantErr(t, send(l, txn(3, 2)).wait(t).Err, ErrProducerEpoch)
 }

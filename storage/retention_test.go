@@ -72,7 +72,7 @@ func TestRetention(t *testing.T) {
 				t.Fatalf("[%d, %d) of %d bytes", start, hw, l.Size())
 			}
 			if start > 0 {
-				<-woken
+				await(t, woken)
 				if r := read(l, Read{Offset: start - 1, MaxBytes: 100}); !errors.Is(r.Err, ErrOffsetOutOfRange) {
 					t.Fatalf("below the start: %v", r.Err)
 				}
@@ -168,21 +168,21 @@ func TestJanitorTouchesNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	props(func(p ledger.Properties) {})                                    // 2: the orphan
-	props(func(p ledger.Properties) { p[propApplication] = "pulsar" })     // 3
-	props(func(p ledger.Properties) { p[propCluster] = "quire/other/" })   // 4
-	props(func(p ledger.Properties) { p[propLog] = "nonsense" })           // 5
-	props(func(p ledger.Properties) { delete(p, propCreated) })            // 6
-	props(func(p ledger.Properties) { p[propCreated] = "99999999999999" }) // 7: younger than this process
 	// 8 lies in a page, which the listing of chains does not show.
 	paged := LogID{Topic: [16]byte{9}, Partition: 1}
-	props(func(p ledger.Properties) { p[propLog] = logName(paged) })
 	c := &chain{pages: []page{{links: 1}}, nextPage: 1, links: []link{{id: 8, sealed: true}}}
 	if _, _, err := w.meta.Txn(context.Background(), nil, []meta.Op{
 		meta.Put(w.store.pageKey(paged, 0), appendLinks(nil, c.links)), meta.Put(w.store.chainKey(paged), c.encode()),
 	}); err != nil {
 		t.Fatal(err)
 	}
+	props(func(p ledger.Properties) {})                                    // 2: the orphan
+	props(func(p ledger.Properties) { p[propApplication] = "pulsar" })     // 3
+	props(func(p ledger.Properties) { p[propCluster] = "quire/other/" })   // 4
+	props(func(p ledger.Properties) { p[propLog] = "nonsense" })           // 5
+	props(func(p ledger.Properties) { delete(p, propCreated) })            // 6
+	props(func(p ledger.Properties) { p[propCreated] = "99999999999999" }) // 7: younger than this process
+	props(func(p ledger.Properties) { p[propLog] = logName(paged) })
 	w.store.removeOrphans(context.Background())
 	want := []ledger.ID{1, 3, 4, 5, 6, 7, 8}
 	got := w.tier.ids()
