@@ -47,7 +47,6 @@ type fakeLedger struct {
 	sealed  bool
 	fenced  bool
 	failed  error
-	closing bool
 	corrupt map[int64]bool
 	deleted bool
 }
@@ -105,13 +104,6 @@ func (t *fakeTier) failing(op string, id ledger.ID) error {
 		return nil
 	}
 	return f(op, id)
-}
-
-// queued returns how many appends wait for an answer.
-func (t *fakeTier) queued() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.queue)
 }
 
 // step answers the oldest append; false if there is none.

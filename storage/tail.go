@@ -125,8 +125,7 @@ const tailOverhead = 128
 // the order in which batches came and gives up the oldest. What counts is the
 // size class of a buffer: a small batch pins the whole frame that it came in.
 type tailCache struct {
-	budget  int64
-	metrics *metrics
+	budget int64
 
 	mu    sync.Mutex
 	ring  []tailToken // a power of two
