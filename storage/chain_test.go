@@ -517,3 +517,34 @@ func TestSealedElsewhere(t *testing.T) {
 		t.Fatalf("offset %d", at)
 	}
 }
+
+// TestSealGoesOnWaiting: a tier that is slow to take the final entry delays the
+// seal and nothing else.
+func TestSealGoesOnWaiting(t *testing.T) {
+	w := newWorld(t)
+	l := w.log(plain())
+	put(t, l, makeBatch(batch.Plain, 1, 1, "a"))
+	w.tier.hold(true)
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	l.admin.Lock()
+	l.mu.Lock()
+	l.retire(nil)
+	l.mu.Unlock()
+	err := l.seal(gone)
+	l.admin.Unlock()
+	wantErr(t, err, context.Canceled)
+	b := send(l, makeBatch(batch.Plain, 1, 1, "b"))
+	w.tier.hold(false)
+	if b.wait(t).Err != nil || b.BaseOffset != 1 || l.Epoch() != 0 {
+		t.Fatalf("offset %d in epoch %d, %v", b.BaseOffset, l.Epoch(), b.Err)
+	}
+	w.advance(2 * retryPause)
+	w.store.sweep(time.UnixMilli(w.clock.Load()), false)
+	w.settled(l)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.sealing) != 0 || len(l.chain.links) != 2 || !l.chain.links[0].sealed || l.chain.links[0].lastEntry != 1 {
+		t.Fatalf("%d ledgers are not sealed, %+v", len(l.sealing), l.chain.links)
+	}
+}

@@ -80,8 +80,9 @@ type segment struct {
 
 	written    int64  // wall clock of its last append, ms; valid once it takes no more
 	finalState []byte // producer state as of end
-	finished   bool   // the final entry was tried
-	retryAfter int64  // ms; sealing is not tried before
+	final      *finalEntry
+	finished   bool  // the final entry was tried and answered
+	retryAfter int64 // ms; sealing is not tried before
 }
 
 // work is a set of things to do in the background.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -279,7 +280,7 @@ func eventually(t testing.TB, f func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not happen")
 		}
-		time.Sleep(100 * time.Microsecond)
+		runtime.Gosched()
 	}
 }
 

@@ -148,15 +148,15 @@ func (s *Store) recoverChain(ctx context.Context, id LogID, old *chain) (next *c
 	kept := next.links[:0]
 	end.offset = old.start
 	var last *ledgerEnd
-	// The newest goes first, as its writer may be at work: no entry may be
-	// acknowledged there after the end of the one before it was read.
-	readers := make([]ledger.Reader, len(old.links))
+	// All are fenced before the end of any is read, the one with a writer at
+	// work first.
 	for i := len(old.links) - 1; i >= 0; i-- {
 		if k := &old.links[i]; !k.sealed {
-			if readers[i], err = s.c.Tier.Recover(ctx, k.id); err != nil {
+			r, err := s.c.Tier.Recover(ctx, k.id)
+			if err != nil {
 				return nil, end, nil, fmt.Errorf("recover ledger %d: %w", k.id, storageError(err))
 			}
-			s.handles.release(s.handles.adopt(k.id, readers[i]))
+			s.handles.release(s.handles.adopt(k.id, r))
 		}
 	}
 	for i := range old.links {

@@ -304,38 +304,38 @@ func (l *Log) close(ctx context.Context, s *segment) error {
 }
 
 // finish writes the final entry. It is worth one try: a ledger without it is
-// read from its last snapshot on.
+// read from its last snapshot on. If ctx ends first, the next call goes on waiting.
 func (l *Log) finish(ctx context.Context, s *segment) error {
-	s.finished = true
-	f := &finalEntry{done: make(chan error, 1)}
-	l.mu.Lock()
-	f.entry.Body = encodeSnapshot(s.finalState, s.bytes, &s.index, s.aborted)
-	// It is its own snapshot: whoever opens the log reads this entry only.
-	head{kind: kindFinal, snapshot: s.next, entry: s.next, offset: s.end}.encode(&f.head)
-	f.entry.Head, f.entry.Done = f.head[:], f
-	s.finalState = nil
-	s.writer.Append(&f.entry)
-	l.mu.Unlock()
-	select {
-	case err := <-f.done:
-		if err == nil {
-			if f.entry.Entry != s.next {
-				return fmt.Errorf("%w: the final entry became %d, not %d", errBadSeal, f.entry.Entry, s.next)
-			}
-			l.mu.Lock()
-			s.next++
-			s.bytes += int64(headBytes + len(f.entry.Body))
-			l.mu.Unlock()
-			return nil
-		}
-		if errors.Is(err, ledger.ErrNoSpace) {
-			return nil
-		}
-		return err
-	case <-ctx.Done():
-		// Close waits for it; whether it is there decides sealed.LastEntry.
-		return fmt.Errorf("%w: no answer to the final entry: %w", ledger.ErrFailed, ctx.Err())
+	f := s.final
+	if f == nil {
+		f = &finalEntry{done: make(chan error, 1)}
+		s.final = f
+		f.entry.Body = encodeSnapshot(s.finalState, s.bytes, &s.index, s.aborted)
+		// It is its own snapshot: whoever opens the log reads this entry only.
+		head{kind: kindFinal, snapshot: s.next, entry: s.next, offset: s.end}.encode(&f.head)
+		f.entry.Head, f.entry.Done = f.head[:], f
+		s.writer.Append(&f.entry)
 	}
+	var err error
+	select {
+	case err = <-f.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.finished, s.final, s.finalState = true, nil, nil
+	switch {
+	case errors.Is(err, ledger.ErrNoSpace):
+		return nil
+	case err != nil:
+		return err
+	case f.entry.Entry != s.next:
+		return fmt.Errorf("%w: the final entry became %d, not %d", errBadSeal, f.entry.Entry, s.next)
+	}
+	l.mu.Lock()
+	s.next++
+	s.bytes += int64(headBytes + len(f.entry.Body))
+	l.mu.Unlock()
+	return nil
 }
 
 // finalEntry is a final snapshot on its way.
