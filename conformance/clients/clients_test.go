@@ -122,7 +122,8 @@ func newTopic(t *testing.T, partitions int32, configs ...string) string {
 }
 
 // awaitTopic returns when the topic is listed with a leader for each of its
-// partitions: Kafka acknowledges a creation before its brokers know of it.
+// partitions that serves it: Kafka acknowledges a creation before its brokers
+// know of it, and names leaders before they have opened the log.
 func awaitTopic(t *testing.T, topic string, partitions int) kadm.TopicDetail {
 	t.Helper()
 	ctx, a := step(t), admin(t)
@@ -141,7 +142,9 @@ func awaitTopic(t *testing.T, topic string, partitions int) kadm.TopicDetail {
 			}
 		}
 		if detail.Err == nil && led == partitions {
-			return detail
+			if ends, err := a.ListEndOffsets(ctx, topic); err == nil && ends.Error() == nil {
+				return detail
+			}
 		}
 		select {
 		case <-tick.C:
@@ -217,6 +220,26 @@ func endOffset(t *testing.T, topic string, partition int32) int64 {
 		t.Fatalf("end offset of %s-%d: listed %v, error %v", topic, partition, ok, end.Err)
 	}
 	return end.Offset
+}
+
+// settled fails the test unless the condition holds: at once on Quire, and
+// within stepTimeout on Kafka, whose controller answers for a change before
+// its brokers show it.
+func settled(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	ctx := step(t)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		if !onKafka {
+			t.Fatalf("%s: not so", what)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%s: not so after %s", what, stepTimeout)
+		}
+	}
 }
 
 func writeFile(t *testing.T, name, content string) string {

@@ -172,6 +172,7 @@ func TestLibrdkafkaAdmin(t *testing.T) {
 	if err != nil || results[0].Error.Code() != kafka.ErrTopicAlreadyExists {
 		t.Fatalf("create again: %v %v", results, err)
 	}
+	awaitTopic(t, topic, 2)
 	resource := kafka.ConfigResource{Type: kafka.ResourceTopic, Name: topic}
 	retention := func() (string, kafka.ConfigSource) {
 		t.Helper()
@@ -190,13 +191,12 @@ func TestLibrdkafkaAdmin(t *testing.T) {
 	if err != nil || altered[0].Error.Code() != kafka.ErrNoError {
 		t.Fatalf("alter configs: %v %v", altered, err)
 	}
-	if value, _ := retention(); value != "8000000000000" {
-		t.Fatalf("retention.ms is %s after the change", value)
-	}
+	settled(t, "retention.ms is as it was set", func() bool { value, _ := retention(); return value == "8000000000000" })
 	grown, err := a.CreatePartitions(step(t), []kafka.PartitionsSpecification{{Topic: topic, IncreaseTo: 5}})
 	if err != nil || grown[0].Error.Code() != kafka.ErrNoError {
 		t.Fatalf("create partitions: %v %v", grown, err)
 	}
+	awaitTopic(t, topic, 5)
 	described, err := a.DescribeTopics(step(t), kafka.NewTopicCollectionOfTopicNames([]string{topic}))
 	if err != nil || len(described.TopicDescriptions[0].Partitions) != 5 {
 		t.Fatalf("describe topics: %v %v", described, err)
