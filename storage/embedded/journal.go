@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -169,6 +170,10 @@ func (j *journal) run() {
 			err = j.commit()
 		}
 		j.finish(err)
+		// The loops that the acknowledgements woke go first: what they bring
+		// joins the next group. Without it groups are smaller, and a busy
+		// partition of 16 KB batches took 7 % longer and 11 % more CPU time.
+		runtime.Gosched()
 	}
 	if j.chunk != nil {
 		j.chunk.release()
