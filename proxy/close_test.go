@@ -149,6 +149,7 @@ func TestNoSpinOnHangup(t *testing.T) {
 				close(paused)
 				eventually(t, "the loops sleep", func() bool {
 					before := turns.Load()
+					// That a loop does not turn is no event; it is seen by looking twice.
 					time.Sleep(20 * time.Millisecond)
 					return turns.Load() == before
 				})

@@ -284,6 +284,8 @@ func TestWorkersAreBounded(t *testing.T) {
 				default:
 					t.Error("more than 3 functions at a time")
 				}
+				// The work of a worker: long enough that the others would
+				// overtake the limit if nothing held them.
 				time.Sleep(time.Millisecond)
 				<-running
 				echo(r)
