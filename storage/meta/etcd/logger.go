@@ -18,12 +18,17 @@ func quiet(logger *zap.Logger) *zap.Logger {
 // quietCore lets warnings and worse pass, but for those that say nothing.
 type quietCore struct{ zapcore.Core }
 
-// harmless are what a new member logs until its database is first written, a
-// moment later: it looks there for the version of its schema (etcd's storage
-// version monitor) and tries again.
+// harmless are what etcd logs about things that it tries again by itself a moment
+// later, or that its end makes pointless:
+//   - a new member looks for the version of its schema before its database is
+//     first written (etcd's storage version monitor);
+//   - the leader writes down the cluster's version in the background, and a
+//     member that stops right after its start cuts that short.
 var harmless = map[string]bool{
-	"Failed to detect schema version":  true,
-	"failed to update storage version": true,
+	"Failed to detect schema version":                    true,
+	"failed to update storage version":                   true,
+	"failed to update cluster version":                   true,
+	"aborting cluster version update; server is stopped": true,
 }
 
 // Enabled implements zapcore.LevelEnabler.
