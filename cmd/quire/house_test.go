@@ -37,11 +37,14 @@ var imports = map[string][]string{
 	"storage/meta/etcd":         {"storage/meta"},
 	"storage":                   {"storage/ledger", "storage/meta", "protocol/batch", "protocol/buffer"},
 
-	"coordinator": {"storage", "storage/meta", "protocol/batch"},
+	"offsets": {"storage/meta"},
+
+	"coordinator/group": {},
+	"coordinator":       {"coordinator/group", "offsets", "storage", "storage/meta", "protocol/batch"},
 
 	"proxy/loop": {"protocol/buffer"},
 	"proxy":      {"proxy/loop", "protocol", "protocol/buffer"},
-	"proxy/api":  {"proxy", "coordinator", "storage", "storage/ledger", "storage/meta", "protocol", "protocol/batch", "protocol/buffer"},
+	"proxy/api":  {"proxy", "coordinator", "coordinator/group", "offsets", "storage", "storage/ledger", "storage/meta", "protocol", "protocol/batch", "protocol/buffer"},
 
 	"cmd/quire": {"proxy/api", "proxy", "coordinator", "storage", "storage/embedded", "storage/ledger", "storage/meta", "storage/meta/etcd", "storage/vfs", "protocol/buffer"},
 }
@@ -55,6 +58,7 @@ var testImports = map[string][]string{
 	"storage/meta/mem":          {"storage/meta/metatest"},
 	"storage/meta/etcd":         {"storage/meta/metatest"},
 	"storage":                   {"storage/meta/mem", "storage/embedded", "storage/vfs"},
+	"offsets":                   {"storage/meta/mem", "storage/meta/etcd"},
 	"coordinator":               {"storage/meta/mem", "storage/meta/etcd"},
 	"proxy/api":                 {"storage/meta/mem", "storage/embedded", "storage/vfs"},
 }
