@@ -18,6 +18,9 @@ type JoinGroupRequest struct {
 	RequireKnownMember bool
 	// SupportsSkipAssignment (v9+): KIP-814.
 	SupportsSkipAssignment bool
+	// Topics are the cluster's topics now. Only a consumer group looks at them,
+	// to assign partitions to a classic member; nil means none are known.
+	Topics Topics
 }
 
 // Protocol is one way of assigning that a member offers; the group does not
