@@ -81,6 +81,3 @@ var (
 	// ErrFormat: a key or value in the metadata store is not readable.
 	ErrFormat = errors.New("stored offsets are not readable")
 )
-
-// MaxRecordBytes is the largest group record.
-const MaxRecordBytes = 1 << 20
