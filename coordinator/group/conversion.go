@@ -1,0 +1,167 @@
+package group
+
+import "time"
+
+// A group changes its protocol when the first member of the other one comes
+// while it is empty, and while it has members as far as the migration policy
+// allows (group.consumer.migration.policy): the first heartbeat of the consumer
+// protocol makes a classic group of consumers a consumer group, whose classic
+// members live on in it; the end of its last member of the consumer protocol
+// makes it classic again. Its epoch goes on as generation and back.
+
+// becomeConsumer replaces a classic group by a consumer group with the same
+// members, for a member that is about to join with r. Nothing has changed if it
+// returns an error.
+//
+// Requests that are parked in the classic group are answered that it rebalances:
+// their members join again, into the consumer group. Members that have never
+// been in a generation are not taken over, since not all of them know their id.
+func (g *Group) becomeConsumer(now time.Time, r *ConsumerHeartbeatRequest, topics Topics, e *Effects) error {
+	old := g.classic
+	if old.state == Dead {
+		return ErrUnavailable
+	}
+	c := newConsumer(g)
+	c.epoch, c.targetEpoch = old.generation, old.generation
+	if len(old.members) > 0 {
+		if !g.config.Upgrade || old.protocolType != consumerProtocolType {
+			return ErrGroupNotFound
+		}
+		for _, m := range old.members {
+			if m.isNew {
+				continue
+			}
+			converted, err := c.fromClassic(m, old, topics)
+			if err != nil {
+				return ErrGroupNotFound
+			}
+			c.add(converted)
+		}
+		size := len(c.members)
+		if size > g.config.ConsumerMaxSize {
+			return ErrGroupNotFound
+		}
+		returns := c.byID[r.MemberID] != nil || r.InstanceID != nil && c.instances[*r.InstanceID] != nil
+		if size == g.config.ConsumerMaxSize && !returns {
+			return ErrMaxSizeReached
+		}
+	}
+	old.release(ErrRebalanceInProgress, e)
+	g.classic, g.consumer = nil, c
+	g.deadline = time.Time{}
+	for _, m := range c.members {
+		c.renew(now, m)
+	}
+	g.change()
+	return nil
+}
+
+// fromClassic makes a member of one of a classic group. It has what the leader
+// assigned it last; of a partition that the leader gave twice, the first has it.
+func (c *consumer) fromClassic(m *member, old *classic, topics Topics) (*consumerMember, error) {
+	protocol := old.protocolName
+	if protocol == "" {
+		protocol = m.protocols[0].Name
+	}
+	subscription, err := decodeConsumerSubscription(m.metadata(protocol))
+	if err != nil {
+		return nil, err
+	}
+	preferred, err := decodeConsumerSubscription(m.protocols[0].Metadata)
+	if err != nil {
+		return nil, err
+	}
+	var assigned Assignment
+	if len(m.assignment) > 0 {
+		told, err := decodeConsumerAssignment(m.assignment)
+		if err != nil {
+			return nil, err
+		}
+		if told.hasUserData {
+			// The client's own assignor keeps state in its assignments (Kafka Streams
+			// does); its members cannot do with the server's.
+			return nil, errMalformedBlob
+		}
+		assigned = c.unowned(told.assigned, topics)
+	}
+	return &consumerMember{
+		id: m.id, instance: m.instance, rack: subscription.rack,
+		clientID: m.clientID, clientHost: m.clientHost,
+		rebalanceTimeout: m.rebalance,
+		names:            uniqueNames(subscription.topics),
+		classic:          &classicSide{sessionTimeout: m.session, protocols: m.protocols, version: preferred.version},
+		epoch:            old.generation,
+		previousEpoch:    old.generation,
+		assigned:         assigned,
+		target:           assigned,
+	}, nil
+}
+
+// unowned returns the existing partitions of a list that nobody owns yet.
+func (c *consumer) unowned(named []namedPartitions, topics Topics) Assignment {
+	var list []TopicPartitions
+	for _, tp := range named {
+		t, ok := topics.Topic(tp.topic)
+		if !ok {
+			continue
+		}
+		var partitions []int32
+		for _, p := range tp.partitions {
+			if p >= 0 && p < t.Partitions && c.owners[topicPartition{t.ID, p}] == nil {
+				partitions = append(partitions, p)
+			}
+		}
+		list = append(list, TopicPartitions{t.ID, partitions})
+	}
+	return makeAssignment(list)
+}
+
+// downgrade makes the group classic if only classic members are left and the
+// policy allows it, and tells whether it did. They keep their places, and rebalance
+// unless all of them have what they shall have.
+func (c *consumer) downgrade(now time.Time, e *Effects) bool {
+	if len(c.members) == 0 || len(c.members) > c.g.config.MaxSize || !c.g.config.Downgrade {
+		return false
+	}
+	for _, m := range c.members {
+		if m.classic == nil {
+			return false
+		}
+	}
+	c.becomeClassic(now, e)
+	return true
+}
+
+// becomeClassic replaces c by a classic group with c's members, all of which are
+// classic, which then rebalances; or by an empty one.
+func (c *consumer) becomeClassic(now time.Time, e *Effects) {
+	g := c.g
+	to := newClassic(g)
+	to.generation = c.epoch
+	to.protocolType = consumerProtocolType
+	to.emptySince = c.emptySince
+	settled := c.state() == Stable
+	for _, m := range c.members {
+		to.add(&member{
+			id: m.id, instance: m.instance,
+			clientID: m.clientID, clientHost: m.clientHost,
+			session: m.classic.sessionTimeout, rebalance: max(m.rebalanceTimeout, minRebalanceTimeout),
+			protocols:  m.classic.protocols,
+			assignment: encodeConsumerAssignment(m.classic.version, c.named(m.target)),
+		})
+	}
+	g.consumer, g.classic = nil, to
+	g.deadline = time.Time{}
+	if len(to.members) == 0 {
+		return
+	}
+	to.state = Stable
+	to.protocolName = to.selectProtocol()
+	for _, m := range to.members {
+		to.renew(now, m)
+	}
+	g.change()
+	if !settled {
+		to.prepareRebalance(now, ErrRebalanceInProgress, e)
+	}
+}
