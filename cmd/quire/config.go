@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -262,7 +261,7 @@ func (c *config) loops() int {
 	if n := c.number("num.network.threads"); n > 0 {
 		return int(n)
 	}
-	return runtime.GOMAXPROCS(0)
+	return cores
 }
 
 // topicDefaults are the topic configs whose defaults the operator changed.

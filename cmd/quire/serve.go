@@ -55,6 +55,7 @@ func (v *serveVerb) Run(p *process) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
+	addProcessors()
 	n, err := startNode(p.ctx, c, log)
 	if err != nil {
 		if p.ctx.Err() != nil {
