@@ -1,5 +1,5 @@
 // Package coordinator knows what exists and who leads it: the cluster's id, its
-// nodes, topics and producer ids. The facts live in the metadata store, under the
+// nodes, topics, producer ids and consumer groups. The facts live in the metadata store, under the
 // keys of keys.go; every node holds a copy in memory that follows by watch.
 package coordinator
 
@@ -47,6 +47,8 @@ type Config struct {
 	TopicDefaults            map[string]string // by topic config name, from the broker's log.* settings (BrokerDefaults)
 	MaxPartitionsPerTopic    int32             // 10,000
 	MaxTopics                int               // 1,000,000
+
+	Groups GroupsConfig
 }
 
 // Coordinator is safe for use from any goroutine. Lookups never wait for the
@@ -65,6 +67,7 @@ type Coordinator struct {
 	nodes        atomic.Pointer[nodeList]
 	registration *registration // nil until this node is on the list
 	producerIDs  producerIDs
+	groups       *Groups // nil until they are opened
 
 	// ctx ends when Close begins.
 	ctx    context.Context
@@ -128,7 +131,7 @@ func (c *Coordinator) open(ctx context.Context) error {
 	if err := c.openCluster(ctx); err != nil {
 		return err
 	}
-	for _, open := range []func(context.Context) error{c.openTopics, c.openNodes} {
+	for _, open := range []func(context.Context) error{c.openTopics, c.openNodes, c.openGroups} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -141,13 +144,17 @@ func (c *Coordinator) open(ctx context.Context) error {
 const leaveTimeout = 2 * time.Second
 
 // Close stops following and takes this node off the list. Topics whose creation
-// is under way are decided first, those that only wait for it fail.
+// is under way are decided first, those that only wait for it fail; the same
+// goes for what groups have committed.
 func (c *Coordinator) Close() error {
 	var err error
 	c.closing.Do(func() {
 		giveUp := time.AfterFunc(leaveTimeout, c.cancel)
 		c.creator.close()
 		giveUp.Stop()
+		if c.groups != nil {
+			c.groups.close()
+		}
 		c.cancel()
 		c.background.Wait()
 		err = c.leave()

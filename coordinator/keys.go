@@ -17,6 +17,9 @@ import (
 //	nodeid/{name}    id of the node of that name, decimal
 //	nextnodeid       id for the next new name, decimal
 //	nextproducerid   first producer id of the next block, decimal
+//	own/{slot}       owner of a slot of groups, JSON (ownerRecord); claimed by compare-and-swap, on no lease
+//	g/{slot}/{group} group, as package group encodes it (groupRecord)
+//	o/{slot}/...     what a slot's groups have committed (package offsets)
 type keys struct{ prefix string }
 
 const formatVersion = 1
@@ -33,6 +36,8 @@ func (k keys) node(id int32) string        { return k.prefix + "node/" + strconv
 func (k keys) nodeID(name string) string   { return k.prefix + "nodeid/" + name }
 func (k keys) nextNodeID() string          { return k.prefix + "nextnodeid" }
 func (k keys) nextProducerID() string      { return k.prefix + "nextproducerid" }
+func (k keys) owners() string              { return k.prefix + "own/" }
+func (k keys) owner(slot int) string       { return k.prefix + "own/" + slotName(slot) }
 func (k keys) topicKey(path string) string { return strings.TrimPrefix(path, k.topics()) }
 
 // encodeID is how Kafka prints its UUIDs.

@@ -59,6 +59,12 @@ func (c *Coordinator) Self() Node { return c.self }
 // Nodes are all live nodes, this one included, by id. The slice is shared: do not change it.
 func (c *Coordinator) Nodes() []Node { return c.nodes.Load().sorted }
 
+// Node returns a live node by id.
+func (c *Coordinator) Node(id int32) (Node, bool) {
+	n, ok := c.nodes.Load().byID[id]
+	return n, ok
+}
+
 // openNodes finds this node's id, reads the others, registers and follows.
 func (c *Coordinator) openNodes(ctx context.Context) error {
 	c.self = c.config.Node

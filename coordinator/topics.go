@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -110,9 +111,28 @@ type catalog struct {
 	// deleted holds the deletions made here that the watch has not brought yet:
 	// without it an older change that comes later would bring the topic back.
 	deleted map[string]meta.Revision
+
+	// changes counts the changes to this copy; changed holds one element if
+	// there were some since it was last emptied. removed says that topics have gone.
+	changes atomic.Uint64
+	changed chan struct{}
+	removed atomic.Bool
 }
 
-func (c *catalog) init() { c.replace(make(map[string]*Topic), 0) }
+func (c *catalog) init() {
+	c.changed = make(chan struct{}, 1)
+	c.replace(make(map[string]*Topic), 0)
+}
+
+// note says that the copy has changed. The change is visible to whoever reads
+// after it.
+func (c *catalog) note() {
+	c.changes.Add(1)
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
 
 // byName finds a topic without allocating. A name with a dot has another topic
 // key, and that key's topic may have yet another name.
@@ -197,6 +217,8 @@ func (c *catalog) replace(byKey map[string]*Topic, at meta.Revision) {
 		c.deleted = make(map[string]meta.Revision)
 	}
 	c.followedLocked(at)
+	c.removed.Store(true)
+	c.note()
 }
 
 // follow applies the changes of one revision of the watch.
@@ -233,11 +255,15 @@ func (c *catalog) applyLocked(change topicChange) bool {
 	if old != nil {
 		delete(c.byID, old.ID)
 		delete(c.byKey, change.key)
+		if change.topic == nil || change.topic.ID != old.ID {
+			c.removed.Store(true)
+		}
 	}
 	if change.topic != nil {
 		c.byKey[change.key] = change.topic
 		c.byID[change.topic.ID] = change.topic
 	}
+	c.note()
 	return true
 }
 

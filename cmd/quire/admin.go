@@ -15,10 +15,12 @@ import (
 	"go.uber.org/zap"
 )
 
-// healthCheck is one thing that must hold. It returns why it does not.
+// healthCheck is one thing that must hold. It returns why it does not. remark,
+// if it is not nil, says what people should know although it holds, or "".
 type healthCheck struct {
-	name  string
-	check func(ctx context.Context) error
+	name   string
+	check  func(ctx context.Context) error
+	remark func() string
 }
 
 // adminServer answers operators over HTTP: metrics, health and profiles. It has
@@ -93,7 +95,13 @@ func healthHandler(checks []healthCheck) http.Handler {
 				fmt.Fprintf(w, "%s: %s\n", c.name, oneLine(err.Error()))
 				return
 			}
-			body += c.name + ": ok\n"
+			body += c.name + ": ok"
+			if c.remark != nil {
+				if text := oneLine(c.remark()); text != "" {
+					body += ", but " + text
+				}
+			}
+			body += "\n"
 		}
 		fmt.Fprint(w, body)
 	})

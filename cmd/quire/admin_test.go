@@ -18,19 +18,22 @@ func TestHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	var alive, ready error
+	var remark string
 	check := func(name string, err *error) []healthCheck {
-		return []healthCheck{{name, func(context.Context) error { return *err }}}
+		return []healthCheck{{name: name, check: func(context.Context) error { return *err }, remark: func() string { return remark }}}
 	}
 	a := startAdmin(l, newRegistry(), check("loops", &alive), check("disk", &ready), zap.NewNop())
 	for _, c := range []struct {
 		alive, ready  error
+		remark        string
 		livez, readyz string
 	}{
-		{nil, nil, "200 loops: ok", "200 loops: ok\ndisk: ok"},
-		{nil, errors.New("read\nonly"), "200 loops: ok", "503 disk: read only"},
-		{errors.New("stuck"), nil, "503 loops: stuck", "503 loops: stuck"},
+		{nil, nil, "", "200 loops: ok", "200 loops: ok\ndisk: ok"},
+		{nil, nil, "nearly\nfull", "200 loops: ok, but nearly full", "200 loops: ok, but nearly full\ndisk: ok, but nearly full"},
+		{nil, errors.New("read\nonly"), "", "200 loops: ok", "503 disk: read only"},
+		{errors.New("stuck"), nil, "", "503 loops: stuck", "503 loops: stuck"},
 	} {
-		alive, ready = c.alive, c.ready
+		alive, ready, remark = c.alive, c.ready, c.remark
 		for path, want := range map[string]string{"/livez": c.livez, "/readyz": c.readyz} {
 			status, body := get(t, l.Addr().String(), path)
 			wantStatus, wantBody, _ := strings.Cut(want, " ")

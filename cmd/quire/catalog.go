@@ -138,6 +138,36 @@ var nodeKeys = []key{
 	{Name: "max.incremental.fetch.session.cache.slots", Kind: kindInt, Default: "1000", Min: 0, Max: maxInt32,
 		Doc: "Incremental fetch sessions (KIP-227) kept."},
 
+	// Consumer groups.
+	{Name: "group.initial.rebalance.delay.ms", Kind: kindInt, Default: "3000", Min: 0, Max: maxInt32,
+		Doc: "Time that an empty group waits for more members before its first rebalance ends. Each that comes extends it, up to the rebalance timeout."},
+	{Name: "group.min.session.timeout.ms", Kind: kindInt, Default: "6000", Min: 1, Max: maxInt32,
+		Doc: "Shortest session timeout that a member of a classic group may ask for."},
+	{Name: "group.max.session.timeout.ms", Kind: kindInt, Default: "1800000", Min: 1, Max: maxInt32,
+		Doc: "Longest session timeout that a member of a classic group may ask for."},
+	{Name: "group.max.size", Kind: kindInt, Default: "10000", Min: 1, Max: maxInt32,
+		Doc: "Members of a classic group."},
+	{Name: "group.coordinator.rebalance.protocols", Kind: kindList, Default: "classic,consumer", Check: checkRebalanceProtocols,
+		Doc: "Group protocols that are served: classic, and consumer (KIP-848). classic is always served."},
+	{Name: "group.consumer.session.timeout.ms", Kind: kindInt, Default: "45000", Min: 1, Max: maxInt32,
+		Doc: "Silence after which a member of a group of the consumer protocol is removed."},
+	{Name: "group.consumer.heartbeat.interval.ms", Kind: kindInt, Default: "5000", Min: 1, Max: maxInt32,
+		Doc: "Time between two heartbeats that members of the consumer protocol are told to keep."},
+	{Name: "group.consumer.max.size", Kind: kindInt, Default: "10000", Min: 1, Max: maxInt32,
+		Doc: "Members of a group of the consumer protocol."},
+	{Name: "group.consumer.migration.policy", Kind: kindString, Default: "bidirectional", OneOf: []string{"bidirectional", "upgrade", "downgrade", "disabled"},
+		Doc: "Whether a group with members may change between the classic and the consumer protocol."},
+
+	// Committed offsets.
+	{Name: "offsets.retention.minutes", Kind: kindInt, Default: "10080", Min: 1, Max: maxInt32,
+		Doc: "Time for which committed offsets are kept after their group became empty, or after the commit if nobody subscribes."},
+	{Name: "offsets.retention.check.interval.ms", Kind: kindLong, Default: "600000", Min: 1, Max: maxInt64,
+		Doc: "Time between two looks for expired offsets."},
+	{Name: "offset.metadata.max.bytes", Kind: kindInt, Default: "4096", Min: 0, Max: 65536,
+		Doc: "Longest metadata of a committed offset."},
+	{Name: "offsets.commit.timeout.ms", Kind: kindInt, Default: "5000", Min: 1, Max: maxInt32,
+		Doc: "Time after which a commit that the metadata store has not taken is refused with a retriable error."},
+
 	// Memory and disk.
 	{Name: "tail.cache.bytes", Kind: kindLong, Default: "134217728", Min: 1 << 20, Max: maxInt64, Ours: true,
 		Doc: "Memory for recently produced batches, all partitions together. Consumers at the end read from it."},
@@ -321,6 +351,20 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// checkRebalanceProtocols checks group.coordinator.rebalance.protocols.
+func checkRebalanceProtocols(v string) error {
+	names := splitList(v)
+	for _, name := range names {
+		if name != "classic" && name != "consumer" {
+			return fmt.Errorf("must be of classic and consumer, not %q", name)
+		}
+	}
+	if !slices.Contains(names, "classic") {
+		return fmt.Errorf("must have classic")
+	}
+	return nil
 }
 
 // splitList splits at commas and drops blanks.

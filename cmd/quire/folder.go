@@ -149,6 +149,12 @@ func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
 // Close gives the lock back.
 func (f *folder) Close() error { return f.lock.Close() }
 
+// explainFailure words why what lies in dir could not be written any more while
+// it was served.
+func explainFailure(dir string, err error) error {
+	return fmt.Errorf("data folder %s cannot be written any more: %w: check the disk and start again; what was acknowledged is safe", dir, err)
+}
+
 // explainFolder words an error of the data folder, or of what lies in it, and
 // says what to do about it.
 func explainFolder(dir string, err error) error {

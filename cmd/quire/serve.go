@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -69,7 +70,12 @@ func (v *serveVerb) Run(p *process) error {
 		log.Info("stopping")
 		return n.stop()
 	case err := <-n.failed:
-		return errors.Join(err, n.stop())
+		// What ails the closing of the rest is the failure once more, and the
+		// last line is for the failure itself.
+		if err := n.stop(); err != nil {
+			log.Warn("closing after a failure", zap.Error(err))
+		}
+		return err
 	}
 }
 
@@ -87,16 +93,25 @@ type node struct {
 	bound       []listener
 	adminAt     string
 
-	metaFailed atomic.Pointer[error] // why the metadata store ended by itself
-	failed     chan error            // why the server ended by itself
-	draining   atomic.Bool
-	closers    []closer
+	failed   chan error // why the first part that did so ended by itself
+	draining atomic.Bool
+	closers  []closer
 }
 
 // closer ends one part. The last opened is the first to be closed.
 type closer struct {
 	name  string
 	close func(ctx context.Context) error
+}
+
+// fail ends the process with err, once it serves: a part that cannot go on has
+// ended for good, and whoever started the process learns of it and can start it
+// again, which heals what can be healed. It does not block.
+func (n *node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default: // the first failure is the cause
+	}
 }
 
 func (n *node) onClose(name string, f func(ctx context.Context) error) {
@@ -112,7 +127,12 @@ func startNode(ctx context.Context, c *config, log *zap.Logger) (*node, error) {
 		if stopErr := n.stop(); stopErr != nil {
 			log.Debug("closing after a failed start", zap.Error(stopErr))
 		}
-		return nil, err
+		select {
+		case cause := <-n.failed:
+			return nil, cause // what failed the start is only its effect
+		default:
+			return nil, err
+		}
 	}
 	return n, nil
 }
@@ -143,8 +163,7 @@ func (n *node) start(ctx context.Context) error {
 		Dir:    n.folder.path(etcdDir),
 		Logger: n.log.Named("etcd").WithOptions(zap.IncreaseLevel(etcdLevel)),
 		OnFailure: func(err error) {
-			n.metaFailed.Store(&err)
-			n.log.Error("metadata store ended: what needs it fails until quire is started again", zap.Error(err))
+			n.fail(explainFailure(n.folder.path(etcdDir), err))
 		},
 	})
 	if err != nil {
@@ -157,6 +176,7 @@ func (n *node) start(ctx context.Context) error {
 		Dir:              n.folder.path(ledgersDir),
 		Logger:           n.log.Named("ledgers"),
 		Registerer:       registry,
+		OnFailure:        func(err error) { n.fail(explainFailure(n.folder.path(ledgersDir), err)) },
 		MaxQueueBytes:    c.number("journal.queue.bytes"),
 		JournalFileBytes: c.number("journal.file.bytes"),
 		MaxJournalBytes:  c.number("journal.max.bytes"),
@@ -168,7 +188,7 @@ func (n *node) start(ctx context.Context) error {
 	}
 	n.onClose("ledgers", func(context.Context) error { return n.tier.Close() })
 
-	if err := n.openCoordinator(ctx); err != nil {
+	if err := n.openCoordinator(ctx, registry); err != nil {
 		return err
 	}
 
@@ -197,15 +217,16 @@ func (n *node) start(ctx context.Context) error {
 		fetchSessions = -1 // none
 	}
 	handlers.Handlers = api.New(api.Config{
-		Coordinator:           n.coordinator,
-		Store:                 n.store,
-		AutoCreateTopics:      c.boolean("auto.create.topics.enable"),
-		TopicDeletionDisabled: !c.boolean("delete.topic.enable"),
-		FetchMaxBytes:         int(c.number("fetch.max.bytes")),
-		MaxFetchSessions:      fetchSessions,
-		LogDir:                n.folder.path(ledgersDir),
-		Logger:                n.log.Named("api"),
-		Broker:                brokerConfigs(c, n.coordinator.Self().ID, n.folder.path(ledgersDir)),
+		Coordinator:            n.coordinator,
+		Store:                  n.store,
+		AutoCreateTopics:       c.boolean("auto.create.topics.enable"),
+		TopicDeletionDisabled:  !c.boolean("delete.topic.enable"),
+		FetchMaxBytes:          int(c.number("fetch.max.bytes")),
+		MaxFetchSessions:       fetchSessions,
+		MaxOffsetMetadataBytes: maxOffsetMetadata(c),
+		LogDir:                 n.folder.path(ledgersDir),
+		Logger:                 n.log.Named("api"),
+		Broker:                 brokerConfigs(c, n.coordinator.Self().ID, n.folder.path(ledgersDir)),
 	})
 	n.onClose("handlers", func(context.Context) error { handlers.Close(); return nil })
 
@@ -276,7 +297,7 @@ func (n *node) serve() {
 	go func() {
 		defer close(ended)
 		if err := n.server.Serve(); !errors.Is(err, proxy.ErrServerClosed) {
-			n.failed <- err
+			n.fail(err)
 		}
 	}()
 	n.onClose("connections", func(ctx context.Context) error {
@@ -297,7 +318,7 @@ func (n *node) serve() {
 type lateHandlers struct{ *api.Handlers }
 
 // openCoordinator opens the catalog of topics and puts this node on the list of nodes.
-func (n *node) openCoordinator(ctx context.Context) error {
+func (n *node) openCoordinator(ctx context.Context, registry *prometheus.Registry) error {
 	c := n.config
 	told, err := advertised(c, n.bound)
 	if err != nil {
@@ -319,12 +340,43 @@ func (n *node) openCoordinator(ctx context.Context) error {
 		NumPartitions:            int32(c.number("num.partitions")),
 		DefaultReplicationFactor: int16(c.number("default.replication.factor")),
 		TopicDefaults:            defaults,
+		Groups:                   groupsConfig(c, registry),
 	})
 	if err != nil {
 		return err
 	}
 	n.onClose("coordinator", func(context.Context) error { return n.coordinator.Close() })
 	return nil
+}
+
+// groupsConfig is what the configuration says of consumer groups.
+func groupsConfig(c *config, registry *prometheus.Registry) coordinator.GroupsConfig {
+	g := coordinator.GroupsConfig{
+		ClassicOnly:      !slices.Contains(splitList(c.str("group.coordinator.rebalance.protocols")), "consumer"),
+		OffsetsRetention: time.Duration(c.number("offsets.retention.minutes")) * time.Minute,
+		ExpiryInterval:   c.millis("offsets.retention.check.interval.ms"),
+		CommitTimeout:    c.millis("offsets.commit.timeout.ms"),
+		Registerer:       registry,
+	}
+	g.Group.MinSessionTimeout = c.millis("group.min.session.timeout.ms")
+	g.Group.MaxSessionTimeout = c.millis("group.max.session.timeout.ms")
+	g.Group.InitialRebalanceDelay = c.millis("group.initial.rebalance.delay.ms")
+	g.Group.MaxSize = int(c.number("group.max.size"))
+	g.Group.ConsumerSessionTimeout = c.millis("group.consumer.session.timeout.ms")
+	g.Group.ConsumerHeartbeatInterval = c.millis("group.consumer.heartbeat.interval.ms")
+	g.Group.ConsumerMaxSize = int(c.number("group.consumer.max.size"))
+	policy := c.str("group.consumer.migration.policy")
+	g.Group.Upgrade = policy == "bidirectional" || policy == "upgrade"
+	g.Group.Downgrade = policy == "bidirectional" || policy == "downgrade"
+	return g
+}
+
+// maxOffsetMetadata is offset.metadata.max.bytes as the handlers take it.
+func maxOffsetMetadata(c *config) int {
+	if n := int(c.number("offset.metadata.max.bytes")); n > 0 {
+		return n
+	}
+	return -1 // none
 }
 
 // brokerConfigs is what DescribeConfigs tells of this node: the catalog's rows
@@ -378,28 +430,29 @@ func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
 		return
 	}
 	live := []healthCheck{
-		{"event loops", n.server.NewPing()},
-		{"metadata store", func(context.Context) error {
-			if err := n.metaFailed.Load(); err != nil {
-				return *err
-			}
-			return nil
-		}},
+		{name: "event loops", check: n.server.NewPing()},
 	}
 	ready := []healthCheck{
-		{"serving", func(context.Context) error {
+		{name: "serving", check: func(context.Context) error {
 			if n.draining.Load() {
 				return errors.New("stopping")
 			}
 			return nil
 		}},
-		{"metadata", func(ctx context.Context) error {
+		{name: "metadata", check: func(ctx context.Context) error {
 			if _, err := n.meta.Get(ctx, metaPrefix+"version"); err != nil && !errors.Is(err, meta.ErrNotFound) {
 				return err
 			}
 			return nil
 		}},
-		{"disk", func(context.Context) error { return n.tier.Err() }},
+		// A full disk is no reason to send readers away: it is said, and the
+		// producers' requests are answered with a retriable error.
+		{name: "disk", check: func(context.Context) error { return n.tier.Err() }, remark: func() string {
+			if err := n.tier.Refusing(); err != nil {
+				return "produce is refused: " + err.Error()
+			}
+			return ""
+		}},
 	}
 	a := startAdmin(l, registry, live, ready, n.log)
 	n.closers[0].close = func(context.Context) error { return a.Close() }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -32,6 +34,9 @@ const (
 )
 
 const nobody = 65534
+
+// prepareProcess holds what only some systems can do to the process.
+var prepareProcess []func()
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beQuire) == "" {
@@ -51,6 +56,9 @@ func TestMain(m *testing.M) {
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 			panic(err)
 		}
+	}
+	for _, prepare := range prepareProcess {
+		prepare()
 	}
 	main()
 }
@@ -93,7 +101,12 @@ func serveArgs(dir string, more ...string) []string {
 // start runs quire with args until it says that it serves.
 func start(t *testing.T, args ...string) *instance {
 	t.Helper()
-	s := &instance{t: t, cmd: command(t, args...), done: make(chan struct{})}
+	return startCommand(t, command(t, args...))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *instance {
+	t.Helper()
+	s := &instance{t: t, cmd: cmd, done: make(chan struct{})}
 	s.cmd.Stderr = &s.stderr
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -125,7 +138,7 @@ func start(t *testing.T, args ...string) *instance {
 	select {
 	case <-serving:
 	case <-s.done:
-		t.Fatalf("quire %q: %v\n%s", args, s.err, s.stderr.String())
+		t.Fatalf("quire %q: %v\n%s", cmd.Args[1:], s.err, s.stderr.String())
 	}
 	return s
 }
@@ -373,6 +386,41 @@ func TestAdmin(t *testing.T) {
 		}
 	}
 	s.stop()
+}
+
+// TestFullDisk: below the space that is kept produce is refused, in a way that
+// clients try again, and all that reads goes on, readiness included.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, serveArgs(dir)...)
+	s.tool("before\n", "produce", "t")
+	s.stop()
+	s = start(t, serveArgs(dir, "--override", "disk.min.free.bytes=9223372036854775807")...)
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.address), kgo.DefaultProduceTopic("t"), kgo.RecordRetries(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	err = client.ProduceSync(context.Background(), kgo.StringRecord("refused")).FirstErr()
+	var code *kerr.Error
+	if !errors.As(err, &code) || !code.Retriable {
+		t.Errorf("produce: %v, want an error that is retriable", err)
+	}
+	if got := s.tool("", "consume", "t", "-e"); got != "before\n" {
+		t.Errorf("consumed %q", got)
+	}
+	if status, body := get(t, s.admin, "/readyz"); status != 200 || !strings.Contains(body, "disk: ok, but produce is refused: ") {
+		t.Errorf("/readyz: %d, %s", status, body)
+	}
+	s.stop()
+	if text := s.stderr.String(); !strings.Contains(text, "disk is nearly full") {
+		t.Errorf("the log does not tell of the disk: %s", text)
+	}
+	s = start(t, serveArgs(dir)...)
+	s.tool("after\n", "produce", "t")
+	if got := s.tool("", "consume", "t", "-e"); got != "before\nafter\n" {
+		t.Errorf("with room again: %q", got)
+	}
 }
 
 func TestUnixListener(t *testing.T) {

@@ -15,29 +15,62 @@ import (
 //	v4: many keys, one answer each (KIP-699)
 //	v6: key type 2, share groups
 //
-// There are no coordinators of groups and transactions here: every key gets
+// The address is that of the listener by which the client came. There are no
+// coordinators of transactions and share groups here: their keys get
 // COORDINATOR_NOT_AVAILABLE, which clients retry.
+
+// The key types of FindCoordinator.
+const (
+	coordinatorOfGroups       = 0
+	coordinatorOfTransactions = 1
+	coordinatorOfShares       = 2
+)
 
 func (h *Handlers) findCoordinator(r *proxy.Request, q *kmsg.FindCoordinatorRequest) {
 	resp := q.ResponseKind().(*kmsg.FindCoordinatorResponse)
-	code := protocol.CoordinatorNotAvailable
-	if q.CoordinatorType < 0 || q.CoordinatorType > 2 || q.CoordinatorType == 2 && q.Version < 6 {
-		code = protocol.InvalidRequest
-	}
 	if q.Version < 4 {
+		b, code := h.coordinatorOf(r, q, q.CoordinatorKey)
 		resp.ErrorCode = int16(code)
 		resp.ErrorMessage = message(code)
-		resp.NodeID, resp.Port = -1, -1
+		resp.NodeID, resp.Host, resp.Port = b.id, b.host, b.port
 		h.respond(r, resp)
 		return
 	}
-	for _, key := range q.CoordinatorKeys {
-		c := kmsg.NewFindCoordinatorResponseCoordinator()
+	resp.Coordinators = make([]kmsg.FindCoordinatorResponseCoordinator, len(q.CoordinatorKeys))
+	for i, key := range q.CoordinatorKeys {
+		b, code := h.coordinatorOf(r, q, key)
+		c := &resp.Coordinators[i]
+		c.Default()
 		c.Key = key
-		c.NodeID, c.Port = -1, -1
+		c.NodeID, c.Host, c.Port = b.id, b.host, b.port
 		c.ErrorCode = int16(code)
 		c.ErrorMessage = message(code)
-		resp.Coordinators = append(resp.Coordinators, c)
 	}
 	h.respond(r, resp)
+}
+
+// coordinatorOf returns the node that coordinates a key, as clients of the
+// request's listener reach it; with a code, no node.
+func (h *Handlers) coordinatorOf(r *proxy.Request, q *kmsg.FindCoordinatorRequest, key string) (broker, protocol.Code) {
+	none := broker{id: -1, port: -1}
+	switch {
+	case q.CoordinatorType < coordinatorOfGroups || q.CoordinatorType > coordinatorOfShares,
+		q.CoordinatorType == coordinatorOfShares && q.Version < 6:
+		return none, protocol.InvalidRequest
+	case q.CoordinatorType != coordinatorOfGroups:
+		return none, protocol.CoordinatorNotAvailable
+	}
+	id, ok := h.c.Coordinator.Groups().Owner(key)
+	if !ok {
+		return none, protocol.CoordinatorNotAvailable
+	}
+	node, ok := h.c.Coordinator.Node(id)
+	if !ok {
+		return none, protocol.CoordinatorNotAvailable
+	}
+	e, ok := node.Listeners[r.Conn.Listener]
+	if !ok {
+		return none, protocol.CoordinatorNotAvailable
+	}
+	return broker{id: id, host: e.Host, port: e.Port}, protocol.None
 }

@@ -20,8 +20,8 @@ import (
 //	v4: supported features may have a minimum of 0 (KAFKA-17011)
 //	v5: the client may name the cluster and node it means to reach (KIP-1242)
 //
-// No feature is finalized: those that 4.x clients read (transaction.version,
-// group.version, ...) are told when they are served.
+// The one feature is group.version: 1 is the consumer group protocol (KIP-848).
+// Of the others that 4.x clients read, none is served.
 
 // softwareName is what a client may call itself and its version, KIP-511.
 var softwareName = regexp.MustCompile(`^[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?$`)
@@ -52,8 +52,28 @@ func (h *Handlers) apiVersions(r *proxy.Request) {
 		resp.ApiKeys = append(resp.ApiKeys, row.advertised())
 	}
 	slices.SortFunc(resp.ApiKeys, func(a, b kmsg.ApiVersionsResponseApiKey) int { return cmp.Compare(a.ApiKey, b.ApiKey) })
+	h.addFeatures(resp)
 	h.respond(r, resp)
 }
+
+// addFeatures tells the finalized features. Since a level of 0 means that the
+// feature is off, the range of levels begins there, which versions before 4
+// cannot say (KAFKA-17011).
+func (h *Handlers) addFeatures(resp *kmsg.ApiVersionsResponse) {
+	resp.FinalizedFeaturesEpoch = 0
+	if resp.Version >= 4 {
+		f := kmsg.NewApiVersionsResponseSupportedFeature()
+		f.Name, f.MaxVersion = groupVersionFeature, 1
+		resp.SupportedFeatures = append(resp.SupportedFeatures, f)
+	}
+	if h.c.Coordinator.Groups().ServesConsumerProtocol() {
+		f := kmsg.NewApiVersionsResponseFinalizedFeature()
+		f.Name, f.MaxVersionLevel, f.MinVersionLevel = groupVersionFeature, 1, 1
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, f)
+	}
+}
+
+const groupVersionFeature = "group.version"
 
 func (h *Handlers) checkApiVersions(q *kmsg.ApiVersionsRequest) protocol.Code {
 	if q.Version >= 3 && (!softwareName.MatchString(q.ClientSoftwareName) || !softwareName.MatchString(q.ClientSoftwareVersion)) {

@@ -25,8 +25,15 @@ func TestApiVersionsIsTheTable(t *testing.T) {
 				t.Errorf("v%d: row %d is %+v", v, i, k)
 			}
 		}
-		if len(resp.FinalizedFeatures) != 0 || len(resp.SupportedFeatures) != 0 {
-			t.Errorf("v%d: features are told that are not served", v)
+		// A range of levels that begins at 0 is not told before v4 (KAFKA-17011),
+		// and no feature before v3.
+		if supported := resp.SupportedFeatures; (len(supported) == 1) != (v >= 4) ||
+			v >= 4 && (supported[0].Name != "group.version" || supported[0].MinVersion != 0 || supported[0].MaxVersion != 1) {
+			t.Errorf("v%d: supported features are %+v", v, supported)
+		}
+		if finalized := resp.FinalizedFeatures; (len(finalized) == 1) != (v >= 3) ||
+			v >= 3 && (finalized[0].Name != "group.version" || finalized[0].MinVersionLevel != 1 || finalized[0].MaxVersionLevel != 1 || resp.FinalizedFeaturesEpoch < 0) {
+			t.Errorf("v%d: finalized features are %+v", v, finalized)
 		}
 	}
 }

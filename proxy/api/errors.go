@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/coordinator/group"
+	"github.com/quirelog/quire/offsets"
 	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/storage"
@@ -133,6 +135,38 @@ var (
 	metadataErrors = codes{
 		rows:      []codeOf{{coordinator.ErrTopicExists, protocol.LeaderNotAvailable}},
 		otherwise: protocol.LeaderNotAvailable,
+	}
+	// groupErrors serves groups and committed offsets. An internal failure
+	// makes clients look for the coordinator anew and try again.
+	groupErrors = codes{
+		rows: []codeOf{
+			{group.ErrNotLoaded, protocol.CoordinatorLoadInProgress},
+			{group.ErrUnavailable, protocol.CoordinatorNotAvailable},
+			{group.ErrNotCoordinator, protocol.NotCoordinator},
+			{group.ErrIllegalGeneration, protocol.IllegalGeneration},
+			{group.ErrInconsistentProtocol, protocol.InconsistentGroupProtocol},
+			{group.ErrInvalidGroupID, protocol.InvalidGroupID},
+			{group.ErrUnknownMember, protocol.UnknownMemberID},
+			{group.ErrInvalidSessionTimeout, protocol.InvalidSessionTimeout},
+			{group.ErrRebalanceInProgress, protocol.RebalanceInProgress},
+			{group.ErrUnsupportedVersion, protocol.UnsupportedVersion},
+			{group.ErrInvalidRequest, protocol.InvalidRequest},
+			{group.ErrNonEmptyGroup, protocol.NonEmptyGroup},
+			{group.ErrGroupNotFound, protocol.GroupIDNotFound},
+			{group.ErrMemberIDRequired, protocol.MemberIDRequired},
+			{group.ErrMaxSizeReached, protocol.GroupMaxSizeReached},
+			{group.ErrFencedInstance, protocol.FencedInstanceID},
+			{group.ErrSubscribedTo, protocol.GroupSubscribedToTopic},
+			{group.ErrFencedMemberEpoch, protocol.FencedMemberEpoch},
+			{group.ErrUnreleasedInstance, protocol.UnreleasedInstanceID},
+			{group.ErrUnsupportedAssignor, protocol.UnsupportedAssignor},
+			{group.ErrStaleMemberEpoch, protocol.StaleMemberEpoch},
+			{group.ErrInvalidRegex, protocol.InvalidRegularExpression},
+			{offsets.ErrNotOwner, protocol.NotCoordinator},
+			{offsets.ErrClosed, protocol.NotCoordinator},
+			{offsets.ErrTooLarge, protocol.InvalidCommitOffsetSize},
+		},
+		otherwise: protocol.CoordinatorNotAvailable,
 	}
 	// producerIDErrors serves InitProducerId without a transactional id.
 	producerIDErrors = codes{otherwise: protocol.CoordinatorLoadInProgress}

@@ -29,9 +29,11 @@ type Config struct {
 	MaxFetchSessions      int           // max.incremental.fetch.session.cache.slots: 1000; -1: none
 	MinFetchSessionAge    time.Duration // before a session may make room for another: 2 min
 	LogDir                string        // the one directory of DescribeLogDirs: "/quire"
-	Broker                []BrokerConfig
-	Logger                *zap.Logger // silence
-	Now                   func() time.Time
+	// MaxOffsetMetadataBytes is offset.metadata.max.bytes: 4096; -1: none is allowed.
+	MaxOffsetMetadataBytes int
+	Broker                 []BrokerConfig
+	Logger                 *zap.Logger // silence
+	Now                    func() time.Time
 }
 
 // BrokerConfig is one setting of this node as DescribeConfigs tells it.
@@ -83,6 +85,12 @@ func New(c Config) *Handlers {
 	if c.MinFetchSessionAge == 0 {
 		c.MinFetchSessionAge = 2 * time.Minute
 	}
+	switch c.MaxOffsetMetadataBytes {
+	case 0:
+		c.MaxOffsetMetadataBytes = 4096
+	case -1:
+		c.MaxOffsetMetadataBytes = 0
+	}
 	if c.LogDir == "" {
 		c.LogDir = "/quire"
 	}
@@ -131,16 +139,24 @@ func (h *Handlers) Handle(r *proxy.Request) {
 // decode reads the body of r into q, or drops the connection and returns
 // false. Nothing in q aliases the frame but byte slices.
 func (h *Handlers) decode(r *proxy.Request, q kmsg.Request) bool {
+	if err := h.parse(r, q); err != nil {
+		r.Drop(err)
+		return false
+	}
+	return true
+}
+
+// parse reads the body of r into q, as decode does.
+func (h *Handlers) parse(r *proxy.Request, q kmsg.Request) error {
 	q.SetVersion(r.Version)
 	err := protocol.CheckRequest(r.Key, r.Version, r.Body)
 	if err == nil {
 		err = q.ReadFrom(r.Body)
 	}
 	if err != nil {
-		r.Drop(fmt.Errorf("%s v%d: malformed body: %w", kmsg.NameForKey(r.Key), r.Version, err))
-		return false
+		return fmt.Errorf("%s v%d: malformed body: %w", kmsg.NameForKey(r.Key), r.Version, err)
 	}
-	return true
+	return nil
 }
 
 // respond encodes and sends resp. Any goroutine.

@@ -52,6 +52,8 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 	t.Helper()
 	o := options{}
 	o.config.AutoCreateTopics = true
+	// The delay of the first rebalance is 0 as long as a test sets none.
+	o.coord.Groups.Group.Upgrade, o.coord.Groups.Group.Downgrade = true, true
 	for _, f := range change {
 		f(&o)
 	}

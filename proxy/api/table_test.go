@@ -14,8 +14,10 @@ import (
 // kafkaRanges is what Apache Kafka 3.9 and 4.x serve together, by key: the
 // lowest minimum and the highest maximum of both.
 var kafkaRanges = map[int16][2]int16{
-	0: {0, 13}, 1: {0, 18}, 2: {0, 11}, 3: {0, 13}, 10: {0, 6}, 18: {0, 5}, 19: {0, 7}, 20: {0, 6}, 21: {0, 2},
-	22: {0, 5}, 23: {0, 4}, 32: {0, 4}, 33: {0, 2}, 35: {0, 5}, 37: {0, 3}, 44: {0, 1}, 60: {0, 2}, 61: {0, 0}, 75: {0, 0},
+	0: {0, 13}, 1: {0, 18}, 2: {0, 11}, 3: {0, 13},
+	8: {0, 10}, 9: {0, 10}, 10: {0, 6}, 11: {0, 9}, 12: {0, 4}, 13: {0, 5}, 14: {0, 5}, 15: {0, 6}, 16: {0, 5}, 18: {0, 5}, 19: {0, 7}, 20: {0, 6}, 21: {0, 2},
+	22: {0, 5}, 23: {0, 4}, 32: {0, 4}, 33: {0, 2}, 35: {0, 5}, 37: {0, 3}, 42: {0, 3}, 44: {0, 1}, 47: {0, 0},
+	60: {0, 2}, 61: {0, 0}, 68: {0, 1}, 69: {0, 1}, 75: {0, 0},
 }
 
 func TestTable(t *testing.T) {
@@ -79,7 +81,7 @@ func TestAccepts(t *testing.T) {
 // TestErrorsAreRetriable holds that no error becomes UNKNOWN_SERVER_ERROR and
 // that an error nobody has named makes clients try again.
 func TestErrorsAreRetriable(t *testing.T) {
-	for _, c := range []*codes{&fetchErrors, &dataErrors, &adminErrors, &metadataErrors, &producerIDErrors} {
+	for _, c := range []*codes{&fetchErrors, &dataErrors, &adminErrors, &metadataErrors, &groupErrors, &producerIDErrors} {
 		if code := c.code(os.ErrPermission); !code.Retriable() {
 			t.Errorf("an internal failure becomes %s, which is not retried", code.Name())
 		}

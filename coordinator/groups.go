@@ -1,0 +1,191 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/quirelog/quire/coordinator/group"
+	"github.com/quirelog/quire/offsets"
+	"github.com/quirelog/quire/storage/meta"
+)
+
+// GroupsConfig of the groups. Zero values mean the default named in the
+// comment, Kafka's where it has one.
+type GroupsConfig struct {
+	// Group bounds what groups may do; see group.Config.WithDefaults. NewUUID: random.
+	Group group.Config
+	// ClassicOnly refuses the consumer protocol of KIP-848
+	// (group.coordinator.rebalance.protocols without consumer).
+	ClassicOnly bool
+
+	OffsetsRetention time.Duration         // offsets.retention.minutes: 7 days
+	ExpiryInterval   time.Duration         // offsets.retention.check.interval.ms: 10 min
+	CommitTimeout    time.Duration         // offsets.commit.timeout.ms: 5 s
+	MaxInboxEvents   int                   // requests that wait for one shard of groups: 65,536
+	MaxGroupIDBytes  int                   // 4,096; Kafka has no limit of its own
+	Registerer       prometheus.Registerer // of the metrics; nil: none
+	Now              func() time.Time      // the system's clock, which must be monotonic
+}
+
+func (c *GroupsConfig) fill() {
+	c.Group = c.Group.WithDefaults()
+	if c.Group.NewUUID == nil {
+		c.Group.NewUUID = newUUID
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	setDefault(&c.OffsetsRetention, 7*24*time.Hour)
+	setDefault(&c.ExpiryInterval, 10*time.Minute)
+	setDefault(&c.CommitTimeout, 5*time.Second)
+	setDefault(&c.MaxInboxEvents, 1<<16)
+	setDefault(&c.MaxGroupIDBytes, 4096)
+}
+
+// newUUID is a random UUID as Java prints it, which is how Kafka's member ids end.
+func newUUID() string {
+	var b [16]byte
+	// crypto/rand.Read never fails.
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// numShards is how many goroutines the groups are spread over, by slot.
+const numShards = 8
+
+// Groups is the coordinator of consumer groups: the groups of the slots that
+// this node owns, in memory and in the metadata store. It gives the pure
+// groups of package group their clock, their storage and their callers.
+//
+//	request ──► inbox of the group's shard ──► group ──► reply
+//	                                            │ write         ▲
+//	                                            ▼               │ written
+//	                                     offsets.Committer ─────┘
+//
+// Each request ends in one call of its reply function, on a goroutine of this
+// package: at once, or when what it waits for has happened. A reply must not
+// block. Everything that is refused before a group has seen it is refused with
+// an error of package group: ErrNotLoaded while the group's slot is read,
+// ErrNotCoordinator if another node owns it, ErrUnavailable if too many requests wait,
+// ErrInvalidGroupID for an id that is too long.
+type Groups struct {
+	c         *Coordinator
+	config    GroupsConfig
+	slots     slots
+	shards    [numShards]*shard
+	committer *offsets.Committer
+	loads     loads
+	metrics   *groupMetrics
+	offsets   *offsets.Metrics
+	topics    topicsView
+
+	running sync.WaitGroup // shards
+}
+
+// Groups returns the coordinator of groups.
+func (c *Coordinator) Groups() *Groups { return c.groups }
+
+// openGroups starts the shards, and claims and loads slots in the background.
+func (c *Coordinator) openGroups(ctx context.Context) error {
+	config := c.config.Groups
+	config.fill()
+	g := &Groups{c: c, config: config}
+	g.topics.c = c
+	var err error
+	if g.metrics, err = newGroupMetrics(config.Registerer); err != nil {
+		return err
+	}
+	if g.offsets, err = offsets.NewMetrics(config.Registerer); err != nil {
+		g.metrics.unregister()
+		return err
+	}
+	g.committer = offsets.NewCommitter(offsets.Config{
+		Store:         c.meta,
+		Keys:          offsets.Keys{Prefix: c.config.Prefix},
+		Name:          fmt.Sprintf("%d-0", c.self.ID),
+		CommitTimeout: config.CommitTimeout,
+		Metrics:       g.offsets,
+	})
+	for i := range g.shards {
+		g.shards[i] = newShard(g)
+		g.running.Go(g.shards[i].run)
+	}
+	c.groups = g
+	g.loads.init(g)
+	g.slots = slots{c: c, incarnation: c.registration.incarnation, gained: g.slotGained, lost: g.slotLost}
+	if err := g.slots.open(ctx); err != nil {
+		return err
+	}
+	g.slots.start()
+	g.loads.start()
+	c.background.Add(1)
+	go func() {
+		defer c.background.Done()
+		g.sweep()
+	}()
+	return nil
+}
+
+// close lets what waits for the metadata store finish within leaveTimeout, and
+// answers everything that waits for something else.
+func (g *Groups) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	g.committer.Close(ctx)
+	for _, s := range g.shards {
+		s.inbox.close()
+	}
+	g.running.Wait()
+	g.offsets.Unregister()
+	g.metrics.unregister()
+}
+
+// ServesConsumerProtocol says whether groups may use the protocol of KIP-848.
+func (g *Groups) ServesConsumerProtocol() bool { return !g.config.ClassicOnly }
+
+// Owner returns the id of the node that coordinates a group; false: none yet.
+func (g *Groups) Owner(id string) (node int32, ok bool) { return g.slots.owner(SlotOf(id)) }
+
+func (g *Groups) shardOf(slot int) *shard { return g.shards[slot%numShards] }
+
+// slotGained and slotLost are the slots' callbacks.
+func (g *Groups) slotGained(slot int, fence meta.Revision) {
+	s := g.shardOf(slot)
+	s.inbox.put(func() { s.gained(slot, fence) })
+}
+
+func (g *Groups) slotLost(slot int) {
+	s := g.shardOf(slot)
+	s.inbox.put(func() { s.lost(slot) })
+}
+
+// do runs f on the shard of a group, with the group's slot if it is loaded,
+// else refuse with the reason.
+func (g *Groups) do(id string, f func(s *shard, slot *ownedSlot), refuse func(error)) {
+	if len(id) > g.config.MaxGroupIDBytes {
+		refuse(group.ErrInvalidGroupID)
+		return
+	}
+	n := SlotOf(id)
+	s := g.shardOf(n)
+	ok := s.inbox.offer(func() {
+		slot, err := s.slot(n)
+		if err != nil {
+			refuse(err)
+			return
+		}
+		f(s, slot)
+	})
+	if !ok {
+		refuse(group.ErrUnavailable)
+	}
+}

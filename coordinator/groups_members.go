@@ -1,0 +1,105 @@
+package coordinator
+
+import (
+	"errors"
+
+	"github.com/quirelog/quire/coordinator/group"
+)
+
+// Join answers a JoinGroup request, when the rebalance that it takes part in is
+// complete or it is refused. q and what it points to are kept.
+func (g *Groups) Join(id string, q *group.JoinGroupRequest, reply func(*group.JoinGroupResponse)) {
+	refuse := func(err error) {
+		reply(&group.JoinGroupResponse{Err: err, Generation: -1, MemberID: q.MemberID})
+	}
+	q.Topics = g.topics
+	g.do(id, func(s *shard, slot *ownedSlot) {
+		e, err := s.findOrMake(slot, id)
+		if err != nil {
+			refuse(err)
+			return
+		}
+		ticket := s.ticket(func(response any) { reply(response.(*group.JoinGroupResponse)) })
+		e.group.JoinGroup(g.config.Now(), ticket, q, &s.effects)
+		s.settle(e)
+	}, refuse)
+}
+
+// Sync answers a SyncGroup request, when the leader's assignment is durable or
+// it is refused. q and what it points to are kept. While the group is loaded
+// members are told to join again: clients of old do not know the code for it
+// (GroupCoordinator.handleSyncGroup).
+func (g *Groups) Sync(id string, q *group.SyncGroupRequest, reply func(*group.SyncGroupResponse)) {
+	refuse := func(err error) {
+		if errors.Is(err, group.ErrNotLoaded) {
+			err = group.ErrRebalanceInProgress
+		}
+		reply(&group.SyncGroupResponse{Err: err})
+	}
+	g.do(id, func(s *shard, slot *ownedSlot) {
+		e, err := s.findOrMake(slot, id)
+		if err != nil {
+			refuse(err)
+			return
+		}
+		ticket := s.ticket(func(response any) { reply(response.(*group.SyncGroupResponse)) })
+		e.group.SyncGroup(g.config.Now(), ticket, q, &s.effects)
+		s.settle(e)
+	}, refuse)
+}
+
+// Heartbeat answers a Heartbeat request. While the group is loaded members are
+// told that all is well, since every session starts afresh when it is
+// (GroupCoordinator.handleHeartbeat).
+func (g *Groups) Heartbeat(id string, q *group.HeartbeatRequest, reply func(error)) {
+	refuse := func(err error) {
+		if errors.Is(err, group.ErrNotLoaded) {
+			err = nil
+		}
+		reply(err)
+	}
+	g.do(id, func(s *shard, slot *ownedSlot) {
+		e, err := s.findOrMake(slot, id)
+		if err != nil {
+			refuse(err)
+			return
+		}
+		reply(e.group.Heartbeat(g.config.Now(), q))
+		s.settle(e)
+	}, refuse)
+}
+
+// Leave answers a LeaveGroup request, when what it changes is durable.
+func (g *Groups) Leave(id string, q *group.LeaveGroupRequest, reply func(*group.LeaveGroupResponse)) {
+	refuse := func(err error) { reply(&group.LeaveGroupResponse{Err: err}) }
+	g.do(id, func(s *shard, slot *ownedSlot) {
+		e, err := s.findOrMake(slot, id)
+		if err != nil {
+			refuse(err)
+			return
+		}
+		ticket := s.ticket(func(response any) { reply(response.(*group.LeaveGroupResponse)) })
+		e.group.LeaveGroup(g.config.Now(), ticket, q, &s.effects)
+		s.settle(e)
+	}, refuse)
+}
+
+// ConsumerHeartbeat answers a ConsumerGroupHeartbeat request (KIP-848), when
+// what it tells the member is durable. q and what it points to are kept.
+func (g *Groups) ConsumerHeartbeat(id string, q *group.ConsumerHeartbeatRequest, reply func(*group.ConsumerHeartbeatResponse)) {
+	refuse := func(err error) { reply(&group.ConsumerHeartbeatResponse{Err: err, MemberID: q.MemberID}) }
+	if g.config.ClassicOnly {
+		refuse(group.ErrUnsupportedVersion)
+		return
+	}
+	g.do(id, func(s *shard, slot *ownedSlot) {
+		e, err := s.findOrMake(slot, id)
+		if err != nil {
+			refuse(err)
+			return
+		}
+		ticket := s.ticket(func(response any) { reply(response.(*group.ConsumerHeartbeatResponse)) })
+		e.group.ConsumerHeartbeat(g.config.Now(), ticket, q, g.topics, &s.effects)
+		s.settle(e)
+	}, refuse)
+}

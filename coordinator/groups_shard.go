@@ -1,0 +1,389 @@
+package coordinator
+
+import (
+	"container/heap"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/quirelog/quire/coordinator/group"
+	"github.com/quirelog/quire/offsets"
+	"github.com/quirelog/quire/storage/meta"
+)
+
+// shard drives the groups of every numShards-th slot on one goroutine. All its
+// fields but the inbox belong to that goroutine.
+type shard struct {
+	g     *Groups
+	inbox *inbox
+
+	slots   map[int]*ownedSlot
+	due     dueEntries
+	effects group.Effects // of the event under way
+
+	lastTicket group.Ticket
+	waiting    map[group.Ticket]func(response any) // requests that groups will answer
+}
+
+// ownedSlot is a slot that this node has claimed.
+type ownedSlot struct {
+	n      int
+	fence  meta.Revision
+	table  *offsets.Slot // nil until the slot is loaded
+	groups map[string]*entry
+	// checking: somebody is finding out whether the slot is still owned.
+	checking bool
+	gone     atomic.Bool // nobody wants it any more
+}
+
+// entry is one group in memory.
+type entry struct {
+	id   string
+	slot *ownedSlot
+	// group is nil while the entry is read again, and for ever if its record
+	// cannot be understood.
+	group     *group.Group
+	reloading bool
+	// commits of a simple group that are under way: the group has nothing else
+	// to show that it exists.
+	commits int
+	// deletion is the write that removes the group, 0 if there is none.
+	deletion uint64
+
+	due   time.Time // when the heap brings it; no later than the group's deadline
+	index int       // in the heap; -1: not in it
+
+	state       group.State // as counted
+	rebalancing bool
+}
+
+// reloadRetry is how long a group that could not be read again waits.
+const reloadRetry = 500 * time.Millisecond
+
+func newShard(g *Groups) *shard {
+	return &shard{
+		g: g, inbox: newInbox(g.config.MaxInboxEvents),
+		slots: make(map[int]*ownedSlot), waiting: make(map[group.Ticket]func(any)),
+	}
+}
+
+// run carries out what comes and what is due, until the inbox is closed.
+func (s *shard) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var spare []func()
+	for {
+		select {
+		case <-s.inbox.wake:
+		case <-timer.C:
+		}
+		events, closed := s.inbox.take(spare)
+		for i, event := range events {
+			event()
+			events[i] = nil
+		}
+		spare = events
+		if closed {
+			for n := range s.slots {
+				s.lost(n)
+			}
+			return
+		}
+		s.tick()
+		if len(s.due) > 0 {
+			timer.Reset(max(s.due[0].due.Sub(s.g.config.Now()), 0))
+		} else {
+			timer.Stop()
+		}
+	}
+}
+
+// tick does what is due.
+func (s *shard) tick() {
+	now := s.g.config.Now()
+	for len(s.due) > 0 && !now.Before(s.due[0].due) {
+		e := heap.Pop(&s.due).(*entry)
+		if e.group == nil {
+			s.reload(e)
+			continue
+		}
+		// Renewed sessions leave the entry where it was in the heap.
+		e.group.Tick(now, &s.effects)
+		s.settle(e)
+	}
+}
+
+// slot returns a slot that can be used, or why it cannot.
+func (s *shard) slot(n int) (*ownedSlot, error) {
+	if slot := s.slots[n]; slot != nil {
+		if slot.table == nil {
+			return nil, group.ErrNotLoaded
+		}
+		return slot, nil
+	}
+	if node, ok := s.g.slots.owner(n); ok && node != s.g.c.self.ID {
+		return nil, group.ErrNotCoordinator
+	}
+	// It is about to be claimed.
+	return nil, group.ErrNotLoaded
+}
+
+// gained begins to own a slot, which is then to be loaded.
+func (s *shard) gained(n int, fence meta.Revision) {
+	s.lost(n)
+	slot := &ownedSlot{n: n, fence: fence}
+	s.slots[n] = slot
+	s.g.metrics.owned.Inc()
+	s.g.loads.load(slot)
+}
+
+// lost ends the owning of a slot: every request that waits there is told so.
+func (s *shard) lost(n int) {
+	slot := s.slots[n]
+	if slot == nil {
+		return
+	}
+	delete(s.slots, n)
+	slot.gone.Store(true)
+	s.g.metrics.owned.Dec()
+	for _, e := range slot.groups {
+		if e.group != nil {
+			e.group.Unload(&s.effects)
+			s.answer()
+		}
+		s.forget(e)
+	}
+	if slot.table != nil {
+		slot.table.Release()
+	}
+}
+
+// loaded takes a slot's content, unless it was lost meanwhile.
+func (s *shard) loaded(slot *ownedSlot, table *offsets.Slot, groups map[string]*entry) {
+	if s.slots[slot.n] != slot {
+		table.Release()
+		return
+	}
+	slot.table, slot.groups = table, groups
+	for _, e := range groups {
+		if e.group != nil {
+			s.schedule(e)
+			s.count(e)
+		}
+	}
+}
+
+// find returns the group of an id; nil if there is none.
+func (s *shard) find(slot *ownedSlot, id string) (*entry, error) {
+	e := slot.groups[id]
+	switch {
+	case e == nil || e.group != nil:
+		return e, nil
+	case e.reloading:
+		return nil, group.ErrNotLoaded
+	}
+	return nil, group.ErrUnavailable
+}
+
+// findOrMake is find, but makes an empty group if there is none. settle forgets
+// it again unless something becomes of it.
+func (s *shard) findOrMake(slot *ownedSlot, id string) (*entry, error) {
+	e, err := s.find(slot, id)
+	if e != nil || err != nil {
+		return e, err
+	}
+	e = &entry{id: id, slot: slot, group: group.New(id, &s.g.config.Group), index: -1}
+	slot.groups[id] = e
+	return e, nil
+}
+
+// current says whether an entry is still the group's.
+func (s *shard) current(e *entry) bool {
+	return s.slots[e.slot.n] == e.slot && e.slot.groups[e.id] == e
+}
+
+// ticket makes reply the one that is called with the response to a request.
+func (s *shard) ticket(reply func(response any)) group.Ticket {
+	s.lastTicket++
+	s.waiting[s.lastTicket] = reply
+	return s.lastTicket
+}
+
+// settle carries out the effects of an event of a group.
+func (s *shard) settle(e *entry) {
+	write, reload := s.effects.Write, s.effects.Reload
+	s.answer()
+	if write.Seq != 0 && !reload {
+		s.write(e, write)
+	}
+	if reload {
+		s.reload(e)
+		return
+	}
+	if e.commits == 0 && e.group.Forgettable() && !e.slot.table.HasOffsets(e.id) {
+		s.forget(e)
+		return
+	}
+	s.schedule(e)
+	s.count(e)
+}
+
+// answer sends the replies of an event and forgets its other effects.
+func (s *shard) answer() {
+	for i := range s.effects.Replies {
+		r := &s.effects.Replies[i]
+		reply := s.waiting[r.Ticket]
+		if reply == nil {
+			panic("coordinator: a group answered a ticket that does not wait")
+		}
+		delete(s.waiting, r.Ticket)
+		reply(r.Response)
+	}
+	s.effects.Reset()
+}
+
+// write stores a group's record, or removes the group with its offsets.
+func (s *shard) write(e *entry, w group.Write) {
+	done := func(err error) { s.inbox.put(func() { s.written(e, w.Seq, err) }) }
+	var err error
+	if w.Delete {
+		e.deletion = w.Seq
+		err = e.slot.table.DeleteGroup(e.id, done)
+	} else {
+		e.deletion = 0
+		err = e.slot.table.PutRecord(e.id, packRecord(w.Record), done)
+	}
+	if err != nil {
+		done(err)
+	}
+}
+
+// written tells a group what became of its write.
+func (s *shard) written(e *entry, seq uint64, err error) {
+	if !s.current(e) || e.group == nil {
+		return
+	}
+	s.failed(e, err)
+	e.group.Written(s.g.config.Now(), seq, err, &s.effects)
+	switch {
+	case errors.Is(err, offsets.ErrGroupChanged) && !s.effects.Reload:
+		// What is in memory is not what is stored: nobody may go on from it.
+		e.group.Unload(&s.effects)
+		s.effects.Write, s.effects.Reload = group.Write{}, true
+	case err == nil && e.deletion == seq:
+		s.answer()
+		s.forget(e)
+		return
+	}
+	s.settle(e)
+}
+
+// failed takes note of an error of a write.
+func (s *shard) failed(e *entry, err error) {
+	if err == nil {
+		return
+	}
+	s.g.c.logger.Warn("a group's record was not written", zap.String("group", e.id), zap.Error(err))
+	if errors.Is(err, offsets.ErrNotOwner) {
+		s.doubt(e.slot)
+	}
+}
+
+// doubt finds out whether a slot is still owned.
+func (s *shard) doubt(slot *ownedSlot) {
+	if slot.checking {
+		return
+	}
+	slot.checking = true
+	s.g.loads.recheck(slot)
+}
+
+// checked ends what doubt began: the slot is read again if it is still owned,
+// since something of it was written by somebody else or refused for nothing.
+func (s *shard) checked(slot *ownedSlot) {
+	if s.slots[slot.n] == slot {
+		s.gained(slot.n, slot.fence)
+	}
+}
+
+// reload reads a group again, whose memory and record may differ.
+func (s *shard) reload(e *entry) {
+	s.uncount(e)
+	e.group, e.reloading = nil, true
+	err := e.slot.table.Reload(e.id, func(record []byte, err error) {
+		s.inbox.put(func() { s.reloaded(e, record, err) })
+	})
+	if err != nil {
+		s.reloaded(e, nil, err)
+	}
+}
+
+func (s *shard) reloaded(e *entry, record []byte, err error) {
+	if !s.current(e) || !e.reloading {
+		return
+	}
+	if err != nil {
+		s.failed(e, err)
+		s.put(e, s.g.config.Now().Add(reloadRetry))
+		return
+	}
+	e.reloading = false
+	e.group = s.g.decodeGroup(e.id, record)
+	if e.group != nil {
+		s.settle(e)
+	}
+}
+
+// forget removes a group from memory.
+func (s *shard) forget(e *entry) {
+	s.uncount(e)
+	if e.index >= 0 {
+		heap.Remove(&s.due, e.index)
+	}
+	delete(e.slot.groups, e.id)
+}
+
+// schedule makes the heap bring a group when something is due. What is due
+// later than it was leaves the heap as it is, so heartbeats cost it nothing.
+func (s *shard) schedule(e *entry) {
+	if at, ok := e.group.Deadline(); ok && (e.index < 0 || at.Before(e.due)) {
+		s.put(e, at)
+	}
+}
+
+func (s *shard) put(e *entry, at time.Time) {
+	e.due = at
+	if e.index < 0 {
+		heap.Push(&s.due, e)
+	} else {
+		heap.Fix(&s.due, e.index)
+	}
+}
+
+// dueEntries is a heap of entries by due.
+type dueEntries []*entry
+
+func (d dueEntries) Len() int           { return len(d) }
+func (d dueEntries) Less(i, j int) bool { return d[i].due.Before(d[j].due) }
+func (d dueEntries) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].index, d[j].index = i, j
+}
+
+// Push implements heap.Interface.
+func (d *dueEntries) Push(e any) {
+	e.(*entry).index = len(*d)
+	*d = append(*d, e.(*entry))
+}
+
+// Pop implements heap.Interface.
+func (d *dueEntries) Pop() any {
+	old := *d
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*d = old[:len(old)-1]
+	e.index = -1
+	return e
+}

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"net"
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/proxy"
+)
+
+// parked is a request that a group answers later: no goroutine waits for it.
+// It is answered once, by whoever comes first of the group, the end of its
+// connection, and the drain of a connection that is about to close. A member
+// does not leave its group because its connection has closed.
+type parked struct {
+	h        *Handlers
+	r        *proxy.Request
+	state    atomic.Int32 // of the parked* constants
+	draining atomic.Bool
+	refuse   func(protocol.Code) kmsg.Response // answers a drained request; nil: it is waited for
+}
+
+// The states of a parked request.
+const (
+	parkedDecoding int32 = iota // whoever decodes it owns it
+	parkedWaiting
+	parkedClosed // the connection closed while it was decoded
+	parkedAnswered
+)
+
+// waiting makes a row's handler of a method that gives the decoded request to a
+// group. The method runs on the loop, or on a worker if the body is long; it
+// calls wait once it needs nothing of the frame any more, and gives up if that fails.
+func waiting[Q kmsg.Request](f func(*Handlers, *parked, Q)) func(*Handlers, *proxy.Request) {
+	return func(h *Handlers, r *proxy.Request) {
+		p := &parked{h: h, r: r}
+		r.OnClose(p.closed)
+		r.OnDrain(p.drain)
+		handle := func() {
+			q := kmsg.RequestForKey(r.Key).(Q)
+			if err := h.parse(r, q); err != nil {
+				p.state.Store(parkedAnswered)
+				r.Drop(err)
+				return
+			}
+			f(h, p, q)
+		}
+		if len(r.Body) > inlineBytes {
+			r.Go(handle)
+		} else {
+			handle()
+		}
+	}
+}
+
+// wait begins the waiting. False: the connection is gone, and the request with it.
+func (p *parked) wait() bool {
+	if p.state.CompareAndSwap(parkedDecoding, parkedWaiting) {
+		if p.draining.Load() {
+			p.drain()
+		}
+		return true
+	}
+	p.state.Store(parkedAnswered)
+	p.r.NoResponse()
+	return false
+}
+
+// respond answers, unless that was done. Any goroutine.
+func (p *parked) respond(resp kmsg.Response) {
+	if p.state.CompareAndSwap(parkedWaiting, parkedAnswered) {
+		p.h.respond(p.r, resp)
+	}
+}
+
+// closed runs on the loop if the connection closes before the answer.
+func (p *parked) closed() {
+	if p.state.CompareAndSwap(parkedDecoding, parkedClosed) {
+		return // wait finds it
+	}
+	if p.state.CompareAndSwap(parkedWaiting, parkedAnswered) {
+		p.r.NoResponse()
+	}
+}
+
+// drain runs when the connection waits for its answers to close. The client
+// looks for the coordinator anew and asks again.
+func (p *parked) drain() {
+	p.draining.Store(true)
+	if p.state.Load() == parkedWaiting && p.refuse != nil && p.state.CompareAndSwap(parkedWaiting, parkedAnswered) {
+		p.h.respond(p.r, p.refuse(protocol.CoordinatorNotAvailable))
+	}
+}
+
+// clientHost is the client's address as Kafka tells it, Java's InetAddress.
+func clientHost(r *proxy.Request) string {
+	host, _, err := net.SplitHostPort(r.Conn.RemoteAddr)
+	if err != nil {
+		host = r.Conn.RemoteAddr // a unix socket's
+	}
+	return "/" + host
+}
