@@ -16,6 +16,8 @@ type Effects struct {
 	// Reload asks the driver to forget the group and Load it from what is
 	// stored, because memory and storage may differ. No ticket is waiting then.
 	Reload bool
+	// Rebalances counts the classic generations that became Stable, for a metric.
+	Rebalances int
 }
 
 // Reply is the answer to one waiting request.

@@ -201,8 +201,9 @@ func (g *Group) CheckDelete() error {
 }
 
 // Delete asks for the record's deletion and answers ticket with a
-// *DeleteResponse when it is durable. Until then the group is Dead: joins are
-// answered ErrUnavailable. After it the driver forgets the group.
+// *DeleteResponse when it is durable. Until then the group is Dead and requests
+// of members are answered ErrUnavailable. After it the group is as New made it,
+// and Forgettable.
 func (g *Group) Delete(now time.Time, ticket Ticket, e *Effects) {
 	if err := g.CheckDelete(); err != nil {
 		e.reply(ticket, &DeleteResponse{Err: err})

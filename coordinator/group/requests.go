@@ -31,8 +31,8 @@ type Protocol struct {
 }
 
 // JoinGroupResponse with an error has Generation -1 and no leader, protocol or
-// members; MemberID is then the request's, or the one to join with if Err is
-// ErrMemberIDRequired.
+// members; MemberID is the one to join with if Err is ErrMemberIDRequired, else
+// the member's, or "" if it has none now.
 type JoinGroupResponse struct {
 	Err                        error
 	Generation                 int32
@@ -126,7 +126,8 @@ type response interface {
 }
 
 func (r *JoinGroupResponse) refused(err error) response {
-	return &JoinGroupResponse{Err: err, Generation: -1, MemberID: r.MemberID}
+	// The member id is not durable.
+	return &JoinGroupResponse{Err: err, Generation: -1}
 }
 
 func (r *SyncGroupResponse) refused(err error) response { return &SyncGroupResponse{Err: err} }

@@ -12,6 +12,7 @@ type writes struct {
 	done     uint64 // every write ≤ done has an outcome
 	dirty    bool   // a change is waiting for the write after seq
 	stored   bool   // a record may exist
+	deleting bool   // write seq is a deletion
 	withheld []withheld
 }
 
@@ -47,7 +48,7 @@ func (g *Group) flush(e *Effects) {
 	w.dirty = false
 	w.seq++
 	w.stored = true
-	if g.State() == Dead {
+	if w.deleting = g.State() == Dead; w.deleting {
 		e.Write = Write{Seq: w.seq, Delete: true}
 		return
 	}
@@ -62,9 +63,6 @@ func (g *Group) Written(now time.Time, seq uint64, err error, e *Effects) {
 		return
 	}
 	w.done = seq
-	if g.State() == Dead && !w.dirty && err == nil {
-		w.stored = false
-	}
 	kept := w.withheld[:0]
 	for _, h := range w.withheld {
 		switch {
@@ -79,6 +77,12 @@ func (g *Group) Written(now time.Time, seq uint64, err error, e *Effects) {
 	clear(w.withheld[len(kept):])
 	w.withheld = kept
 	switch {
+	case w.deleting && err == nil:
+		w.deleting, w.stored = false, false
+		g.classic = newClassic(g)
+	case w.deleting:
+		w.deleting = false
+		g.classic.state = Empty
 	case g.consumer != nil && err == nil:
 		g.consumer.written(now, seq, e)
 	case g.consumer != nil:
