@@ -99,6 +99,25 @@ func TestReportPairsItsRatios(t *testing.T) {
 	}
 }
 
+// Two cores and 10 s of the tool's processor time per GB are 200 MB/s.
+func TestCeilingIsTheToolsOwn(t *testing.T) {
+	cell := produceCell(shapes[2], defaults)
+	w := &writer{res: &results{Cores: 2, Samples: []sample{
+		{0, cell, "quire", map[string]float64{clientCPUPerGB: 10}},
+		{0, cell, "kafka-flush", map[string]float64{megabytesPerSec: 16}},
+	}}}
+	if got := w.ceiling(cell); got != "12.5" {
+		t.Errorf("200 MB/s over 16 is told as %s", got)
+	}
+}
+
+func TestFloorRunsWithTheOthers(t *testing.T) {
+	b := &bench{settings: settings{Contenders: []string{"quire", floor.Key}}}
+	if got := strings.Join(b.servers(0), " "); got != "quire quire-tmpfs" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestChartDrawsEachContender(t *testing.T) {
 	got := chart(sampleResults())
 	for _, want := range []string{"1 KB, 1 partition", "(1.50 × shipped)", chartColours["kafka"], chartColours["quire"]} {

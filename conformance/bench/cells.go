@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A contender is a server with a way to set up its topics.
 type contender struct {
@@ -15,6 +18,14 @@ var contenders = []contender{
 	{Key: "kafka-flush", Title: "Kafka flush.messages=1", Server: "kafka", Configs: map[string]string{"flush.messages": "1"}},
 	{Key: "quire", Title: "Quire", Server: "quire"},
 }
+
+// floor is Quire on a file system in memory. It runs the paced cells only, and
+// tells how much of a latency is the tool's, the machine's and the protocol's: no
+// server that answers over a socket gets below it by a faster disk.
+var floor = contender{Key: "quire-tmpfs", Title: "Quire on tmpfs", Server: "quire-tmpfs"}
+
+// everybody is who may run.
+func everybody() []contender { return append(slices.Clone(contenders), floor) }
 
 // A client is a set of producer properties.
 type client struct {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ func main() {
 // results is what is kept of a run, and what a report is made from.
 type results struct {
 	Machine string
+	Cores   int
 	Load    string // averages of the last 1, 5 and 15 minutes before the run
 	Date    string
 	Flags   string
@@ -45,7 +47,7 @@ var allSections = []string{"throughput", "latency", "fetch", "footprint", "topic
 func benchCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	var keys []string
-	for _, c := range contenders {
+	for _, c := range everybody() {
 		keys = append(keys, c.Key)
 	}
 	var (
@@ -113,6 +115,7 @@ func benchCommand(ctx context.Context, args []string) error {
 		began := time.Now()
 		runErr = b.run(ctx)
 		res.Machine, res.Date = peer.MachineFacts(b.DataDir), began.UTC().Format(time.DateOnly)
+		res.Cores = runtime.NumCPU()
 		res.Flags, res.Samples = strings.Join(args, " "), b.samples
 		b.logf("took %s", time.Since(began).Round(time.Second))
 	}

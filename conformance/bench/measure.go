@@ -94,7 +94,7 @@ func (b *bench) add(pair int, cell, contender string, values map[string]float64)
 // machine.
 func (b *bench) servers(pair int) []string {
 	var servers []string
-	for _, c := range contenders {
+	for _, c := range everybody() {
 		if slices.Contains(b.Contenders, c.Key) && !slices.Contains(servers, c.Server) {
 			servers = append(servers, c.Server)
 		}
@@ -107,7 +107,7 @@ func (b *bench) servers(pair int) []string {
 
 func (b *bench) of(server string) []contender {
 	var out []contender
-	for _, c := range contenders {
+	for _, c := range everybody() {
 		if c.Server == server && slices.Contains(b.Contenders, c.Key) {
 			out = append(out, c)
 		}
@@ -123,6 +123,9 @@ func (b *bench) run(ctx context.Context) error {
 					continue
 				}
 				for _, server := range b.servers(pair) {
+					if server == floor.Server && !(b.has("latency") && sh.paced()) {
+						continue
+					}
 					if err := b.runShape(ctx, pair, sh, server); err != nil {
 						return err
 					}
@@ -132,6 +135,9 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	for pair := range b.Pairs {
 		for _, server := range b.servers(pair) {
+			if server == floor.Server {
+				continue
+			}
 			if err := b.footprint(ctx, pair, server); err != nil {
 				return err
 			}
@@ -174,6 +180,9 @@ func (b *bench) shapeCells(ctx context.Context, s *session, pair int, sh shape, 
 	warm := perfRun{Records: max(1, int(float64(nominal(sh, defaults, all[0].Key))*b.Warmup))}
 	if _, _, _, err := s.produce(ctx, "warm-up", sh, all[0], warm); err != nil {
 		return err
+	}
+	if server == floor.Server {
+		return b.latency(ctx, s, pair, sh, floor)
 	}
 	for _, c := range all {
 		if err := b.throughput(ctx, s, pair, sh, c); err != nil {
@@ -262,7 +271,7 @@ func (b *bench) latency(ctx context.Context, s *session, pair int, sh shape, c c
 	if c.Key != "kafka-flush" {
 		cells = append(cells, paced{latencyCell(sh), b.rate(sh, "kafka")})
 	}
-	if c.Key != "kafka" && slices.Contains(b.Contenders, "kafka-flush") {
+	if c.Key != "kafka" && c.Key != floor.Key && slices.Contains(b.Contenders, "kafka-flush") {
 		cells = append(cells, paced{flushLatencyCell(sh), b.rate(sh, "kafka-flush")})
 	}
 	for _, p := range cells {

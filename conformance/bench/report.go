@@ -173,12 +173,23 @@ func (w *writer) throughput() {
 	if len(rows) == 0 {
 		return
 	}
-	w.linef("\n| produce, records/s | Kafka as shipped | Kafka flush.messages=1 | Quire | ÷ shipped | ÷ flush |\n|---|---|---|---|---|---|")
+	w.linef("\n| produce, records/s | Kafka as shipped | Kafka flush.messages=1 | Quire | ÷ shipped | ÷ flush | ÷ flush of a server that costs nothing |\n|---|---|---|---|---|---|---|")
 	for _, r := range rows {
-		w.linef("| %s | %s | %s | %s | %s | %s |", r.title,
+		w.linef("| %s | %s | %s | %s | %s | %s | %s |", r.title,
 			w.cellText(r.cell, "kafka", recordsPerSecond), w.cellText(r.cell, "kafka-flush", recordsPerSecond), w.cellText(r.cell, "quire", recordsPerSecond),
-			w.ratioText(r.cell, "kafka", recordsPerSecond), w.ratioText(r.cell, "kafka-flush", recordsPerSecond))
+			w.ratioText(r.cell, "kafka", recordsPerSecond), w.ratioText(r.cell, "kafka-flush", recordsPerSecond), w.ceiling(r.cell))
 	}
+}
+
+// ceiling is how many times Kafka with flush.messages=1 the tool itself could
+// send if it had all cores, by the processor time that it takes beside Quire.
+func (w *writer) ceiling(cell string) string {
+	client, ok := w.stats(cell, "quire", clientCPUPerGB)
+	flush, known := w.stats(cell, "kafka-flush", megabytesPerSec)
+	if !ok || !known || w.res.Cores == 0 {
+		return "–"
+	}
+	return number(float64(w.res.Cores) / client.median * gigabyte / megabyte / flush.median)
 }
 
 func (w *writer) cost() {
@@ -214,12 +225,13 @@ func (w *writer) latency() {
 				continue
 			}
 			if !header {
-				w.linef("\n| paced at 45 %% of the other's maximum, first %.0f s left out: p50 / p95 / p99 / p99.9 ms | records/s | %s | Quire | ÷ p50 / p99 / p99.9 |\n|---|---|---|---|---|", pacedWarmup, "the other")
+				w.linef("\n| paced at 45 %% of the other's maximum, first %.0f s left out: p50 / p95 / p99 / p99.9 ms | records/s | %s | Quire | ÷ p50 / p99 / p99.9 | floor: Quire on tmpfs |\n|---|---|---|---|---|---|", pacedWarmup, "the other")
 				header = true
 			}
 			rate := w.medians(l.cell, "quire", recordsPerSecond)
-			w.linef("| %s, against %s | %s | %s | %s | **%s** |", sh, l.title, rate,
-				w.medians(l.cell, l.other, p50, p95, p99, p99_9), w.medians(l.cell, "quire", p50, p95, p99, p99_9), w.ratios(l.cell, l.other, p50, p99, p99_9))
+			w.linef("| %s, against %s | %s | %s | %s | **%s** | %s |", sh, l.title, rate,
+				w.medians(l.cell, l.other, p50, p95, p99, p99_9), w.medians(l.cell, "quire", p50, p95, p99, p99_9), w.ratios(l.cell, l.other, p50, p99, p99_9),
+				w.medians(l.cell, floor.Key, p50, p95, p99, p99_9))
 		}
 	}
 }
@@ -295,7 +307,8 @@ func (w *writer) bars() {
 	inMedian := bar{title: "records/s ÷ Kafka as shipped, median of the cells", limit: 1.15, figures: toShipped.figures, middle: true}
 	mid, tails := bar{title: "p50 ÷ Kafka as shipped, paced", atMost: true, limit: 1}, bar{title: "p99 and p99.9 ÷ Kafka as shipped, paced", atMost: true, limit: 0.5}
 	flush := bar{title: "p50, p99 and p99.9 ÷ Kafka with flush.messages=1, at its pace", atMost: true, limit: 0.05}
-	fetch := bar{title: "server CPU s/GB fetched ÷ Kafka", atMost: true, limit: 0.8}
+	fetch := bar{title: "server CPU s/GB fetched at the tail ÷ Kafka", atMost: true, limit: 0.8}
+	backlog := bar{title: "server CPU s/GB fetched from ledgers ÷ Kafka", atMost: true, limit: 1}
 	for _, sh := range shapes {
 		w.addRatio(&mid, latencyCell(sh), "kafka", p50)
 		for _, v := range []string{p99, p99_9} {
@@ -304,10 +317,10 @@ func (w *writer) bars() {
 		for _, v := range []string{p50, p99, p99_9} {
 			w.addRatio(&flush, flushLatencyCell(sh), "kafka-flush", v)
 		}
-		w.addRatio(&fetch, fetchCell(sh), "kafka", serverCPUPerGB)
+		w.addRatio(&backlog, fetchCell(sh), "kafka", serverCPUPerGB)
 		w.addRatio(&fetch, followCell(sh), "kafka", serverCPUPerGB)
 	}
-	bars := []bar{toFlush, toShipped, inMedian, mid, tails, flush, cpu, fetch,
+	bars := []bar{toFlush, toShipped, inMedian, mid, tails, flush, cpu, fetch, backlog,
 		w.absolute("start to first acknowledgement, empty folder, s", startEmptyCell, seconds, 1),
 		w.absolute("start to first acknowledgement, written folder, s", startLoadedCell, seconds, 3),
 		w.absolute("RSS idle, MB", idleCell, rssMB, 60),

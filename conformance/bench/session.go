@@ -34,6 +34,9 @@ func prepare(ctx context.Context, dataDir, server, profiles string) (*session, e
 	// What the last server left to be written back is written before the next
 	// one is measured.
 	unix.Sync()
+	if server == floor.Server {
+		dataDir = "/dev/shm"
+	}
 	dir, err := os.MkdirTemp(dataDir, "bench-"+server+"-")
 	if err != nil {
 		return nil, err
@@ -43,6 +46,8 @@ func prepare(ctx context.Context, dataDir, server, profiles string) (*session, e
 	switch server {
 	case "kafka":
 		s.server, err = peer.NewKafka(ctx, opts)
+	case floor.Server:
+		s.server, err = peer.NewQuire(ctx, opts)
 	case "quire":
 		s.server, err = peer.NewQuire(ctx, opts)
 		s.profiles = profiles
