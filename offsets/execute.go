@@ -106,6 +106,7 @@ func (c *Committer) execute() {
 		}
 		c.rest()
 		if c.abandoned() {
+			c.drop()
 			return
 		}
 	}
