@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/quirelog/quire/coordinator/group"
 )
 
 // franzMember is a member of a group that counts what it is told and reads.
@@ -30,7 +33,7 @@ func (s *server) newMember(group string, opts ...kgo.Opt) (m *franzMember, leave
 		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { m.assigned.Add(1) }),
 		kgo.OnPartitionsRevoked(func(context.Context, *kgo.Client, map[string][]int32) { m.revoked.Add(1) }),
 		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) { m.lost.Add(1) }),
-		kgo.RebalanceTimeout(20 * time.Second),
+		kgo.RebalanceTimeout(20 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond),
 	}, opts...)...)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
@@ -83,14 +86,14 @@ func (s *server) fill(n int) {
 // every kind of balancer and with clients of every age.
 func TestFranzGroup(t *testing.T) {
 	for name, opts := range map[string][]kgo.Opt{
-		"cooperative":  nil,
-		"range":        {kgo.Balancers(kgo.RangeBalancer())},
-		"round robin":  {kgo.Balancers(kgo.RoundRobinBalancer())},
-		"sticky":       {kgo.Balancers(kgo.StickyBalancer())},
-		"v0.11":        {kgo.MaxVersions(kversion.V0_11_0()), kgo.Balancers(kgo.RangeBalancer())},
-		"v2.1":         {kgo.MaxVersions(kversion.V2_1_0())},
-		"v3.0":         {kgo.MaxVersions(kversion.V3_0_0())},
-		"with kip-848": {kgo.WithContext(context.WithValue(context.Background(), "opt_in_kafka_next_gen_balancer_beta", true))},
+		"cooperative":       nil,
+		"range":             {kgo.Balancers(kgo.RangeBalancer())},
+		"round robin":       {kgo.Balancers(kgo.RoundRobinBalancer())},
+		"sticky":            {kgo.Balancers(kgo.StickyBalancer())},
+		"v0.11":             {kgo.MaxVersions(kversion.V0_11_0()), kgo.Balancers(kgo.RangeBalancer())},
+		"v2.1":              {kgo.MaxVersions(kversion.V2_1_0())},
+		"v3.0":              {kgo.MaxVersions(kversion.V3_0_0())},
+		"consumer protocol": {kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer())},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
@@ -139,4 +142,131 @@ func TestFranzGroup(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFranzGroupOutlivesTheCoordinator restarts everything but the data under
+// live members: orderly, and beside a coordinator that does not know that
+// another has taken its place. No member is told anything, and each goes on to
+// commit what it reads.
+func TestFranzGroupOutlivesTheCoordinator(t *testing.T) {
+	for name, orderly := range map[string]bool{"stopped": true, "fenced": false} {
+		for protocol, opts := range map[string][]kgo.Opt{
+			"classic":  nil,
+			"consumer": {kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer())},
+		} {
+			t.Run(name+"/"+protocol, func(t *testing.T) {
+				s := newServer(t)
+				s.createTopic("orders", 6)
+				ctx := context.Background()
+				var members []*franzMember
+				for range 3 {
+					m, _ := s.newMember("g", opts...)
+					members = append(members, m)
+				}
+				adm := kadm.NewClient(s.franz(kgo.RetryTimeout(time.Minute)))
+				until(t, "the group is stable", func() bool { return s.stableWith("g", 3) })
+				const n = 300
+				s.fill(n)
+				read := func() (all int) {
+					for _, m := range members {
+						all += m.read()
+					}
+					return all
+				}
+				until(t, "the records are read", func() bool { return read() == n })
+				for _, m := range members {
+					check(t, m.CommitUncommittedOffsets(ctx))
+				}
+				before := s.generation("g")
+				var told [3]int64
+				for i, m := range members {
+					told[i] = m.assigned.Load() + m.revoked.Load() + m.lost.Load()
+				}
+
+				s.kill()
+				old := s.coord
+				if orderly {
+					check(t, old.Close())
+				}
+				s.start()
+				if !orderly {
+					t.Cleanup(func() { check(t, old.Close()) })
+				}
+
+				w := s.franz(kgo.DefaultProduceTopic("orders"))
+				for i := range n {
+					check(t, w.ProduceSync(ctx, kgo.StringRecord(fmt.Sprint("after ", i))).FirstErr())
+				}
+				until(t, "the records after are read", func() bool { return read() == 2*n })
+				for _, m := range members {
+					check(t, m.CommitUncommittedOffsets(ctx))
+				}
+				if after := s.generation("g"); after != before {
+					t.Errorf("the group was at %v and is at %v", before, after)
+				}
+				for i, m := range members {
+					if now := m.assigned.Load() + m.revoked.Load() + m.lost.Load(); now != told[i] {
+						t.Errorf("member %d was told of %d changes, then of %d", i, told[i], now)
+					}
+				}
+				committed, err := adm.FetchOffsets(ctx, "g")
+				check(t, err)
+				var sum int64
+				committed.Each(func(o kadm.OffsetResponse) { sum += o.At })
+				if sum != 2*n {
+					t.Errorf("committed offsets add up to %d, want %d", sum, 2*n)
+				}
+				if !orderly {
+					if _, ok := old.Groups().Owner("g"); !ok {
+						t.Error("the old coordinator knows no owner")
+					}
+					got := make(chan error, 1)
+					old.Groups().Heartbeat("g", &group.HeartbeatRequest{}, func(err error) { got <- err })
+					if err := <-got; err != nil && !errors.Is(err, group.ErrNotCoordinator) {
+						t.Errorf("the old coordinator answers a heartbeat with %v", err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// stableWith says whether a group of either protocol is stable with so many members.
+func (s *server) stableWith(id string, members int) bool {
+	g := s.generation(id)
+	return g.state == group.Stable && g.members == members
+}
+
+// generation is what a rebalance changes of a group.
+func (s *server) generation(id string) (g generation) {
+	done := make(chan struct{})
+	s.coord.Groups().Describe(id, func(d *group.Description, err error) {
+		if err == nil {
+			g.state, g.members = d.State, len(d.Members)
+			for _, m := range d.Members {
+				g.assignments += fmt.Sprintf("%s=%x ", m.MemberID, m.Assignment)
+			}
+		}
+		close(done)
+	})
+	<-done
+	consumer := make(chan struct{})
+	s.coord.Groups().DescribeConsumer(id, func(d *group.ConsumerDescription, err error) {
+		if err == nil {
+			g = generation{state: d.State, members: len(d.Members), epoch: d.Epoch}
+			for _, m := range d.Members {
+				g.assignments += fmt.Sprintf("%s@%d=%v ", m.MemberID, m.MemberEpoch, m.Assignment)
+			}
+		}
+		close(consumer)
+	})
+	<-consumer
+	return g
+}
+
+type generation struct {
+	state       group.State
+	members     int
+	epoch       int32
+	assignments string
 }

@@ -34,7 +34,9 @@ type server struct {
 	coord   *coordinator.Coordinator
 	handler *Handlers
 	proxy   *proxy.Server
+	served  chan error // of proxy
 	addr    string
+	options options
 }
 
 // lateHandler lets the address be known before the handlers exist.
@@ -53,16 +55,45 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 	o := options{}
 	o.config.AutoCreateTopics = true
 	// The delay of the first rebalance is 0 as long as a test sets none.
+	o.coord.Groups.Group.ConsumerHeartbeatInterval = 100 * time.Millisecond
 	o.coord.Groups.Group.Upgrade, o.coord.Groups.Group.Downgrade = true, true
 	for _, f := range change {
 		f(&o)
 	}
 	before := buffer.InUseBytes()
-	s := &server{t: t, meta: mem.New(nil), tier: newMemTier()}
+	s := &server{t: t, meta: mem.New(nil), tier: newMemTier(), addr: "127.0.0.1:0"}
+	ctx := context.Background()
+	o.store.Tier, o.store.Meta, o.store.Prefix = s.tier, s.meta, "quire/test/"
+	var err error
+	s.store, err = storage.Open(ctx, o.store)
+	check(t, err)
+	s.options = o
+	s.start()
+	t.Cleanup(func() {
+		s.tier.release()
+		s.stop()
+		check(t, s.coord.Close())
+		check(t, s.store.Close(ctx))
+		check(t, s.tier.Close())
+		check(t, s.meta.Close())
+		if n := buffer.InUseBytes() - before; n != 0 {
+			t.Errorf("%d bytes of buffers are not released", n)
+		}
+		if n := s.handler.fetched.Load(); n != 0 {
+			t.Errorf("%d bytes count as fetched and not sent", n)
+		}
+	})
+	return s
+}
+
+// start opens everything that a process has of its own: sockets, coordinator, handlers.
+func (s *server) start() {
+	t, o := s.t, s.options
+	t.Helper()
 	late := new(lateHandler)
 	var err error
 	s.proxy, err = proxy.New(proxy.Config{
-		Listeners: []proxy.Listener{{Name: listenerName, Address: "127.0.0.1:0"}},
+		Listeners: []proxy.Listener{{Name: listenerName, Address: s.addr}},
 		Handler:   late,
 		Loops:     1,
 		Workers:   8,
@@ -74,7 +105,6 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 	portNumber, err := strconv.Atoi(port)
 	check(t, err)
 
-	ctx := context.Background()
 	o.coord.Meta, o.coord.Prefix = s.meta, "quire/test/"
 	name := listenerName
 	if o.otherListener {
@@ -83,35 +113,37 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 	o.coord.Node = coordinator.Node{ID: 1, Rack: "r1", Listeners: map[string]coordinator.Endpoint{
 		name: {Host: host, Port: int32(portNumber)},
 	}}
-	s.coord, err = coordinator.Open(ctx, o.coord)
-	check(t, err)
-	o.store.Tier, o.store.Meta, o.store.Prefix = s.tier, s.meta, "quire/test/"
-	s.store, err = storage.Open(ctx, o.store)
+	s.coord, err = coordinator.Open(context.Background(), o.coord)
 	check(t, err)
 	o.config.Coordinator, o.config.Store = s.coord, s.store
 	s.handler = New(o.config)
 	late.Handlers = s.handler
 	served := make(chan error, 1)
-	go func() { served <- s.proxy.Serve() }()
-	t.Cleanup(func() {
-		s.tier.release()
-		check(t, s.proxy.Shutdown(ctx))
-		if err := <-served; !errors.Is(err, proxy.ErrServerClosed) {
-			t.Errorf("Serve: %v", err)
-		}
-		s.handler.Close()
-		check(t, s.store.Close(ctx))
-		check(t, s.coord.Close())
-		check(t, s.tier.Close())
-		check(t, s.meta.Close())
-		if n := buffer.InUseBytes() - before; n != 0 {
-			t.Errorf("%d bytes of buffers are not released", n)
-		}
-		if n := s.handler.fetched.Load(); n != 0 {
-			t.Errorf("%d bytes count as fetched and not sent", n)
-		}
-	})
-	return s
+	s.served = served
+	server := s.proxy
+	go func() { served <- server.Serve() }()
+}
+
+// stop closes the sockets and what answers on them, when what is in flight is answered.
+func (s *server) stop() {
+	s.t.Helper()
+	check(s.t, s.proxy.Shutdown(context.Background()))
+	s.stopped()
+}
+
+// kill does so at once.
+func (s *server) kill() {
+	s.t.Helper()
+	check(s.t, s.proxy.Close())
+	s.stopped()
+}
+
+func (s *server) stopped() {
+	s.t.Helper()
+	if err := <-s.served; !errors.Is(err, proxy.ErrServerClosed) {
+		s.t.Errorf("Serve: %v", err)
+	}
+	s.handler.Close()
 }
 
 // createTopic makes a topic of so many partitions.
