@@ -152,7 +152,11 @@ func (f *folder) Close() error { return f.lock.Close() }
 // explainFailure words why what lies in dir could not be written any more while
 // it was served.
 func explainFailure(dir string, err error) error {
-	return fmt.Errorf("data folder %s cannot be written any more: %w: check the disk and start again; what was acknowledged is safe", dir, err)
+	advice := "check the disk"
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		advice = "free some space"
+	}
+	return fmt.Errorf("data folder %s cannot be written any more: %w: %s and start again; what was acknowledged is safe", dir, err, advice)
 }
 
 // explainFolder words an error of the data folder, or of what lies in it, and

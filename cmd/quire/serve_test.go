@@ -18,6 +18,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -396,12 +397,12 @@ func TestFullDisk(t *testing.T) {
 	s.tool("before\n", "produce", "t")
 	s.stop()
 	s = start(t, serveArgs(dir, "--override", "disk.min.free.bytes=9223372036854775807")...)
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.address), kgo.DefaultProduceTopic("t"), kgo.RecordRetries(1))
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.address), kgo.DefaultProduceTopic("t"), kgo.RecordRetries(1), kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
 	err = client.ProduceSync(context.Background(), kgo.StringRecord("refused")).FirstErr()
+	client.Close()
 	var code *kerr.Error
 	if !errors.As(err, &code) || !code.Retriable {
 		t.Errorf("produce: %v, want an error that is retriable", err)

@@ -19,6 +19,12 @@ type Config struct {
 	Logger     *zap.Logger           // none
 	Registerer prometheus.Registerer // no metrics
 
+	// OnFailure is called once, on a goroutine of the store, when it takes no more
+	// writes because files cannot be written or synced. What is acknowledged can
+	// still be read, and is there when the store is opened again. A full disk is no
+	// failure. It must not call Close. May be nil.
+	OnFailure func(error)
+
 	MaxGroupBytes      int           // largest group written and synced at once, unless one entry is longer: 2 MiB
 	ChunkBytes         int           // unit of the backlog's memory, at least MaxGroupBytes: 4 MiB
 	MaxBacklogBytes    int64         // acknowledged bytes not yet in ledger files; then the journal waits: 64 MiB

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"errors"
+	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -13,7 +14,6 @@ type metrics struct {
 	journalBytes      prometheus.Counter
 	journalFailures   prometheus.Counter
 	corruptEntries    prometheus.Counter
-	freeBytes         prometheus.Gauge
 
 	reg prometheus.Registerer
 	all []prometheus.Collector
@@ -42,13 +42,19 @@ func newMetrics(t *Tier) (*metrics, error) {
 		corruptEntries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "quire_ledger_corrupt_entries_total", Help: "Reads that met bytes which do not match their checksum.",
 		}),
-		freeBytes: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "quire_disk_free_bytes", Help: "Free bytes on the file system of the ledgers.",
-		}),
 		reg: t.c.Registerer,
 	}
 	m.all = []prometheus.Collector{
-		m.fsyncSeconds, m.groupBytes, m.checkpointSeconds, m.journalBytes, m.journalFailures, m.corruptEntries, m.freeBytes,
+		m.fsyncSeconds, m.groupBytes, m.checkpointSeconds, m.journalBytes, m.journalFailures, m.corruptEntries,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "quire_disk_free_bytes", Help: "Free bytes on the file system of the ledgers; NaN if it does not tell.",
+		}, func() float64 {
+			free, err := t.fs.FreeBytes(t.c.Dir)
+			if err != nil {
+				return math.NaN()
+			}
+			return float64(free)
+		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "quire_journal_queue_bytes", Help: "Bytes waiting for the journal.",
 		}, func() float64 { return float64(t.journal.queueBytes.Load()) }),

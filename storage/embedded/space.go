@@ -1,6 +1,10 @@
 package embedded
 
-import "time"
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
 
 // spaceGauge knows, without asking the system for each group, whether the disk
 // has room for more. The journal goroutine owns it.
@@ -34,11 +38,17 @@ func (g *spaceGauge) refuses(t *Tier) error {
 		// What cannot be asked is not refused; a full disk will tell by itself.
 		free = 1 << 62
 	}
-	t.metrics.freeBytes.Set(float64(free))
 	room := free - t.c.MinFreeBytes - t.chunks.backlogBytes()
 	g.asked = now
-	g.low = room <= 0
 	g.budget = min(room, spaceStride)
+	if low := room <= 0; low != g.low {
+		g.low = low
+		if low {
+			t.log.Warn("disk is nearly full, appends are refused until there is room", zap.Int64("free bytes", free), zap.Int64("kept bytes", t.c.MinFreeBytes))
+		} else {
+			t.log.Info("disk has room again", zap.Int64("free bytes", free))
+		}
+	}
 	if g.low {
 		return errLowSpace
 	}

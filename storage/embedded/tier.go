@@ -143,6 +143,9 @@ func (t *Tier) open() (err error) {
 func (t *Tier) fail(err error) {
 	if t.failed.CompareAndSwap(nil, &err) {
 		t.log.Error("ledger store takes no more writes until it is started again", zap.Error(err))
+		if t.c.OnFailure != nil {
+			t.c.OnFailure(err)
+		}
 	}
 }
 
@@ -157,6 +160,19 @@ func (t *Tier) failure() error {
 // Err returns why the store takes no more writes, nil while it does. A full
 // disk is no failure. For health checks.
 func (t *Tier) Err() error { return t.failure() }
+
+// Refusing returns why appends are refused for now, an error that wraps
+// ledger.ErrNoSpace, and nil while there is room. It asks the file system, so it
+// is right even if nobody appends. For health checks.
+func (t *Tier) Refusing() error {
+	if t.stuck.Load() {
+		return errBacklogStuck
+	}
+	if free, err := t.fs.FreeBytes(t.c.Dir); err == nil && free <= t.c.MinFreeBytes {
+		return fmt.Errorf("%w: %d MiB are free, %d are kept", errLowSpace, free>>20, t.c.MinFreeBytes>>20)
+	}
+	return nil
+}
 
 func (t *Tier) isClosed() bool { return t.closed.Load() }
 
