@@ -1,7 +1,7 @@
 // Command faults ends a real server again and again under idempotent load
 // from two client libraries, restarts it on the same folder and port, and
 // then proves from what the clients were told that nothing acknowledged is
-// lost, duplicated or reordered.
+// lost, duplicated or reordered. It can break or fill the server's disk instead.
 package main
 
 import (
@@ -37,7 +37,7 @@ func runCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("faults", flag.ExitOnError)
 	var overrides repeated
 	var (
-		rounds       = flags.Int("kills", 100, "how often the server is ended")
+		rounds       = flags.Int("kills", 100, "how often the server is ended, or its disk is harmed")
 		terminate    = flags.Bool("term", false, "end it with SIGTERM and demand exit status 0 within 10 s, instead of SIGKILL")
 		minUp        = flags.Duration("min-up", 200*time.Millisecond, "shortest time from the first acknowledgement to the end of a round")
 		maxUp        = flags.Duration("max-up", 3*time.Second, "longest such time")
@@ -46,6 +46,8 @@ func runCommand(ctx context.Context, args []string) error {
 		partitions   = flags.Int("partitions", 4, "partitions of each topic")
 		perSecond    = flags.Int("rate", 2000, "records per second of each producer")
 		segmentBytes = flags.Int("segment-bytes", 1<<20, "segment.bytes of every other topic, so that ledgers roll; 0 leaves it")
+		diskErrors   = flags.Bool("disk-errors", false, "let writes and syncs of the running server fail with EIO, instead of ending it")
+		fullDisk     = flags.Bool("full-disk", false, "fill the file system of -dir and empty it again, instead of ending the server: use a small one")
 		smallJournal = flags.Bool("small-journal", false, "give Quire a journal so small that it rolls and is trimmed all the time")
 		seed         = flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments when the server is ended")
 		dir          = flags.String("dir", "", "data folder, kept afterwards (default: a new one, removed after a run without findings)")
@@ -69,14 +71,24 @@ func runCommand(ctx context.Context, args []string) error {
 	if *smallJournal {
 		overrides = append(overrides, smallJournalOverrides...)
 	}
-	server, err := peer.NewTarget(ctx, peer.Options{Dir: data, Overrides: overrides})
+	options := peer.Options{Dir: data}
+	var broken *disk
+	if *diskErrors {
+		broken = &disk{}
+		options.Intercept = broken.decide
+	}
+	if *fullDisk {
+		overrides = append(overrides, fullDiskOverrides...)
+	}
+	options.Overrides = overrides
+	server, err := peer.NewTarget(ctx, options)
 	if err != nil {
 		return err
 	}
 	p := &plan{
 		server: server, rounds: *rounds, terminate: *terminate, minUp: *minUp, maxUp: *maxUp,
 		libraries: strings.Split(*clients, ","), topics: *topics, partitions: *partitions, perSecond: *perSecond,
-		segmentBytes: *segmentBytes, seed: *seed,
+		segmentBytes: *segmentBytes, disk: broken, fullDisk: *fullDisk, seed: *seed,
 		logf: func(format string, args ...any) { fmt.Printf(format+"\n", args...) },
 	}
 	fmt.Printf("%s, seed %d, data in %s\n", server.Name(), *seed, data)
@@ -96,7 +108,7 @@ func runCommand(ctx context.Context, args []string) error {
 
 func (r *result) summary() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d kills or stops after serving, %d during start-up\n", r.Rounds, r.StartupRounds)
+	fmt.Fprintf(&b, "%d faults after serving, %d kills during start-up\n", r.Rounds, r.StartupRounds)
 	fmt.Fprintf(&b, "%d records sent, %d acknowledged, %d read back twice, %d seen by the tail reader, %d given up by a client\n",
 		r.Sends, r.Acks, r.Records, r.TailRecords, r.Failures)
 	if n := len(r.Recovery); n > 0 {

@@ -24,16 +24,18 @@ type plan struct {
 	minUp, maxUp time.Duration
 	libraries    []string // one producer each; repeat a name for more
 	topics       int
-	partitions   int // of each topic
-	perSecond    int // records of each producer
-	segmentBytes int // topic config of every other topic, 0 to leave it
+	partitions   int   // of each topic
+	perSecond    int   // records of each producer
+	segmentBytes int   // topic config of every other topic, 0 to leave it
+	disk         *disk // if not nil, rounds break it instead of ending the server
+	fullDisk     bool  // rounds fill it instead
 	seed         uint64
 	logf         func(format string, args ...any)
 }
 
 // A result is what a run has to show.
 type result struct {
-	Rounds        int // ends of a server that had served
+	Rounds        int // faults of a server that had served
 	StartupRounds int // ends of a server that had not answered yet
 	Sends, Acks   int
 	Records       int // in the log at the end
@@ -87,7 +89,7 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 	}()
 
 	res := &result{}
-	loopErr := p.loop(ctx, rng, &acked, res)
+	loopErr := p.loop(ctx, rng, partitions, &acked, res)
 	stopLoad()
 	loadErr := wait()
 	for _, l := range loads {
@@ -153,6 +155,11 @@ func (p *plan) createTopics(ctx context.Context) ([]check.Partition, error) {
 	defer client.Close()
 	admin := kadm.NewClient(client)
 	var partitions []check.Partition
+	if p.fullDisk {
+		if created, err := admin.CreateTopic(ctx, 1, 1, nil, probeTopic); err != nil || created.Err != nil {
+			return nil, fmt.Errorf("create topic %s: %w", probeTopic, errors.Join(err, created.Err))
+		}
+	}
 	for i := range p.topics {
 		topic := fmt.Sprintf("faults-%d", i)
 		configs := map[string]*string{}
@@ -197,9 +204,9 @@ func (p *plan) startLoads(ctx context.Context, partitions []check.Partition, ack
 	return loads, func() error { running.Wait(); return errors.Join(errs...) }, nil
 }
 
-// loop ends and restarts the server until every round is done; it leaves the
-// server running.
-func (p *plan) loop(ctx context.Context, rng *rand.Rand, acked *atomic.Int64, res *result) error {
+// loop does harm to the server until every round is done; it leaves the server
+// running.
+func (p *plan) loop(ctx context.Context, rng *rand.Rand, partitions []check.Partition, acked *atomic.Int64, res *result) error {
 	started := time.Now()
 	for round := range p.rounds {
 		before := acked.Load()
@@ -217,11 +224,18 @@ func (p *plan) loop(ctx context.Context, rng *rand.Rand, acked *atomic.Int64, re
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := p.end(ctx); err != nil {
+		begun := time.Now()
+		restart, what, err := p.harm(ctx, round, partitions)
+		if err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
 		res.Rounds++
-		if !p.terminate && rng.IntN(startupKillOneIn) == 0 {
+		if !restart {
+			started = begun
+			p.logf("round %d/%d: up %s, %s, %d acknowledged", round+1, p.rounds, up.Round(time.Millisecond), what, acked.Load())
+			continue
+		}
+		if p.kills() && rng.IntN(startupKillOneIn) == 0 {
 			if err := p.server.Exec(ctx); err != nil {
 				return err
 			}
@@ -239,7 +253,7 @@ func (p *plan) loop(ctx context.Context, rng *rand.Rand, acked *atomic.Int64, re
 		if err := p.server.Start(ctx); err != nil {
 			return fmt.Errorf("round %d: %w", round, err)
 		}
-		p.logf("round %d/%d: up %s, %d acknowledged", round+1, p.rounds, up.Round(time.Millisecond), acked.Load())
+		p.logf("round %d/%d: up %s, %s, %d acknowledged", round+1, p.rounds, up.Round(time.Millisecond), what, acked.Load())
 	}
 	before := acked.Load()
 	if err := waitFor(ctx, func() bool { return acked.Load() > before }); err != nil {
@@ -249,14 +263,28 @@ func (p *plan) loop(ctx context.Context, rng *rand.Rand, acked *atomic.Int64, re
 	return nil
 }
 
-func (p *plan) end(ctx context.Context) error {
-	if !p.terminate {
-		return p.server.Kill()
+// harm is what a round does to the server, and says in words what that was. With
+// restart the server has ended and is to be started.
+func (p *plan) harm(ctx context.Context, round int, partitions []check.Partition) (restart bool, what string, err error) {
+	switch {
+	case p.disk != nil:
+		b := &breakages[round%len(breakages)]
+		restart, err = p.breakDisk(ctx, b)
+		return restart, b.name, err
+	case p.fullDisk:
+		what, err = p.fillDisk(ctx, round, partitions)
+		return false, what, err
+	case p.terminate:
+		ctx, cancel := context.WithTimeout(ctx, terminateTimeout)
+		defer cancel()
+		return true, "stopped", p.server.Stop(ctx)
+	default:
+		return true, "killed", p.server.Kill()
 	}
-	ctx, cancel := context.WithTimeout(ctx, terminateTimeout)
-	defer cancel()
-	return p.server.Stop(ctx)
 }
+
+// kills says whether rounds are kills.
+func (p *plan) kills() bool { return !p.terminate && p.disk == nil && !p.fullDisk }
 
 // waitFor polls cond until it holds, for liveTimeout at most.
 func waitFor(ctx context.Context, cond func() bool) error {

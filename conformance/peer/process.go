@@ -21,9 +21,10 @@ type Process struct {
 	err     error // of Wait; read after exited is closed
 }
 
-// startProcess runs cmd with both outputs appended to logPath. The child dies
-// with this process, however that ends.
-func startProcess(cmd *exec.Cmd, logPath string) (*Process, error) {
+// startProcess runs cmd with both outputs appended to logPath, behind a filter
+// of system calls if decide is not nil. The child dies with this process,
+// however that ends.
+func startProcess(cmd *exec.Cmd, logPath string, decide Interceptor) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
@@ -31,13 +32,22 @@ func startProcess(cmd *exec.Cmd, logPath string) (*Process, error) {
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	serve := func() error { return nil }
+	if decide != nil {
+		if serve, err = intercept(cmd, decide); err != nil {
+			return nil, fmt.Errorf("intercept %s: %w", cmd.Path, err)
+		}
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	p := &Process{cmd: cmd, logPath: logPath, started: time.Now(), exited: make(chan struct{})}
 	go func() {
 		defer close(p.exited)
+		served := make(chan error, 1)
+		go func() { served <- serve() }()
 		p.err = cmd.Wait()
+		p.err = errors.Join(p.err, <-served)
 	}()
 	return p, nil
 }
@@ -50,6 +60,12 @@ func (p *Process) Started() time.Time { return p.started }
 
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// ExitCode is the exit status, -1 after a signal. It waits for the end.
+func (p *Process) ExitCode() int {
+	<-p.exited
+	return p.cmd.ProcessState.ExitCode()
+}
 
 // Signal sends sig.
 func (p *Process) Signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
