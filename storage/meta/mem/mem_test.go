@@ -49,7 +49,9 @@ func TestSlowWatch(t *testing.T) {
 	}
 	put()
 	quick := s.Watch(ctx, "", last)
-	for range 3 * mem.HistoryRevisions {
+	// Up to twice as much as HistoryRevisions is kept, and the slow watch may begin
+	// when that is there: the changes after it must be as many again.
+	for range 4 * mem.HistoryRevisions {
 		put()
 		if e := <-quick; e.Err != nil || e.Revision != last {
 			t.Fatalf("the watch that keeps up says %+v at %d", e, last)
