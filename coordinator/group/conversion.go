@@ -31,11 +31,14 @@ func (g *Group) becomeConsumer(now time.Time, r *ConsumerHeartbeatRequest, topic
 			if m.isNew {
 				continue
 			}
-			converted, err := c.fromClassic(m, old, topics)
+			converted, err := fromClassic(m, old)
 			if err != nil {
 				return ErrGroupNotFound
 			}
 			c.add(converted)
+		}
+		if err := c.takeOver(old, topics); err != nil {
+			return ErrGroupNotFound
 		}
 		size := len(c.members)
 		if size > g.config.ConsumerMaxSize {
@@ -56,33 +59,15 @@ func (g *Group) becomeConsumer(now time.Time, r *ConsumerHeartbeatRequest, topic
 	return nil
 }
 
-// fromClassic makes a member of one of a classic group. It has what the leader
-// assigned it last; of a partition that the leader gave twice, the first has it.
-func (c *consumer) fromClassic(m *member, old *classic, topics Topics) (*consumerMember, error) {
-	protocol := old.protocolName
-	if protocol == "" {
-		protocol = m.protocols[0].Name
-	}
-	subscription, err := decodeConsumerSubscription(m.metadata(protocol))
+// fromClassic makes a member of one of a classic group, without partitions.
+func fromClassic(m *member, old *classic) (*consumerMember, error) {
+	subscription, err := m.subscription(old)
 	if err != nil {
 		return nil, err
 	}
 	preferred, err := decodeConsumerSubscription(m.protocols[0].Metadata)
 	if err != nil {
 		return nil, err
-	}
-	var assigned Assignment
-	if len(m.assignment) > 0 {
-		told, err := decodeConsumerAssignment(m.assignment)
-		if err != nil {
-			return nil, err
-		}
-		if told.hasUserData {
-			// The client's own assignor keeps state in its assignments (Kafka Streams
-			// does); its members cannot do with the server's.
-			return nil, errMalformedBlob
-		}
-		assigned = c.unowned(told.assigned, topics)
 	}
 	return &consumerMember{
 		id: m.id, instance: m.instance, rack: subscription.rack,
@@ -92,9 +77,59 @@ func (c *consumer) fromClassic(m *member, old *classic, topics Topics) (*consume
 		classic:          &classicSide{sessionTimeout: m.session, protocols: m.protocols, version: preferred.version},
 		epoch:            old.generation,
 		previousEpoch:    old.generation,
-		assigned:         assigned,
-		target:           assigned,
 	}, nil
+}
+
+// subscription is what m last joined with, for the generation's protocol.
+func (m *member) subscription(of *classic) (consumerSubscription, error) {
+	if of.protocolName == "" {
+		return decodeConsumerSubscription(m.protocols[0].Metadata)
+	}
+	return decodeConsumerSubscription(m.metadata(of.protocolName))
+}
+
+// takeOver makes c's members owners of what they may have. That is what the
+// leader assigned them, unless they have joined again since: then it is what they
+// said in that join, because no later assignment has been shown to them. A member
+// of which it is not clear which is the case comes last.
+func (c *consumer) takeOver(old *classic, topics Topics) error {
+	var unclear []*member
+	for _, m := range old.members {
+		to := c.byID[m.id]
+		if to == nil {
+			continue
+		}
+		var told consumerProtocolAssignment
+		if len(m.assignment) > 0 {
+			var err error
+			if told, err = decodeConsumerAssignment(m.assignment); err != nil {
+				return err
+			}
+		}
+		if told.hasUserData {
+			// The client's own assignor keeps state in its assignments (Kafka Streams
+			// does); its members cannot do with the server's.
+			return errMalformedBlob
+		}
+		if old.state == Stable || old.state == PreparingRebalance && !m.join.waiting && len(m.assignment) > 0 {
+			to.assigned = c.unowned(told.assigned, topics)
+			to.target = to.assigned
+			c.own(to, to.assigned)
+		} else {
+			unclear = append(unclear, m)
+		}
+	}
+	for _, m := range unclear {
+		subscription, err := m.subscription(old)
+		if err != nil {
+			return err
+		}
+		to := c.byID[m.id]
+		to.assigned = c.unowned(subscription.owned, topics)
+		to.target = to.assigned
+		c.own(to, to.assigned)
+	}
+	return nil
 }
 
 // unowned returns the existing partitions of a list that nobody owns yet.
@@ -147,7 +182,7 @@ func (c *consumer) becomeClassic(now time.Time, e *Effects) {
 			clientID: m.clientID, clientHost: m.clientHost,
 			session: m.classic.sessionTimeout, rebalance: max(m.rebalanceTimeout, minRebalanceTimeout),
 			protocols:  m.classic.protocols,
-			assignment: encodeConsumerAssignment(m.classic.version, c.named(m.target)),
+			assignment: encodeConsumerAssignment(m.classic.version, c.named(m.assigned.union(m.revoking))),
 		})
 	}
 	g.consumer, g.classic = nil, to
