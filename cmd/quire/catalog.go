@@ -59,6 +59,8 @@ type key struct {
 	Ours bool
 	// Fixed marks a key whose value tools ask for and nobody may change.
 	Fixed bool
+	// Secret marks a key whose value is never printed.
+	Secret bool
 }
 
 const (
@@ -88,6 +90,22 @@ var nodeKeys = []key{
 		Doc: "Id of this node in answers to clients. -1: given out once by the metadata store and kept."},
 	{Name: "broker.rack", Kind: kindString, Unset: true,
 		Doc: "Rack of this node, told to clients."},
+
+	// Where its metadata lies.
+	{Name: "etcd.endpoints", Kind: kindList, Unset: true, Ours: true, Check: checkEtcdEndpoints,
+		Doc: "Members of the etcd cluster that keeps the metadata, http://host:port or https://host:port each. Unset: an etcd of one member inside this process, with its files in data.dir."},
+	{Name: "etcd.tls.ca.file", Kind: kindString, Unset: true, Ours: true,
+		Doc: "PEM file with the certificates that the certificates of etcd's members must lead to. Unset: those that this machine trusts."},
+	{Name: "etcd.tls.cert.file", Kind: kindString, Unset: true, Ours: true,
+		Doc: "PEM file with the certificate that this node shows to etcd, read again at every connection. Unset: none."},
+	{Name: "etcd.tls.key.file", Kind: kindString, Unset: true, Ours: true,
+		Doc: "PEM file with the private key of etcd.tls.cert.file."},
+	{Name: "etcd.tls.server.name", Kind: kindString, Unset: true, Ours: true,
+		Doc: "Name that the certificates of etcd's members must be for. Unset: the host of the endpoint."},
+	{Name: "etcd.username", Kind: kindString, Unset: true, Ours: true,
+		Doc: "User to be at etcd. It needs to read and write the keys that begin with quire/."},
+	{Name: "etcd.password", Kind: kindString, Unset: true, Ours: true, Secret: true,
+		Doc: "Password of etcd.username. Everybody can read the arguments of a process: set it in the file or the environment."},
 
 	// Topics.
 	{Name: "auto.create.topics.enable", Kind: kindBool, Default: "true",

@@ -71,6 +71,9 @@ func loadConfig(file string, environ []string, overrides []override) (*config, e
 	if err := checkListenerSet(c); err != nil {
 		return nil, err
 	}
+	if err := checkEtcdSet(c); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -299,7 +302,11 @@ func (c *config) print(w io.Writer, effective bool) error {
 			if v == "" {
 				continue
 			}
-			fmt.Fprintf(&b, "%s: %s", k.Name, yamlScalar(v))
+			if k.Secret {
+				fmt.Fprintf(&b, "# %s is set and not shown", k.Name)
+			} else {
+				fmt.Fprintf(&b, "%s: %s", k.Name, yamlScalar(v))
+			}
 			if s.Where != "" {
 				fmt.Fprintf(&b, "  # %s", s.Where)
 			}
@@ -310,10 +317,14 @@ func (c *config) print(w io.Writer, effective bool) error {
 			fmt.Fprintf(&b, "# %s\n", line)
 		}
 		mark := "#"
-		if s.Source != fromDefault {
+		value := yamlScalar(s.Value)
+		switch {
+		case k.Secret:
+			value = ""
+		case s.Source != fromDefault:
 			mark = ""
 		}
-		fmt.Fprintf(&b, "%s%s: %s\n\n", mark, k.Name, yamlScalar(s.Value))
+		fmt.Fprintf(&b, "%s%s: %s\n\n", mark, k.Name, value)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -9,5 +9,6 @@
 //	catalog.go  every configuration key: name, type, default, bounds, meaning
 //	config.go   the file, then the environment, then the flags
 //	serve.go    the parts put together, start-up and shutdown
+//	metadata.go etcd, inside this process or a cluster
 //	admin.go    metrics, health and profiles over HTTP
 package main

@@ -21,7 +21,8 @@ import (
 //
 //	LOCK      held by the process that serves the folder; its number for people
 //	FORMAT    this number; written before anything below exists
-//	etcd/     metadata
+//	ID        name of the folder; only if its metadata lies in an etcd cluster
+//	etcd/     metadata, else
 //	ledgers/  records (storage/embedded/FORMAT.md)
 const folderFormat = 1
 
@@ -32,7 +33,7 @@ const (
 	ledgersDir = "ledgers"
 )
 
-// maxSmallFileBytes bounds what is read of LOCK and FORMAT.
+// maxSmallFileBytes bounds what is read of LOCK, FORMAT and ID.
 const maxSmallFileBytes = 32
 
 // folder is the data folder, locked against other processes until Close.

@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/proxy"
@@ -156,21 +155,9 @@ func (n *node) start(ctx context.Context) error {
 	}
 	n.onClose("data folder", func(context.Context) error { return n.folder.Close() })
 
-	// etcd logs what it returns as an error as well, in several lines. Nothing
-	// of that is for those who read why a start failed.
-	etcdLevel := zap.NewAtomicLevelAt(zapcore.InvalidLevel)
-	n.meta, err = etcd.OpenEmbedded(ctx, etcd.EmbeddedConfig{
-		Dir:    n.folder.path(etcdDir),
-		Logger: n.log.Named("etcd").WithOptions(zap.IncreaseLevel(etcdLevel)),
-		OnFailure: func(err error) {
-			n.fail(explainFailure(n.folder.path(etcdDir), err))
-		},
-	})
-	if err != nil {
-		return explainFolder(n.folder.path(etcdDir), err)
+	if err := n.openMetadata(ctx); err != nil {
+		return err
 	}
-	etcdLevel.SetLevel(zap.WarnLevel)
-	n.onClose("metadata store", func(context.Context) error { return n.meta.Close() })
 
 	n.tier, err = embedded.Open(embedded.Config{
 		Dir:              n.folder.path(ledgersDir),
