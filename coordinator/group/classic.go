@@ -122,12 +122,12 @@ func (c *classic) add(m *member) {
 	c.count(m, 1)
 }
 
-// remove takes m out, answers what it has parked with err, and makes the
-// eldest member leader if it was m.
+// remove takes m out, answers what of it waits with err, and makes the eldest
+// member leader if it was m.
 func (c *classic) remove(m *member, err error, e *Effects) {
-	c.answerJoin(m, &JoinGroupResponse{Err: err, Generation: -1}, e)
-	c.answerSync(m, &SyncGroupResponse{Err: err}, e)
-	c.members = slices.Delete(c.members, slices.Index(c.members, m), slices.Index(c.members, m)+1)
+	at := slices.Index(c.members, m)
+	c.members = slices.Delete(c.members, at, at+1)
+	c.dismiss(m, err, e)
 	c.forget(m)
 }
 
@@ -142,11 +142,17 @@ func (c *classic) removeAll(gone func(*member) bool, err error, e *Effects) (rem
 		return true
 	})
 	for _, m := range left {
-		c.answerJoin(m, &JoinGroupResponse{Err: err, Generation: -1}, e)
-		c.answerSync(m, &SyncGroupResponse{Err: err}, e)
+		c.dismiss(m, err, e)
 		c.forget(m)
 	}
 	return len(left) > 0
+}
+
+// dismiss answers with err whatever waits for a member that is no more.
+func (c *classic) dismiss(m *member, err error, e *Effects) {
+	c.answerJoin(m, &JoinGroupResponse{Err: err, Generation: -1}, e)
+	c.answerSync(m, &SyncGroupResponse{Err: err}, e)
+	c.g.withdraw(m.id, err, e)
 }
 
 // forget undoes add, but for c.members.

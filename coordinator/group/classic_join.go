@@ -159,8 +159,7 @@ func (c *classic) update(m *member, r *JoinGroupRequest, protocols []Protocol) {
 // group whose protocol stays, nobody else notices: the newcomer gets the
 // generation and then the assignment of the one before.
 func (c *classic) replace(now time.Time, ticket Ticket, m *member, r *JoinGroupRequest, protocols []Protocol, e *Effects) {
-	c.answerJoin(m, &JoinGroupResponse{Err: ErrFencedInstance, Generation: -1, MemberID: m.id}, e)
-	c.answerSync(m, &SyncGroupResponse{Err: ErrFencedInstance}, e)
+	c.dismiss(m, ErrFencedInstance, e)
 	leader := c.leader
 	delete(c.byID, m.id)
 	id := r.InstanceID + "-" + c.g.config.NewUUID()

@@ -35,10 +35,14 @@ func classicInvariants(t *rapid.T) {
 	for range 3 {
 		t.Repeat(map[string]func(*rapid.T){
 			"":          w.check,
+			"behave":    w.behave,
+			"behave2":   w.behave,
+			"behave3":   w.behave,
+			"behave4":   w.behave,
+			"behave5":   w.behave,
 			"join":      w.join,
-			"join2":     w.join,
 			"sync":      w.sync,
-			"sync2":     w.sync,
+			"again":     w.again,
 			"heartbeat": w.heartbeat,
 			"leave":     w.leave,
 			"commit":    w.commit,
@@ -91,6 +95,8 @@ type modelClient struct {
 	generation         int32
 	protocol           string
 	roster             []JoinedMember
+	next               string // what a client of good will does: join, sync or heartbeat
+	waiting            bool   // for the answer to that
 }
 
 func newWorld(t *rapid.T) *world {
@@ -103,7 +109,7 @@ func newWorld(t *rapid.T) *world {
 	}.WithDefaults()
 	w.g = New("g", &w.config)
 	for i := range 5 {
-		c := &modelClient{generation: -1}
+		c := &modelClient{generation: -1, next: "join"}
 		if i > 2 {
 			c.instance = fmt.Sprintf("i%d", i%2) // two of one instance fence each other
 		}
@@ -136,6 +142,54 @@ func (w *world) id(c *modelClient) (memberID, instance string, generation int32)
 	return
 }
 
+// behave lets a client do what it ought to.
+func (w *world) behave(t *rapid.T) {
+	c := w.client()
+	var e Effects
+	switch {
+	case c.waiting:
+		return
+	case c.next == "join":
+		c.waiting = true
+		w.g.JoinGroup(w.now, w.ticket(request{client: c, kind: "join"}), &JoinGroupRequest{
+			MemberID: c.memberID, InstanceID: c.instance, ClientID: "c", SessionTimeout: 10 * time.Second, RebalanceTimeout: 20 * time.Second,
+			ProtocolType: "consumer", Protocols: []Protocol{{"x", []byte("m")}, {"y", nil}}, RequireKnownMember: true, SupportsSkipAssignment: true,
+		}, &e)
+	case c.next == "sync":
+		c.waiting = true
+		w.send(c, c.memberID, c.instance, c.generation, &e)
+	default:
+		if w.g.Heartbeat(w.now, &HeartbeatRequest{c.memberID, c.instance, c.generation}) != nil {
+			c.next = "join"
+		}
+	}
+	w.effects(&e)
+}
+
+// again sends a sync a second time, on another connection.
+func (w *world) again(t *rapid.T) {
+	c := w.client()
+	if c.next != "sync" {
+		return
+	}
+	var e Effects
+	w.send(c, c.memberID, c.instance, c.generation, &e)
+	w.effects(&e)
+}
+
+// heard tells a client of good will how its request ended.
+func (c *modelClient) heard(err error, then string) {
+	c.waiting = false
+	c.next = then
+	switch err {
+	case nil:
+	case ErrUnknownMember, ErrFencedInstance, ErrMaxSizeReached:
+		c.memberID, c.next = "", "join"
+	default:
+		c.next = "join"
+	}
+}
+
 func (w *world) join(t *rapid.T) {
 	c := w.client()
 	memberID, instance, _ := w.id(c)
@@ -159,15 +213,20 @@ func (w *world) join(t *rapid.T) {
 func (w *world) sync(t *rapid.T) {
 	c := w.client()
 	memberID, instance, generation := w.id(c)
+	var e Effects
+	w.send(c, memberID, instance, generation, &e)
+	w.effects(&e)
+}
+
+// send sends a sync that assigns to everybody whom the client knows of.
+func (w *world) send(c *modelClient, memberID, instance string, generation int32, e *Effects) {
 	w.syncs++
 	r := &SyncGroupRequest{MemberID: memberID, InstanceID: instance, Generation: generation}
 	for _, m := range c.roster {
 		// leader/generation/number of this request/for whom
 		r.Assignments = append(r.Assignments, MemberAssignment{m.MemberID, fmt.Appendf(nil, "%s/%d/%d/%s", memberID, generation, w.syncs, m.MemberID)})
 	}
-	var e Effects
-	w.g.SyncGroup(w.now, w.ticket(request{client: c, kind: "sync", generation: generation, memberID: memberID}), r, &e)
-	w.effects(&e)
+	w.g.SyncGroup(w.now, w.ticket(request{client: c, kind: "sync", generation: generation, memberID: memberID}), r, e)
 }
 
 func (w *world) heartbeat(t *rapid.T) {
@@ -272,6 +331,11 @@ func (w *world) crash(t *rapid.T) {
 	record := found[rapid.IntRange(0, len(found)-1).Draw(t, "found")]
 	w.stored = [][]byte{record}
 	w.flight = Write{}
+	for _, q := range w.open {
+		if q.client != nil { // its connection is closed, and it tries again
+			q.client.waiting = false
+		}
+	}
 	clear(w.open)
 	if record == nil {
 		w.g = New("g", &w.config)
@@ -336,7 +400,11 @@ func (w *world) reply(q request, response any) {
 		if q.kind != "join" {
 			w.t.Fatalf("a %s is answered as a join", q.kind)
 		}
-		q.client.memberID = r.MemberID
+		if q.client.memberID = r.MemberID; r.Err == ErrMemberIDRequired {
+			q.client.heard(nil, "join")
+		} else {
+			q.client.heard(r.Err, "sync")
+		}
 		if r.Err != nil {
 			if r.Generation != -1 || r.LeaderID != "" || r.Members != nil {
 				w.t.Fatalf("an error with more: %+v", r)
@@ -346,17 +414,32 @@ func (w *world) reply(q request, response any) {
 		if r.Generation > w.g.classic.generation {
 			w.t.Fatalf("joined a generation to come: %d", r.Generation)
 		}
+		if w.g.State() == Stable && r.Generation == w.g.classic.generation {
+			w.durable(r.MemberID)
+		}
 		q.client.generation, q.client.protocol, q.client.roster = r.Generation, r.ProtocolName, r.Members
 	case *SyncGroupResponse:
 		if q.kind != "sync" {
 			w.t.Fatalf("a %s is answered as a sync", q.kind)
 		}
+		q.client.heard(r.Err, "heartbeat")
 		if r.Err == nil {
 			w.assigned(q, string(r.Assignment))
 		}
 	case *LeaveGroupResponse, *DeleteResponse:
 	default:
 		w.t.Fatalf("a response of type %T", response)
+	}
+}
+
+// durable checks that a member that was told it is in the stable generation will
+// be found after a crash.
+func (w *world) durable(memberID string) {
+	for _, record := range w.stored {
+		g, err := Load("g", &w.config, record, w.now)
+		if err != nil || g.classic.byID[memberID] == nil {
+			w.t.Fatalf("%s is told that it is a member, and is not in the record %q (%v)", memberID, record, err)
+		}
 	}
 }
 

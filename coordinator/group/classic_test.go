@@ -157,3 +157,72 @@ func TestReadTopics(t *testing.T) {
 		}
 	}
 }
+
+// TestForgettable: what a driver may drop is as New makes it again.
+func TestForgettable(t *testing.T) {
+	config := Config{NewUUID: func() string { return "u" }}.WithDefaults()
+	g := New("g", &config)
+	now := time.Unix(1_000_000, 0)
+	var e Effects
+	is := func(want bool, when string) {
+		t.Helper()
+		if g.Forgettable() != want {
+			t.Errorf("%s: %v", when, !want)
+		}
+	}
+	join := func(id string) {
+		g.JoinGroup(now, 1, &JoinGroupRequest{MemberID: id, ClientID: "a", SessionTimeout: 10 * time.Second, ProtocolType: "consumer",
+			Protocols: []Protocol{{Name: "range"}}, RequireKnownMember: true}, &e)
+	}
+	is(true, "new")
+	join("")
+	is(false, "with a pending member")
+	now = now.Add(time.Minute)
+	g.Tick(now, &e)
+	is(true, "after its session")
+	join("")
+	join("a-u")
+	is(false, "with a member")
+	g.LeaveGroup(now, 2, &LeaveGroupRequest{Members: []LeavingMember{{MemberID: "a-u"}}}, &e)
+	is(false, "with a write in flight")
+	g.Written(now, 1, nil, &e)
+	is(false, "with a record")
+	g.Delete(now, 3, &e)
+	is(false, "being deleted")
+	g.Written(now, 2, nil, &e)
+	is(true, "deleted")
+	if g.ID() != "g" || g.Type() != Classic {
+		t.Errorf("%s, %s", g.ID(), g.Type())
+	}
+}
+
+// TestCommitToUnknownGroup: only nobody may create a group by a commit.
+func TestCommitToUnknownGroup(t *testing.T) {
+	for _, c := range []struct {
+		id   CommitIdentity
+		want error
+	}{
+		{CommitIdentity{Epoch: -1}, nil},
+		{CommitIdentity{MemberID: "a", Epoch: -1}, nil},
+		{CommitIdentity{MemberID: "a", Epoch: 0}, ErrIllegalGeneration},
+		{CommitIdentity{MemberID: "a", Epoch: 3, EpochIsMember: true}, ErrGroupNotFound},
+	} {
+		if err := CheckCommitUnknown(&c.id); err != c.want {
+			t.Errorf("%+v: %v", c.id, err)
+		}
+	}
+}
+
+// TestAnybodyFetches: a classic group lets everybody fetch, unless it is being deleted.
+func TestAnybodyFetches(t *testing.T) {
+	config := Config{}.WithDefaults()
+	g := New("g", &config)
+	if err := g.CheckFetch(time.Unix(0, 0), &CommitIdentity{MemberID: "x", Epoch: 9}); err != nil {
+		t.Error(err)
+	}
+	var e Effects
+	g.Delete(time.Unix(0, 0), 1, &e)
+	if err := g.CheckFetch(time.Unix(0, 0), &CommitIdentity{Epoch: -1}); err != ErrGroupNotFound {
+		t.Error(err)
+	}
+}

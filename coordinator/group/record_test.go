@@ -19,12 +19,12 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if g.Type() != Classic {
-			return
-		}
 		again, err := Load("g", &config, g.appendRecord(nil), now)
 		if err != nil {
 			t.Fatalf("written again it is corrupt: %v", err)
+		}
+		if g.Type() != Classic {
+			return
 		}
 		if g.ProtocolType() != again.ProtocolType() || describeState(g) != describeState(again) {
 			t.Fatalf("written again %s is %s", describeState(g), describeState(again))

@@ -1,6 +1,9 @@
 package group
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // writes tracks what of a group is durable. At most one write is in flight.
 //
@@ -37,6 +40,18 @@ func (g *Group) change() uint64 {
 // ErrUnavailable if it failed.
 func (g *Group) withhold(seq uint64, ticket Ticket, ok response) {
 	g.log.withheld = append(g.log.withheld, withheld{seq, ticket, ok})
+}
+
+// withdraw answers the withheld joins of a member that is no more with err.
+func (g *Group) withdraw(memberID string, err error, e *Effects) {
+	w := &g.log
+	w.withheld = slices.DeleteFunc(w.withheld, func(h withheld) bool {
+		join, ok := h.ok.(*JoinGroupResponse)
+		if ok = ok && join.MemberID == memberID; ok {
+			e.reply(h.ticket, join.refused(err))
+		}
+		return ok
+	})
 }
 
 // flush asks for the next write if one is due; every event ends with it.
