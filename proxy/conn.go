@@ -30,6 +30,7 @@ var (
 
 const (
 	keyProduce     = 0
+	keyCommit      = 8 // OffsetCommit
 	keyAPIVersions = 18
 
 	// minFrameBytes is a header without client id (ControlledShutdown v0).
@@ -170,8 +171,8 @@ func (c *Conn) start() {
 	for c.unhandled() && !c.lingering && !c.closed && c.working.Load() == 0 {
 		r := c.at(c.handled)
 		if c.open.Load() > 0 {
-			// Those under way are all Produce or it is the one before.
-			if r.Key != keyProduce || c.at(c.handled-1).Key != keyProduce {
+			// Those under way are all of one kind that overlaps, or it is the one before.
+			if !overlaps(r.Key) || c.at(c.handled-1).Key != r.Key {
 				return
 			}
 		}
@@ -184,6 +185,11 @@ func (c *Conn) start() {
 		c.server.cfg.Handler.Handle(r)
 	}
 }
+
+// overlaps says whether requests of an API may be under way together on one
+// connection: their order is fixed when they are handled, and what they wait for
+// is a sync that all of them can share.
+func overlaps(key int16) bool { return key == keyProduce || key == keyCommit }
 
 // full says whether a limit of the connection's own is reached, resp. with
 // half whether it is not yet back at half of all.

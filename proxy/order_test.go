@@ -134,12 +134,13 @@ func settled(s *Server, requests int) {
 	}
 }
 
-func TestProduceOverlapsOnlyProduce(t *testing.T) {
+// Produce overlaps with Produce and OffsetCommit with OffsetCommit, nothing else.
+func TestOnlyOneKindOverlaps(t *testing.T) {
 	onEachKind(t, func(t *testing.T, c Config) {
 		var h handled
 		s := start(t, c, h.add)
 		cl := dial(t, s)
-		keys := []int16{0, 0, 3, 0, 0, 1, 1}
+		keys := []int16{0, 0, 3, 0, 0, 1, 1, 8, 8, 0, 8}
 		for i, k := range keys {
 			cl.send(frame(k, 3, int32(i), nil))
 		}
@@ -165,7 +166,15 @@ func TestProduceOverlapsOnlyProduce(t *testing.T) {
 		echo(h.take(5))
 		want(7)
 		echo(h.take(6))
-		for _, corr := range []int32{0, 1, 2, 4, 5, 6} {
+		want(9) // two commits, not the Produce behind
+		echo(h.take(8))
+		want(9)
+		echo(h.take(7))
+		want(10)
+		echo(h.take(9))
+		want(11)
+		echo(h.take(10))
+		for _, corr := range []int32{0, 1, 2, 4, 5, 6, 7, 8, 9, 10} {
 			if got, _ := cl.receive(); got != corr {
 				t.Fatalf("got the answer to %d, want %d", got, corr)
 			}

@@ -12,9 +12,10 @@ import (
 // NoResponse or Drop it belongs to somebody else.
 //
 // The requests of a connection are handled one at a time, in order, except that
-// Produce requests (key 0) overlap with each other: the next one is handled as soon as
-// the one before has returned from Handle, unless that one called Go: then
-// whatever follows waits until Go's function has returned.
+// Produce requests (key 0) overlap with each other, and so do OffsetCommit requests
+// (key 8): the next one is handled as soon as the one before has returned from
+// Handle, unless that one called Go: then whatever follows waits until Go's
+// function has returned.
 type Request struct {
 	Key           int16
 	Version       int16
