@@ -42,7 +42,7 @@ type results struct {
 	Samples []sample
 }
 
-var allSections = []string{"throughput", "latency", "fetch", "footprint", "topics"}
+var allSections = []string{"throughput", "latency", "fetch", "consume", "commits", "groups", "footprint", "topics"}
 
 func benchCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
@@ -62,6 +62,7 @@ func benchCommand(ctx context.Context, args []string) error {
 		gb          = flags.Float64("gb", 10, "GB written before memory and restart are measured; 0 leaves those out")
 		connections = flags.Int("connections", 10_000, "idle connections")
 		topics      = flags.Int("topics", 100_000, "topics of one partition on Quire")
+		groups      = flags.Int("groups", 10_000, "groups of three members that only heartbeat")
 		kafkaTopics = flags.Int("kafka-topics", 5_000, "the same on Kafka, which makes a folder for each")
 		dir         = flags.String("dir", "", "folder for the servers' data (default: .work of this module)")
 		profiles    = flags.String("pprof", "", "folder for CPU profiles of Quire, one for each cell")
@@ -99,7 +100,7 @@ func benchCommand(ctx context.Context, args []string) error {
 		b := &bench{
 			settings: settings{
 				Pairs: *pairs, Seconds: *secs, Warmup: *warmup, Cells: pattern, Rate: *rate, GB: *gb,
-				Connections: *connections, Topics: *topics, KafkaTopics: *kafkaTopics, Profiles: *profiles,
+				Connections: *connections, Topics: *topics, KafkaTopics: *kafkaTopics, Groups: *groups, Profiles: *profiles,
 				Contenders: strings.Split(*which, ","), Sections: strings.Split(*sections, ","),
 			},
 			maximum: map[string]float64{},

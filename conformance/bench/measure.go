@@ -25,6 +25,7 @@ const (
 	rssMB            = "RSS MB"
 	seconds          = "s"
 	perSecond        = "1/s"
+	cores            = "cores"
 )
 
 const megabyte, gigabyte = 1e6, 1e9
@@ -50,6 +51,7 @@ type settings struct {
 	Connections int
 	Topics      int
 	KafkaTopics int
+	Groups      int
 	DataDir     string
 	Profiles    string
 }
@@ -138,10 +140,38 @@ func (b *bench) run(ctx context.Context) error {
 			if server == floor.Server {
 				continue
 			}
+			if err := b.groupSections(ctx, pair, server); err != nil {
+				return err
+			}
 			if err := b.footprint(ctx, pair, server); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// groupSections runs the cells of consumer groups, each on a server of its own.
+func (b *bench) groupSections(ctx context.Context, pair int, server string) error {
+	if b.has("consume") {
+		for _, sh := range shapes {
+			for _, from := range consumedFrom {
+				if !sh.paced() {
+					continue
+				}
+				if err := b.consume(ctx, pair, sh, from, server); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if b.has("commits") {
+		if err := b.commits(ctx, pair, server); err != nil {
+			return err
+		}
+	}
+	if b.has("groups") {
+		return b.groups(ctx, pair, server)
 	}
 	return nil
 }

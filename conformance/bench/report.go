@@ -16,6 +16,9 @@ func report(res *results) string {
 	r.cost()
 	r.latency()
 	r.fetch()
+	r.consume()
+	r.commits()
+	r.groups()
 	r.footprint()
 	r.bars()
 	return r.b.String()
@@ -256,6 +259,59 @@ func (w *writer) fetch() {
 	}
 }
 
+func (w *writer) consume() {
+	header := false
+	for _, sh := range shapes {
+		for _, from := range consumedFrom {
+			cell := consumeCell(sh, from)
+			if !w.any(cell) {
+				continue
+			}
+			if !header {
+				w.linef("\n| `kafka-consumer-perf-test`, subscribed by a group | MB/s while fetching: Kafka as shipped | Quire | ÷ | server CPU s/GB: Kafka | Quire | ÷ |\n|---|---|---|---|---|---|---|")
+				header = true
+			}
+			w.linef("| %s, %s | %s | %s | %s | %s | %s | %s |", sh, from.title,
+				w.cellText(cell, "kafka", megabytesPerSec), w.cellText(cell, "quire", megabytesPerSec), w.ratioText(cell, "kafka", megabytesPerSec),
+				w.cellText(cell, "kafka", serverCPUPerGB), w.cellText(cell, "quire", serverCPUPerGB), w.ratioText(cell, "kafka", serverCPUPerGB))
+		}
+	}
+}
+
+func (w *writer) commits() {
+	header := false
+	for _, n := range commitConnections {
+		cell := commitCell(n)
+		if !w.any(cell) {
+			continue
+		}
+		if !header {
+			w.linef("\n| offset commits of %d groups, %d outstanding | commits/s: Kafka as shipped (not fsynced) | Quire (fsynced) | ÷ | p50 / p99 / p99.9 ms: Kafka | Quire | ÷ p99 | server cores: Kafka / Quire |\n|---|---|---|---|---|---|---|---|", commitGroups, commitOutstanding)
+			header = true
+		}
+		plural := "s"
+		if n == 1 {
+			plural = ""
+		}
+		w.linef("| %d connection%s | %s | %s | %s | %s | %s | %s | %s / %s |", n, plural,
+			w.cellText(cell, "kafka", perSecond), w.cellText(cell, "quire", perSecond), w.ratioText(cell, "kafka", perSecond),
+			w.medians(cell, "kafka", p50, p99, p99_9), w.medians(cell, "quire", p50, p99, p99_9), w.ratioText(cell, "kafka", p99),
+			w.medians(cell, "kafka", cores), w.medians(cell, "quire", cores))
+	}
+}
+
+func (w *writer) groups() {
+	if w.any(joinCell) {
+		w.linef("\n| groups | Kafka as shipped | Quire |\n|---|---|---|")
+		w.linef("| %d members join at once, to the last assignment, s (the initial delay of %v included) | %s | %s |", joinersAtOnce, initialDelay,
+			w.cellText(joinCell, "kafka", seconds), w.cellText(joinCell, "quire", seconds))
+		if w.any(idleGroupsCell) {
+			w.linef("| %s groups of %d members with a heartbeat every %v: server cores | – | %s |", w.medians(idleGroupsCell, "quire", "groups"), membersPerGroup, heartbeatEvery, w.cellText(idleGroupsCell, "quire", cores))
+			w.linef("| the same: RSS MB | – | %s |", w.cellText(idleGroupsCell, "quire", rssMB))
+		}
+	}
+}
+
 func (w *writer) footprint() {
 	rows := []struct{ cell, value, title string }{
 		{startEmptyCell, seconds, "start to first acknowledgement, empty folder, s"},
@@ -320,12 +376,36 @@ func (w *writer) bars() {
 		w.addRatio(&backlog, fetchCell(sh), "kafka", serverCPUPerGB)
 		w.addRatio(&fetch, followCell(sh), "kafka", serverCPUPerGB)
 	}
-	bars := []bar{toFlush, toShipped, inMedian, mid, tails, flush, cpu, fetch, backlog,
+	consumeRate := bar{title: "MB/s of kafka-consumer-perf-test ÷ Kafka", limit: 1}
+	consumeTail := bar{title: "server CPU s/GB of it ÷ Kafka, from the tail cache", atMost: true, limit: 0.8}
+	consumeLedgers := bar{title: "server CPU s/GB of it ÷ Kafka, from ledgers", atMost: true, limit: 1}
+	for _, sh := range shapes {
+		for i, cpu := range []*bar{&consumeTail, &consumeLedgers} {
+			w.addRatio(&consumeRate, consumeCell(sh, consumedFrom[i]), "kafka", megabytesPerSec)
+			w.addRatio(cpu, consumeCell(sh, consumedFrom[i]), "kafka", serverCPUPerGB)
+		}
+	}
+	commitRate, commitTail := bar{title: "offset commits/s ÷ Kafka", limit: 2}, bar{title: "p99 of a commit ÷ Kafka", atMost: true, limit: 0.4}
+	commits, commitP99 := bar{title: "offset commits/s, fsynced", limit: 20_000}, bar{title: "p99 of a commit, ms", atMost: true, limit: 50}
+	for _, n := range commitConnections {
+		w.addRatio(&commitRate, commitCell(n), "kafka", perSecond)
+		w.addRatio(&commitTail, commitCell(n), "kafka", p99)
+		if s, ok := w.stats(commitCell(n), "quire", perSecond); ok {
+			commits.figures = append(commits.figures, s.median)
+		}
+		if s, ok := w.stats(commitCell(n), "quire", p99); ok {
+			commitP99.figures = append(commitP99.figures, s.median)
+		}
+	}
+	bars := []bar{toFlush, toShipped, inMedian, mid, tails, flush, cpu, fetch, backlog, consumeRate, consumeTail, consumeLedgers, commitRate, commitTail, commits, commitP99,
 		w.absolute("start to first acknowledgement, empty folder, s", startEmptyCell, seconds, 1),
 		w.absolute("start to first acknowledgement, written folder, s", startLoadedCell, seconds, 3),
 		w.absolute("RSS idle, MB", idleCell, rssMB, 60),
 		w.absolute("RSS after writing, MB", loadedCell, rssMB, 400),
 		w.absolute("RSS with idle connections, MB", connectionsCell, rssMB, 200),
+		w.absolute("members at once to their assignments, s", joinCell, seconds, initialDelay.Seconds()+1),
+		w.absolute("cores for groups that only heartbeat", idleGroupsCell, cores, 0.15),
+		w.absolute("RSS with groups that only heartbeat, MB", idleGroupsCell, rssMB, 250),
 		w.absolute("restart with many topics, s", topicsCell, "restart s", 5),
 		w.absolute("RSS with many topics, MB", topicsCell, rssMB, 300),
 	}

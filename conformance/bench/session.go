@@ -30,7 +30,7 @@ type session struct {
 }
 
 // prepare makes the folder and the server, and does not start it.
-func prepare(ctx context.Context, dataDir, server, profiles string) (*session, error) {
+func prepare(ctx context.Context, dataDir, server, profiles string, overrides ...string) (*session, error) {
 	// What the last server left to be written back is written before the next
 	// one is measured.
 	unix.Sync()
@@ -42,7 +42,7 @@ func prepare(ctx context.Context, dataDir, server, profiles string) (*session, e
 		return nil, err
 	}
 	s := &session{dir: dir}
-	opts := peer.Options{Dir: filepath.Join(dir, "server")}
+	opts := peer.Options{Dir: filepath.Join(dir, "server"), Overrides: overrides}
 	switch server {
 	case "kafka":
 		s.server, err = peer.NewKafka(ctx, opts)
@@ -61,8 +61,8 @@ func prepare(ctx context.Context, dataDir, server, profiles string) (*session, e
 }
 
 // open starts a server on a fresh folder.
-func open(ctx context.Context, dataDir, server, profiles string) (*session, error) {
-	s, err := prepare(ctx, dataDir, server, profiles)
+func open(ctx context.Context, dataDir, server, profiles string, overrides ...string) (*session, error) {
+	s, err := prepare(ctx, dataDir, server, profiles, overrides...)
 	if err != nil {
 		return nil, err
 	}
