@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -109,7 +110,9 @@ func (f *faulty) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (met
 	f.mu.Lock()
 	replaced := f.txn
 	f.mu.Unlock()
-	if replaced == nil {
+	// The claims of slots go on in the background of all tests; none is about them.
+	claim := len(ops) > 0 && strings.HasPrefix(ops[0].Key, "quire/test/own/")
+	if replaced == nil || claim {
 		return f.Store.Txn(ctx, conds, ops)
 	}
 	return replaced(ctx, conds, ops, f.Store.Txn)

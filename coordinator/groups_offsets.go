@@ -3,6 +3,7 @@ package coordinator
 import (
 	"errors"
 	"iter"
+	"math"
 
 	"github.com/quirelog/quire/coordinator/group"
 	"github.com/quirelog/quire/offsets"
@@ -35,7 +36,7 @@ func (g *Groups) Commit(id string, who *group.CommitIdentity, commits []NewCommi
 			u.CommitTime = now
 		}
 		if c.Retention >= 0 {
-			u.ExpireTime = now + c.Retention
+			u.ExpireTime = now + min(c.Retention, math.MaxInt64-now)
 		}
 	}
 	g.do(id, func(s *shard, slot *ownedSlot) {

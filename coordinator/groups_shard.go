@@ -123,11 +123,10 @@ func (s *shard) slot(n int) (*ownedSlot, error) {
 		}
 		return slot, nil
 	}
-	if node, ok := s.g.slots.owner(n); ok && node != s.g.c.self.ID {
-		return nil, group.ErrNotCoordinator
+	if s.g.slots.expects(n) {
+		return nil, group.ErrNotLoaded
 	}
-	// It is about to be claimed.
-	return nil, group.ErrNotLoaded
+	return nil, group.ErrNotCoordinator
 }
 
 // gained begins to own a slot, which is then to be loaded.

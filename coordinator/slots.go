@@ -115,6 +115,14 @@ func (s *slots) owner(slot int) (node int32, ok bool) {
 	return o.Node, o.exists
 }
 
+// expects says whether this node owns a slot or is about to claim it. Any goroutine.
+func (s *slots) expects(slot int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := &s.owners[slot]
+	return s.mine(o) || s.claimableLocked(o)
+}
+
 func (s *slots) mine(o *slotOwner) bool { return o.exists && o.Incarnation == s.incarnation }
 
 // claimableLocked says whether this node is to claim a slot: nobody has it, or a

@@ -19,7 +19,7 @@ type parked struct {
 	r        *proxy.Request
 	state    atomic.Int32 // of the parked* constants
 	draining atomic.Bool
-	refuse   func(protocol.Code) kmsg.Response // answers a drained request; nil: it is waited for
+	refuse   func(protocol.Code) kmsg.Response // of a request that is drained
 }
 
 // The states of a parked request.
@@ -34,10 +34,22 @@ const (
 // group. The method runs on the loop, or on a worker if the body is long; it
 // calls wait once it needs nothing of the frame any more, and gives up if that fails.
 func waiting[Q kmsg.Request](f func(*Handlers, *parked, Q)) func(*Handlers, *proxy.Request) {
+	return park(f, false)
+}
+
+// waitingLong is waiting for requests that may wait for other clients: when the
+// connection is about to close they are refused, by what the method sets refuse to.
+func waitingLong[Q kmsg.Request](f func(*Handlers, *parked, Q)) func(*Handlers, *proxy.Request) {
+	return park(f, true)
+}
+
+func park[Q kmsg.Request](f func(*Handlers, *parked, Q), long bool) func(*Handlers, *proxy.Request) {
 	return func(h *Handlers, r *proxy.Request) {
 		p := &parked{h: h, r: r}
 		r.OnClose(p.closed)
-		r.OnDrain(p.drain)
+		if long {
+			r.OnDrain(p.drain)
+		}
 		handle := func() {
 			q := kmsg.RequestForKey(r.Key).(Q)
 			if err := h.parse(r, q); err != nil {
@@ -89,7 +101,7 @@ func (p *parked) closed() {
 // looks for the coordinator anew and asks again.
 func (p *parked) drain() {
 	p.draining.Store(true)
-	if p.state.Load() == parkedWaiting && p.refuse != nil && p.state.CompareAndSwap(parkedWaiting, parkedAnswered) {
+	if p.state.CompareAndSwap(parkedWaiting, parkedAnswered) {
 		p.h.respond(p.r, p.refuse(protocol.CoordinatorNotAvailable))
 	}
 }

@@ -1,0 +1,796 @@
+package coordinator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/coordinator/group"
+	"github.com/quirelog/quire/offsets"
+	"github.com/quirelog/quire/storage/meta"
+	"github.com/quirelog/quire/storage/meta/mem"
+)
+
+// Calls of the groups, waited for.
+
+func join(t *testing.T, c *coordinator.Coordinator, id, member string) *group.JoinGroupResponse {
+	t.Helper()
+	return await(t, func(reply func(*group.JoinGroupResponse)) {
+		c.Groups().Join(id, &group.JoinGroupRequest{
+			MemberID: member, ClientID: "test", ClientHost: "/127.0.0.1", SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second,
+			ProtocolType: "consumer", Protocols: []group.Protocol{{Name: "range", Metadata: subscription("orders")}},
+		}, reply)
+	})
+}
+
+func syncGroup(t *testing.T, c *coordinator.Coordinator, id, member string, generation int32, assignments ...group.MemberAssignment) *group.SyncGroupResponse {
+	t.Helper()
+	return await(t, func(reply func(*group.SyncGroupResponse)) {
+		c.Groups().Sync(id, &group.SyncGroupRequest{MemberID: member, Generation: generation, Assignments: assignments}, reply)
+	})
+}
+
+func heartbeat(t *testing.T, c *coordinator.Coordinator, id, member string, generation int32) error {
+	t.Helper()
+	return await(t, func(reply func(error)) {
+		c.Groups().Heartbeat(id, &group.HeartbeatRequest{MemberID: member, Generation: generation}, reply)
+	})
+}
+
+func commit(t *testing.T, c *coordinator.Coordinator, id string, who group.CommitIdentity, p offsets.Partition, offset int64) error {
+	t.Helper()
+	return await(t, func(reply func(error)) {
+		c.Groups().Commit(id, &who, []coordinator.NewCommit{{Partition: p, Offset: offset, LeaderEpoch: -1, CommitTime: -1, Retention: -1}}, reply)
+	})
+}
+
+// fetch returns the committed offset of a partition, -1 if there is none.
+func fetch(t *testing.T, c *coordinator.Coordinator, id string, p offsets.Partition) (int64, error) {
+	t.Helper()
+	type answer struct {
+		offset int64
+		err    error
+	}
+	a := await(t, func(reply func(answer)) {
+		c.Groups().Fetch(id, &group.CommitIdentity{Epoch: -1}, func(committed coordinator.Committed, err error) {
+			a := answer{-1, err}
+			if err == nil {
+				if o, ok := committed.Get(p); ok {
+					a.offset = o.Offset
+				}
+			}
+			reply(a)
+		})
+	})
+	return a.offset, a.err
+}
+
+func describe(t *testing.T, c *coordinator.Coordinator, id string) (*group.Description, error) {
+	t.Helper()
+	var err error
+	d := await(t, func(reply func(*group.Description)) {
+		c.Groups().Describe(id, func(d *group.Description, e error) { err = e; reply(d) })
+	})
+	return d, err
+}
+
+func listGroups(t *testing.T, c *coordinator.Coordinator) ([]coordinator.ListedGroup, error) {
+	t.Helper()
+	var err error
+	all := await(t, func(reply func([]coordinator.ListedGroup)) {
+		c.Groups().List(func(coordinator.ListedGroup) bool { return true }, func(all []coordinator.ListedGroup, e error) { err = e; reply(all) })
+	})
+	return all, err
+}
+
+func deleteGroup(t *testing.T, c *coordinator.Coordinator, id string) error {
+	t.Helper()
+	return await(t, func(reply func(error)) { c.Groups().Delete(id, reply) })
+}
+
+// await returns what a call replies with, which it does once.
+func await[T any](t *testing.T, call func(reply func(T))) T {
+	t.Helper()
+	replies := make(chan T, 2)
+	call(func(v T) { replies <- v })
+	select {
+	case v := <-replies:
+		return v
+	case <-time.After(patience):
+		t.Fatal("no reply")
+	}
+	panic("unreachable")
+}
+
+// subscription is the metadata of a consumer (ConsumerProtocolSubscription v0).
+func subscription(topics ...string) []byte {
+	b := []byte{0, 0, 0, 0, 0, byte(len(topics))}
+	for _, name := range topics {
+		b = append(append(b, 0, byte(len(name))), name...)
+	}
+	return append(b, 0xff, 0xff, 0xff, 0xff)
+}
+
+var nobody = group.CommitIdentity{Epoch: -1}
+
+// openLoaded opens a coordinator and waits until its groups are loaded.
+func openLoaded(t *testing.T, s meta.Store, configure ...func(*coordinator.Config)) *coordinator.Coordinator {
+	t.Helper()
+	c := open(t, s, configure...)
+	loaded(t, c)
+	return c
+}
+
+func loaded(t *testing.T, c *coordinator.Coordinator) {
+	t.Helper()
+	eventually(t, "all groups are loaded", func() bool { _, err := listGroups(t, c); return err == nil })
+}
+
+func partition(topic *coordinator.Topic, n int32) offsets.Partition {
+	return offsets.Partition{Topic: topic.ID, Partition: n}
+}
+
+func TestSlotOf(t *testing.T) {
+	// The slot of a group is part of its keys: these never change.
+	for id, want := range map[string]int{"": 961, "g": 874, "orders-service": 528, "\x00\xff": 615} {
+		if got := coordinator.SlotOf(id); got != want {
+			t.Errorf("slot of %q is %d, want %d", id, got, want)
+		}
+	}
+	var used [coordinator.NumSlots]int
+	for i := range 100 * coordinator.NumSlots {
+		used[coordinator.SlotOf(fmt.Sprint("group-", i))]++
+	}
+	for slot, n := range used {
+		if n < 50 || n > 160 {
+			t.Errorf("slot %d has %d groups of 100 on average", slot, n)
+		}
+	}
+}
+
+// TestGroupsOutliveTheProcess: a group goes on in its generation, with its
+// assignment and its offsets, in the next process.
+func TestGroupsOutliveTheProcess(t *testing.T) {
+	onBoth(t, func(t *testing.T, s meta.Store) {
+		c := openLoaded(t, s)
+		topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 2, ReplicationFactor: 1})[0]
+		j := join(t, c, "g", "")
+		if j.Err != nil || j.Generation != 1 || j.LeaderID != j.MemberID {
+			t.Fatalf("joined %+v", j)
+		}
+		if a := syncGroup(t, c, "g", j.MemberID, 1, group.MemberAssignment{MemberID: j.MemberID, Assignment: []byte("mine")}); a.Err != nil || string(a.Assignment) != "mine" {
+			t.Fatalf("synced %+v", a)
+		}
+		me := group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}
+		for i := range int64(10) {
+			if err := commit(t, c, "g", me, partition(topic, 1), i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := commit(t, c, "simple", nobody, partition(topic, 0), 77); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+
+		c = openLoaded(t, s)
+		if err := heartbeat(t, c, "g", j.MemberID, 1); err != nil {
+			t.Errorf("heartbeat after the restart: %v", err)
+		}
+		if a := syncGroup(t, c, "g", j.MemberID, 1); a.Err != nil || string(a.Assignment) != "mine" {
+			t.Errorf("sync after the restart: %+v", a)
+		}
+		if o, err := fetch(t, c, "g", partition(topic, 1)); err != nil || o != 9 {
+			t.Errorf("the committed offset is %d (%v)", o, err)
+		}
+		if o, err := fetch(t, c, "simple", partition(topic, 0)); err != nil || o != 77 {
+			t.Errorf("the simple group's offset is %d (%v)", o, err)
+		}
+		if err := commit(t, c, "g", me, partition(topic, 1), 10); err != nil {
+			t.Errorf("commit after the restart: %v", err)
+		}
+		all, err := listGroups(t, c)
+		if err != nil || len(all) != 2 {
+			t.Errorf("groups are %v (%v)", all, err)
+		}
+	})
+}
+
+// gate lets requests of a metadata store wait, or fail, by their key.
+type gate struct {
+	meta.Store
+	mu   sync.Mutex
+	shut map[string]chan struct{} // by part of the key
+}
+
+func newGate(s meta.Store) *gate { return &gate{Store: s, shut: make(map[string]chan struct{})} }
+
+// close makes requests of keys with this part wait until open is called.
+func (g *gate) close(part string) (open func()) {
+	ch := make(chan struct{})
+	g.mu.Lock()
+	g.shut[part] = ch
+	g.mu.Unlock()
+	return sync.OnceFunc(func() {
+		g.mu.Lock()
+		delete(g.shut, part)
+		g.mu.Unlock()
+		close(ch)
+	})
+}
+
+func (g *gate) wait(ctx context.Context, key string) error {
+	g.mu.Lock()
+	var ch chan struct{}
+	for part, shut := range g.shut {
+		if strings.Contains(key, part) {
+			ch = shut
+		}
+	}
+	g.mu.Unlock()
+	if ch == nil {
+		return nil
+	}
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%q: %w", key, meta.ErrUnavailable)
+	}
+}
+
+func (g *gate) Get(ctx context.Context, key string) (meta.KV, error) {
+	if err := g.wait(ctx, key); err != nil {
+		return meta.KV{}, err
+	}
+	return g.Store.Get(ctx, key)
+}
+
+func (g *gate) List(ctx context.Context, prefix string, f func(meta.KV) bool) (meta.Revision, error) {
+	if err := g.wait(ctx, prefix); err != nil {
+		return 0, err
+	}
+	return g.Store.List(ctx, prefix, f)
+}
+
+func (g *gate) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (meta.Revision, bool, error) {
+	for _, op := range ops {
+		if err := g.wait(ctx, op.Key); err != nil {
+			return 0, false, err
+		}
+	}
+	return g.Store.Txn(ctx, conds, ops)
+}
+
+// TestNotLoadedIsNotEmpty: before a slot is loaded nobody learns anything of
+// its groups, and members that heartbeat are kept quiet.
+func TestNotLoadedIsNotEmpty(t *testing.T) {
+	for name, key := range map[string]string{"not claimed": "/own/", "records": "/g/", "offsets": "/o/"} {
+		t.Run(name, func(t *testing.T) {
+			s := newGate(newMem(t))
+			c := openLoaded(t, s)
+			topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+			j := join(t, c, "g", "")
+			if a := syncGroup(t, c, "g", j.MemberID, 1); a.Err != nil {
+				t.Fatal(a.Err)
+			}
+			if err := commit(t, c, "g", group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}, partition(topic, 0), 5); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+
+			openGate := s.close(key)
+			if key == "/own/" {
+				// Opening reads the owners; claiming writes them.
+				openGate()
+				s.Store = &noTxn{Store: s.Store, part: key, shut: &atomic.Bool{}}
+				s.Store.(*noTxn).shut.Store(true)
+				openGate = func() { s.Store.(*noTxn).shut.Store(false) }
+			}
+			c = open(t, s)
+			if _, err := fetch(t, c, "g", partition(topic, 0)); !errors.Is(err, group.ErrNotLoaded) {
+				t.Errorf("fetch: %v", err)
+			}
+			if err := commit(t, c, "g", nobody, partition(topic, 0), 1); !errors.Is(err, group.ErrNotLoaded) {
+				t.Errorf("commit: %v", err)
+			}
+			if _, err := describe(t, c, "g"); !errors.Is(err, group.ErrNotLoaded) {
+				t.Errorf("describe: %v", err)
+			}
+			if _, err := listGroups(t, c); !errors.Is(err, group.ErrNotLoaded) {
+				t.Errorf("list: %v", err)
+			}
+			if err := deleteGroup(t, c, "g"); !errors.Is(err, group.ErrNotLoaded) {
+				t.Errorf("delete: %v", err)
+			}
+			if err := heartbeat(t, c, "g", j.MemberID, 1); err != nil {
+				t.Errorf("heartbeat: %v", err)
+			}
+			if a := syncGroup(t, c, "g", j.MemberID, 1); !errors.Is(a.Err, group.ErrRebalanceInProgress) {
+				t.Errorf("sync: %v", a.Err)
+			}
+			if a := join(t, c, "g", j.MemberID); !errors.Is(a.Err, group.ErrNotLoaded) {
+				t.Errorf("join: %v", a.Err)
+			}
+			if node, ok := c.Groups().Owner("g"); !ok || node != c.Self().ID {
+				t.Errorf("the owner is %d, %v", node, ok)
+			}
+			openGate()
+			loaded(t, c)
+			if o, err := fetch(t, c, "g", partition(topic, 0)); err != nil || o != 5 {
+				t.Errorf("the committed offset is %d (%v)", o, err)
+			}
+			if err := heartbeat(t, c, "g", j.MemberID, 1); err != nil {
+				t.Errorf("heartbeat: %v", err)
+			}
+		})
+	}
+}
+
+// noTxn refuses changes of keys with a part.
+type noTxn struct {
+	meta.Store
+	part string
+	shut *atomic.Bool
+}
+
+func (s *noTxn) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (meta.Revision, bool, error) {
+	for _, op := range ops {
+		if s.shut.Load() && strings.Contains(op.Key, s.part) {
+			return 0, false, fmt.Errorf("%q: %w", op.Key, meta.ErrUnavailable)
+		}
+	}
+	return s.Store.Txn(ctx, conds, ops)
+}
+
+// TestMetadataStoreAway: while the metadata store does not answer, heartbeats and
+// fetches of offsets go on and commits fail in time; then all is as before.
+func TestMetadataStoreAway(t *testing.T) {
+	s := newGate(newMem(t))
+	c := openLoaded(t, s, func(c *coordinator.Config) { c.Groups.CommitTimeout = 20 * time.Millisecond })
+	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	j := join(t, c, "g", "")
+	if a := syncGroup(t, c, "g", j.MemberID, 1); a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	me := group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}
+	if err := commit(t, c, "g", me, partition(topic, 0), 5); err != nil {
+		t.Fatal(err)
+	}
+	back := s.close("/")
+	defer back()
+	err := commit(t, c, "g", me, partition(topic, 0), 6)
+	if !errors.Is(err, offsets.ErrUnavailable) && !errors.Is(err, offsets.ErrUnknownOutcome) {
+		t.Errorf("commit: %v", err)
+	}
+	if err := heartbeat(t, c, "g", j.MemberID, 1); err != nil {
+		t.Errorf("heartbeat: %v", err)
+	}
+	if o, err := fetch(t, c, "g", partition(topic, 0)); err != nil || o != 5 {
+		t.Errorf("the committed offset is %d (%v)", o, err)
+	}
+	// A rebalance cannot end: who leads it is told so and joins again.
+	k := join(t, c, "g", j.MemberID)
+	if k.Err != nil {
+		t.Fatal(k.Err)
+	}
+	if a := syncGroup(t, c, "g", j.MemberID, k.Generation); !errors.Is(a.Err, group.ErrUnavailable) {
+		t.Errorf("sync: %v", a.Err)
+	}
+	back()
+	eventually(t, "the group is stable again", func() bool {
+		k = join(t, c, "g", j.MemberID)
+		return k.Err == nil && syncGroup(t, c, "g", j.MemberID, k.Generation).Err == nil
+	})
+	me.Epoch = k.Generation
+	eventually(t, "a commit is taken again", func() bool { return commit(t, c, "g", me, partition(topic, 0), 7) == nil })
+	if o, err := fetch(t, c, "g", partition(topic, 0)); err != nil || o != 7 {
+		t.Errorf("the committed offset is %d (%v)", o, err)
+	}
+}
+
+// TestLostSlot: once another node owns a slot, waiting requests and all that
+// come later are sent there, and nothing is written any more.
+func TestLostSlot(t *testing.T) {
+	s := newMem(t)
+	first := openLoaded(t, s, named("first"))
+	topic := create(t, first, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	j := join(t, first, "g", "")
+	if a := syncGroup(t, first, "g", j.MemberID, 1); a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	// The second node leaves a live owner alone.
+	second := open(t, s, named("second"))
+	if node, ok := second.Groups().Owner("g"); !ok || node != first.Self().ID {
+		t.Fatalf("the second node takes %d for the owner (%v)", node, ok)
+	}
+	if _, err := fetch(t, second, "g", partition(topic, 0)); !errors.Is(err, group.ErrNotCoordinator) {
+		t.Errorf("the second node answers a fetch with %v", err)
+	}
+	// A member that waits for others is told when the slot goes.
+	parked := make(chan *group.JoinGroupResponse, 1)
+	first.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
+		Protocols: []group.Protocol{{Name: "range"}}}, func(a *group.JoinGroupResponse) { parked <- a })
+	if err := heartbeat(t, first, "g", j.MemberID, 1); !errors.Is(err, group.ErrRebalanceInProgress) {
+		t.Errorf("heartbeat while a member joins: %v", err)
+	}
+	key := fmt.Sprintf("quire/test/own/%04d", coordinator.SlotOf("g"))
+	record := fmt.Sprintf(`{"v":1,"node":%d,"inc":"else","epoch":9}`, second.Self().ID)
+	if _, ok, err := s.Txn(t.Context(), nil, []meta.Op{meta.Put(key, []byte(record))}); err != nil || !ok {
+		t.Fatal(err)
+	}
+	select {
+	case a := <-parked:
+		if !errors.Is(a.Err, group.ErrNotCoordinator) {
+			t.Errorf("the waiting member is told %v", a.Err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the waiting member is told nothing")
+	}
+	if err := commit(t, first, "g", nobody, partition(topic, 0), 1); !errors.Is(err, group.ErrNotCoordinator) {
+		t.Errorf("commit: %v", err)
+	}
+	if err := heartbeat(t, first, "g", j.MemberID, 1); !errors.Is(err, group.ErrNotCoordinator) {
+		t.Errorf("heartbeat: %v", err)
+	}
+	eventually(t, "the first node knows the owner", func() bool {
+		node, ok := first.Groups().Owner("g")
+		return ok && node == second.Self().ID
+	})
+	if _, err := listGroups(t, first); err != nil {
+		t.Errorf("the first node lists the groups of its other slots: %v", err)
+	}
+}
+
+// TestDeadOwnerIsReplaced: the slots of a node that is gone are claimed by who is left.
+func TestDeadOwnerIsReplaced(t *testing.T) {
+	s := newMem(t)
+	first := openLoaded(t, s, named("first"))
+	topic := create(t, first, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	if err := commit(t, first, "g", nobody, partition(topic, 0), 3); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, s, named("second"))
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second node serves the group", func() bool {
+		o, err := fetch(t, second, "g", partition(topic, 0))
+		if err == nil && o != 3 {
+			t.Fatalf("the committed offset is %d", o)
+		}
+		return err == nil
+	})
+}
+
+// TestFencedWithoutKnowing: a node that has lost a slot and has not heard of
+// it writes nothing.
+func TestFencedWithoutKnowing(t *testing.T) {
+	s := newMem(t)
+	deaf := &deafStore{Store: s}
+	c := openLoaded(t, deaf)
+	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	if err := commit(t, c, "g", nobody, partition(topic, 0), 3); err != nil {
+		t.Fatal(err)
+	}
+	key := fmt.Sprintf("quire/test/own/%04d", coordinator.SlotOf("g"))
+	if _, ok, err := s.Txn(t.Context(), nil, []meta.Op{meta.Put(key, []byte(`{"v":1,"node":1,"inc":"a later process","epoch":9}`))}); err != nil || !ok {
+		t.Fatal(err)
+	}
+	if err := commit(t, c, "g", nobody, partition(topic, 0), 4); !errors.Is(err, offsets.ErrNotOwner) {
+		t.Errorf("commit: %v", err)
+	}
+	// Now it has looked.
+	eventually(t, "the node knows that it is not the owner", func() bool {
+		_, err := fetch(t, c, "g", partition(topic, 0))
+		return errors.Is(err, group.ErrNotCoordinator)
+	})
+	kv, err := s.Get(t.Context(), key)
+	if err != nil || !strings.Contains(string(kv.Value), "a later process") {
+		t.Errorf("the owner is now %s (%v)", kv.Value, err)
+	}
+}
+
+// deafStore shows no changes of owners.
+type deafStore struct{ meta.Store }
+
+func (s *deafStore) Watch(ctx context.Context, prefix string, after meta.Revision) <-chan meta.Events {
+	if !strings.HasSuffix(prefix, "/own/") {
+		return s.Store.Watch(ctx, prefix, after)
+	}
+	ch := make(chan meta.Events)
+	go func() {
+		<-ctx.Done()
+		close(ch)
+	}()
+	return ch
+}
+
+// TestFullInbox: a shard that cannot keep up refuses requests, and no more of
+// them wait than allowed.
+func TestFullInbox(t *testing.T) {
+	c := openLoaded(t, newMem(t), func(c *coordinator.Config) { c.Groups.MaxInboxEvents = 2 })
+	entered, leave := make(chan struct{}), make(chan struct{})
+	c.Groups().Describe("g", func(*group.Description, error) { close(entered); <-leave })
+	<-entered // and the shard stands still
+	answers := make(chan error, 3)
+	for range 3 {
+		c.Groups().Heartbeat("g", &group.HeartbeatRequest{MemberID: "m"}, func(err error) { answers <- err })
+	}
+	if err := <-answers; !errors.Is(err, group.ErrUnavailable) {
+		t.Errorf("the third is answered %v", err)
+	}
+	if len(answers) > 0 {
+		t.Error("more than one was refused")
+	}
+	close(leave)
+	for range 2 {
+		if err := <-answers; !errors.Is(err, group.ErrUnknownMember) {
+			t.Errorf("who waited is answered %v", err)
+		}
+	}
+}
+
+// TestUnreadableRecord: a group whose record nobody understands is neither
+// empty nor in the way of others, and can be deleted.
+func TestUnreadableRecord(t *testing.T) {
+	s := newMem(t)
+	c := openLoaded(t, s)
+	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	if err := commit(t, c, "g", nobody, partition(topic, 0), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, record := range []string{"", "\x01\x09", "\x02not zstd", "\x63"} {
+		key := fmt.Sprintf("quire/test/g/%04d/g", coordinator.SlotOf("g"))
+		if _, ok, err := s.Txn(t.Context(), nil, []meta.Op{meta.Put(key, []byte(record))}); err != nil || !ok {
+			t.Fatal(err)
+		}
+		c = openLoaded(t, s)
+		if _, err := fetch(t, c, "g", partition(topic, 0)); !errors.Is(err, group.ErrUnavailable) {
+			t.Errorf("%q: fetch: %v", record, err)
+		}
+		if a := join(t, c, "g", ""); !errors.Is(a.Err, group.ErrUnavailable) {
+			t.Errorf("%q: join: %v", record, a.Err)
+		}
+		if err := commit(t, c, "other", nobody, partition(topic, 0), 3); err != nil {
+			t.Errorf("%q: commit of another group: %v", record, err)
+		}
+		if err := deleteGroup(t, c, "g"); err != nil {
+			t.Errorf("%q: delete: %v", record, err)
+		}
+		if o, err := fetch(t, c, "g", partition(topic, 0)); err != nil || o != -1 {
+			t.Errorf("%q: offset of the deleted group is %d (%v)", record, o, err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestManyMembers: a record that is too long for a value as it is.
+func TestManyMembers(t *testing.T) {
+	s := newMem(t)
+	c := openLoaded(t, s)
+	const n = 300
+	metadata := append(subscription("orders"), make([]byte, 8<<10)...)
+	joined := make(chan *group.JoinGroupResponse, n)
+	// The first waits for the others.
+	for range n {
+		c.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
+			Protocols: []group.Protocol{{Name: "range", Metadata: metadata}}}, func(a *group.JoinGroupResponse) { joined <- a })
+	}
+	members := make(map[string]bool)
+	var leader *group.JoinGroupResponse
+	for len(members) < n {
+		a := <-joined
+		if errors.Is(a.Err, group.ErrRebalanceInProgress) {
+			continue
+		}
+		if a.Err != nil {
+			t.Fatal(a.Err)
+		}
+		if a.LeaderID == a.MemberID {
+			leader = a
+		}
+		members[a.MemberID] = true
+		if a.Generation == 1 {
+			// Alone in the first generation, since nothing delays it here.
+			c.Groups().Join("g", &group.JoinGroupRequest{MemberID: a.MemberID, SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
+				Protocols: []group.Protocol{{Name: "range", Metadata: metadata}}}, func(a *group.JoinGroupResponse) { joined <- a })
+			delete(members, a.MemberID)
+		}
+	}
+	if a := syncGroup(t, c, "g", leader.MemberID, leader.Generation); a.Err != nil {
+		t.Fatalf("sync: %v", a.Err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c = openLoaded(t, s)
+	d, err := describe(t, c, "g")
+	if err != nil || d.State != group.Stable || len(d.Members) != n {
+		t.Errorf("after the restart the group is %v, %d members (%v)", d.State, len(d.Members), err)
+	}
+}
+
+// TestExpiry: what nobody has needed for the retention goes, and a group that
+// has nothing left with it.
+func TestExpiry(t *testing.T) {
+	var hours atomic.Int64
+	s := newMem(t)
+	c := openLoaded(t, s, func(c *coordinator.Config) {
+		c.Groups.OffsetsRetention, c.Groups.ExpiryInterval = 24*time.Hour, time.Millisecond
+		c.Groups.Now = func() time.Time { return time.Now().Add(time.Duration(hours.Load()) * time.Hour) }
+	})
+	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 2, ReplicationFactor: 1})[0]
+	if err := commit(t, c, "g", nobody, partition(topic, 0), 3); err != nil {
+		t.Fatal(err)
+	}
+	hours.Store(23)
+	if err := commit(t, c, "g", nobody, partition(topic, 1), 4); err != nil {
+		t.Fatal(err)
+	}
+	hours.Store(25)
+	eventually(t, "the older offset is gone", func() bool { o, err := fetch(t, c, "g", partition(topic, 0)); return err == nil && o == -1 })
+	if o, err := fetch(t, c, "g", partition(topic, 1)); err != nil || o != 4 {
+		t.Errorf("the younger offset is %d (%v)", o, err)
+	}
+	hours.Store(48)
+	eventually(t, "the group is gone", func() bool { all, err := listGroups(t, c); return err == nil && len(all) == 0 })
+	eventually(t, "its keys are gone", func() bool { return len(keysUnder(t, s, "quire/test/o/")) == 0 })
+
+	// A member that has left, and committed nothing, leaves an empty group behind.
+	j := join(t, c, "h", "")
+	if a := syncGroup(t, c, "h", j.MemberID, 1); a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	await(t, func(reply func(*group.LeaveGroupResponse)) {
+		c.Groups().Leave("h", &group.LeaveGroupRequest{Members: []group.LeavingMember{{MemberID: j.MemberID}}}, reply)
+	})
+	eventually(t, "the empty group is gone", func() bool { all, err := listGroups(t, c); return err == nil && len(all) == 0 })
+	eventually(t, "its record is gone", func() bool { return len(keysUnder(t, s, "quire/test/g/")) == 0 })
+}
+
+func keysUnder(t *testing.T, s meta.Store, prefix string) (found []string) {
+	t.Helper()
+	_, err := s.List(t.Context(), prefix, func(kv meta.KV) bool { found = append(found, kv.Key); return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestDeletedTopicTakesItsOffsets: the topic that is made again under the name
+// begins without any.
+func TestDeletedTopicTakesItsOffsets(t *testing.T) {
+	s := newMem(t)
+	c := openLoaded(t, s)
+	topics := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1}, coordinator.NewTopic{Name: "kept", Partitions: 1, ReplicationFactor: 1})
+	for _, id := range []string{"g", "h"} {
+		for _, topic := range topics {
+			if err := commit(t, c, id, nobody, partition(topic, 0), 3); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := c.DeleteTopic(t.Context(), "orders", topics[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	again := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	if o, err := fetch(t, c, "g", partition(again, 0)); err != nil || o != -1 {
+		t.Errorf("offset of the new topic is %d (%v)", o, err)
+	}
+	eventually(t, "the offsets are gone", func() bool { return len(keysUnder(t, s, "quire/test/o/")) == 2 })
+	for _, id := range []string{"g", "h"} {
+		if o, err := fetch(t, c, id, partition(topics[1], 0)); err != nil || o != 3 {
+			t.Errorf("offset of the other topic is %d (%v)", o, err)
+		}
+	}
+}
+
+// TestDeleteGroup takes the offsets along, and nothing of them comes back.
+func TestDeleteGroup(t *testing.T) {
+	s := newMem(t)
+	c := openLoaded(t, s)
+	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	if err := deleteGroup(t, c, "g"); !errors.Is(err, group.ErrGroupNotFound) {
+		t.Errorf("delete of no group: %v", err)
+	}
+	j := join(t, c, "g", "")
+	if a := syncGroup(t, c, "g", j.MemberID, 1); a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	if err := commit(t, c, "g", group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}, partition(topic, 0), 3); err != nil {
+		t.Fatal(err)
+	}
+	if err := deleteGroup(t, c, "g"); !errors.Is(err, group.ErrNonEmptyGroup) {
+		t.Errorf("delete of a group with a member: %v", err)
+	}
+	await(t, func(reply func(*group.LeaveGroupResponse)) {
+		c.Groups().Leave("g", &group.LeaveGroupRequest{Members: []group.LeavingMember{{MemberID: j.MemberID}}}, reply)
+	})
+	if err := deleteGroup(t, c, "g"); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	if keys := append(keysUnder(t, s, "quire/test/g/"), keysUnder(t, s, "quire/test/o/")...); len(keys) > 0 {
+		t.Errorf("what is left: %q", keys)
+	}
+	if o, err := fetch(t, c, "g", partition(topic, 0)); err != nil || o != -1 {
+		t.Errorf("offset of the deleted group is %d (%v)", o, err)
+	}
+	if _, err := describe(t, c, "g"); !errors.Is(err, group.ErrGroupNotFound) {
+		t.Errorf("describe: %v", err)
+	}
+}
+
+// TestNothingIsLeftOfRefusedRequests: requests for groups that do not exist make none.
+func TestNothingIsLeftOfRefusedRequests(t *testing.T) {
+	c := openLoaded(t, newMem(t))
+	for i := range 100 {
+		id := fmt.Sprint("g", i)
+		if err := heartbeat(t, c, id, "m", 1); !errors.Is(err, group.ErrUnknownMember) {
+			t.Errorf("heartbeat: %v", err)
+		}
+		if a := join(t, c, id, "m"); !errors.Is(a.Err, group.ErrUnknownMember) {
+			t.Errorf("join: %v", a.Err)
+		}
+		if a := syncGroup(t, c, id, "m", 1); !errors.Is(a.Err, group.ErrUnknownMember) {
+			t.Errorf("sync: %v", a.Err)
+		}
+		if err := commit(t, c, id, group.CommitIdentity{MemberID: "m", Epoch: 1}, offsets.Partition{}, 1); !errors.Is(err, group.ErrIllegalGeneration) {
+			t.Errorf("commit: %v", err)
+		}
+	}
+	if all, err := listGroups(t, c); err != nil || len(all) > 0 {
+		t.Errorf("groups are %v (%v)", all, err)
+	}
+	if err := heartbeat(t, c, strings.Repeat("x", 5000), "m", 1); !errors.Is(err, group.ErrInvalidGroupID) {
+		t.Errorf("heartbeat of a group with a long id: %v", err)
+	}
+}
+
+// TestSessionsEnd: time passes for groups without anybody asking.
+func TestSessionsEnd(t *testing.T) {
+	c := openLoaded(t, newMem(t), func(c *coordinator.Config) { c.Groups.Group.MinSessionTimeout = time.Millisecond })
+	j := await(t, func(reply func(*group.JoinGroupResponse)) {
+		c.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: 20 * time.Millisecond, RebalanceTimeout: time.Second, ProtocolType: "consumer",
+			Protocols: []group.Protocol{{Name: "range"}}}, reply)
+	})
+	if j.Err != nil {
+		t.Fatal(j.Err)
+	}
+	eventually(t, "the silent member is removed", func() bool { d, err := describe(t, c, "g"); return err == nil && d.State == group.Empty })
+}
+
+// TestCloseAnswersEverybody: who waits for other members is answered, too.
+func TestCloseAnswersEverybody(t *testing.T) {
+	c := openLoaded(t, mem.New(nil), func(c *coordinator.Config) { c.Groups.Group.InitialRebalanceDelay = time.Hour })
+	answers := make(chan error, 10)
+	for i := range cap(answers) {
+		c.Groups().Join(fmt.Sprint("g", i), &group.JoinGroupRequest{SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
+			Protocols: []group.Protocol{{Name: "range"}}}, func(a *group.JoinGroupResponse) { answers <- a.Err })
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(answers) {
+		if err := <-answers; !errors.Is(err, group.ErrNotCoordinator) {
+			t.Errorf("who waited is answered %v", err)
+		}
+	}
+	if err := heartbeat(t, c, "g0", "m", 1); !errors.Is(err, group.ErrUnavailable) {
+		t.Errorf("heartbeat after the end: %v", err)
+	}
+}
