@@ -48,7 +48,7 @@ func (b *bench) commitCells(ctx context.Context, s *session, pair int, c contend
 	if err != nil {
 		return err
 	}
-	if err := s.awaitCoordinator(ctx); err != nil {
+	if err := s.awaitCommits(ctx, topic); err != nil {
 		return err
 	}
 	for _, n := range commitConnections {
@@ -96,6 +96,22 @@ func (s *session) awaitCoordinator(ctx context.Context) error {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
+		}
+	}
+}
+
+// awaitCommits waits until commits of all groups are taken: Kafka names a
+// coordinator before that has opened its partition.
+func (s *session) awaitCommits(ctx context.Context, topic string) error {
+	if err := s.awaitCoordinator(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		_, err := runCommits(ctx, s.server.Addr(), topic, 1, 1)
+		if err == nil || ctx.Err() != nil {
+			return err
 		}
 	}
 }
