@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/quirelog/quire/storage/embedded"
+	"github.com/quirelog/quire/storage/meta"
 	"github.com/quirelog/quire/storage/meta/etcd"
 	"github.com/quirelog/quire/storage/vfs"
 )
@@ -172,6 +173,8 @@ func explainFolder(dir string, err error) error {
 		advice = "free some space or " + another
 	case errors.Is(err, syscall.EROFS):
 		advice = "mount it writable or " + another
+	case errors.Is(err, meta.ErrNoSpace):
+		return fmt.Errorf("data folder %s: its disk is too full for another fact about the cluster: free some space or %s", dir, another)
 	case errors.Is(err, embedded.ErrNewerFormat):
 		return fmt.Errorf("data folder %s was written by a newer quire: run that one or %s", dir, another)
 	case errors.Is(err, embedded.ErrLocked), errors.Is(err, etcd.ErrLocked):

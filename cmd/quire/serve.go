@@ -175,7 +175,9 @@ func (n *node) start(ctx context.Context) error {
 	}
 	n.onClose("ledgers", func(context.Context) error { return n.tier.Close() })
 
-	if err := n.openCoordinator(ctx, registry); err != nil {
+	if err := n.openCoordinator(ctx, registry); errors.Is(err, meta.ErrNoSpace) {
+		return explainFolder(n.folder.path(etcdDir), err)
+	} else if err != nil {
 		return err
 	}
 

@@ -27,6 +27,10 @@ import (
 // of a real cluster do, each on topics of its own.
 var broker *peer.Server
 
+// groupOverrides make groups quick: none waits for more members at its start,
+// and members of KIP-848 come often. Kafka has a floor for the latter.
+var groupOverrides = []string{"group.initial.rebalance.delay.ms=0", "group.consumer.heartbeat.interval.ms=500"}
+
 // stepTimeout bounds one exchange with a server that is up. It is a limit on
 // hangs, far above what any step takes.
 const stepTimeout = 60 * time.Second
@@ -48,7 +52,11 @@ func runWithBroker(m *testing.M) (code int, err error) {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*stepTimeout)
 	defer cancel()
-	if broker, err = peer.NewTarget(ctx, peer.Options{Dir: dir}); err != nil {
+	overrides := groupOverrides
+	if onKafka {
+		overrides = append(overrides, "group.consumer.min.heartbeat.interval.ms=100")
+	}
+	if broker, err = peer.NewTarget(ctx, peer.Options{Dir: dir, Overrides: overrides}); err != nil {
 		return 1, err
 	}
 	if err := broker.Start(ctx); err != nil {

@@ -3,29 +3,40 @@ package clients
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // kgoTests are franz-go's own tests that talk to a broker and need neither
-// groups nor transactions. Left out are those that need a group coordinator,
-// a share group or an internal topic, and one for brokers too old for it.
+// transactions nor share groups, nor a broker too old for them. TestGroupETL
+// chains groups whose members come and go, of both group protocols, and looks
+// for records read twice or out of order; TestIssue523 does so with a topic
+// that is deleted.
 var kgoTests = []string{
+	"Test848RegexBrokerResolves",
 	"TestAddRemovePartitions",
 	"TestClient_Produce",
 	"TestClient_ProduceLargeMessages",
 	"TestConsumeMaxDecompressBatchBytes",
+	"TestConsumeRegex",
 	"TestConsumeTopicRetrieval",
 	"TestConsumeTopicRetrieval_Many",
 	"TestDirectPartitionPurge",
+	"TestGroupETL",
+	"TestGroupSimple",
 	"TestHookPollStart",
 	"TestIssue325",
 	"TestIssue337",
 	"TestIssue434",
+	"TestIssue523",
 	"TestIssue648",
 	"TestIssue769",
 	"TestIssue810",
@@ -37,6 +48,7 @@ var kgoTests = []string{
 	"TestPauseIssueOct2023",
 	"TestPing",
 	"TestPooling",
+	"TestUnknownGroupOffsetFetchPinned",
 }
 
 var kgoVerdict = regexp.MustCompile(`(?m)^--- (PASS|FAIL|SKIP): (\S+)`)
@@ -47,9 +59,18 @@ func TestKgoSuite(t *testing.T) {
 	const timeout = 5 * time.Minute
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
+	// Two of the tests want an internal topic, which a broker without one for
+	// its offsets does not have before it is created.
+	if created, err := admin(t).CreateTopic(step(t), 1, 1, nil, "__consumer_offsets"); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		t.Fatalf("create an internal topic: %v", errors.Join(err, created.Err))
+	}
 	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout", timeout.String(),
 		"-run", "^("+strings.Join(kgoTests, "|")+")$", "github.com/twmb/franz-go/pkg/kgo")
-	cmd.Env = append(os.Environ(), "KGO_SEEDS="+broker.Addr(), "KGO_TEST_RF=1", "KGO_LOG_LEVEL=none")
+	records := 20_000 // of each of the first topics of its chains
+	if full {
+		records = 200_000
+	}
+	cmd.Env = append(os.Environ(), "KGO_SEEDS="+broker.Addr(), "KGO_TEST_RF=1", "KGO_LOG_LEVEL=none", "KGO_TEST_RECORDS="+strconv.Itoa(records))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	runErr := cmd.Run()

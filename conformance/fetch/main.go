@@ -1,5 +1,6 @@
 // Command fetch brings what the conformance suite runs onto this machine:
-// Apache Kafka and its tools through Maven into .work, and kcat from Debian.
+// Apache Kafka and its tools through Maven, kafka-python through pip and KafkaJS
+// through npm into .work, and kcat from Debian.
 // Nothing is downloaded twice.
 package main
 
@@ -32,6 +33,14 @@ func fetch(ctx context.Context) error {
 			continue
 		}
 		fmt.Printf("%-12s %s\n", set.Name, classPath)
+	}
+	for _, client := range peer.ScriptClients {
+		interpreter, folder, err := client.Fetch(ctx)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		fmt.Printf("%-12s %s with %s\n", client.Name, folder, interpreter)
 	}
 	kcat, err := peer.Kcat(ctx)
 	if err != nil {

@@ -95,15 +95,19 @@ var buildQuire = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
-// Kcat returns the path of kcat. When it is missing, the machine is Debian's
-// and the user is root, it is installed with apt-get first.
-func Kcat(ctx context.Context) (string, error) {
-	if path, err := exec.LookPath("kcat"); err == nil {
+// Kcat returns the path of kcat, installed first where it may be; see debian.
+func Kcat(ctx context.Context) (string, error) { return debian(ctx, "kcat", "kcat") }
+
+// debian returns the path of a command. When it is missing, the machine is
+// Debian's and the user is root, its packages are installed with apt-get first.
+func debian(ctx context.Context, command string, packages ...string) (string, error) {
+	if path, err := exec.LookPath(command); err == nil {
 		return path, nil
 	}
+	names := strings.Join(packages, " ")
 	apt, err := exec.LookPath("apt-get")
 	if err != nil || os.Geteuid() != 0 {
-		return "", fmt.Errorf("%w: kcat: install it (Debian: apt-get install kcat)", ErrMissingTool)
+		return "", fmt.Errorf("%w: %s: install it (Debian: apt-get install %s)", ErrMissingTool, command, names)
 	}
 	work, err := WorkDir()
 	if err != nil {
@@ -114,17 +118,18 @@ func Kcat(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	if path, err := exec.LookPath("kcat"); err == nil {
+	if path, err := exec.LookPath(command); err == nil {
 		return path, nil
 	}
-	for _, args := range [][]string{{"update", "-q"}, {"install", "-y", "-q", "--no-install-recommends", "kcat"}} {
+	install := append([]string{"install", "-y", "-q", "--no-install-recommends"}, packages...)
+	for _, args := range [][]string{{"update", "-q"}, install} {
 		cmd := exec.CommandContext(ctx, apt, args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%w: kcat: apt-get %s: %v\n%s", ErrMissingTool, args[0], err, lastLines(out, 5))
+			return "", fmt.Errorf("%w: %s: apt-get %s: %v\n%s", ErrMissingTool, command, args[0], err, lastLines(out, 5))
 		}
 	}
-	return exec.LookPath("kcat")
+	return exec.LookPath(command)
 }
 
 // MachineFacts describes this machine in a few words for a report: processor,
