@@ -1,6 +1,10 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,32 +26,86 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			server, err := peer.NewTarget(t.Context(), peer.Options{Dir: t.TempDir(), Overrides: c.with})
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := c.plan
-			p.server = server
-			p.minUp, p.maxUp = 100*time.Millisecond, time.Second
-			p.libraries = []string{"franz-go", "librdkafka"}
-			p.topics, p.partitions, p.perSecond = 3, 4, 2000
-			p.segmentBytes = 1 << 20
-			p.seed = uint64(time.Now().UnixNano())
-			p.logf = t.Logf
-			t.Logf("seed %d", p.seed)
-			res, err := p.run(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Log(res.summary())
-			if err := res.verdict(); err != nil {
-				t.Fatal(err)
-			}
-			if res.Rounds != c.plan.rounds {
-				t.Fatalf("%d rounds were run, want %d", res.Rounds, c.plan.rounds)
-			}
+			c.plan.runShort(t, peer.Options{Dir: t.TempDir(), Overrides: c.with})
 		})
 	}
+}
+
+// runShort runs p with a load for a short test and expects it to find nothing.
+func (p plan) runShort(t *testing.T, options peer.Options) {
+	t.Helper()
+	server, err := peer.NewTarget(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.server = server
+	p.minUp, p.maxUp = 100*time.Millisecond, time.Second
+	p.libraries = []string{"franz-go", "librdkafka"}
+	p.topics, p.partitions, p.perSecond = 3, 4, 2000
+	p.segmentBytes = 1 << 20
+	p.seed = uint64(time.Now().UnixNano())
+	p.logf = t.Logf
+	t.Logf("seed %d", p.seed)
+	res, err := p.run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(res.summary())
+	if err := res.verdict(); err != nil {
+		t.Fatal(err)
+	}
+	if res.Rounds != p.rounds {
+		t.Fatalf("%d rounds were run, want %d", res.Rounds, p.rounds)
+	}
+}
+
+// A disk that fails under load costs at most an end of the server that says why.
+func TestDiskErrors(t *testing.T) {
+	d := &disk{}
+	plan{rounds: len(breakages), disk: d}.runShort(t, peer.Options{Dir: t.TempDir(), Overrides: smallJournalOverrides, Intercept: d.decide})
+}
+
+// ownDisk names the folder on which this test binary, started again in a mount
+// namespace of its own, mounts a small file system. It goes with the process.
+const ownDisk = "QUIRE_CONFORMANCE_OWN_DISK"
+
+const ownDiskBytes = 5 * keptBytes
+
+// A full disk refuses what is produced, serves what is there, and heals.
+func TestFullDisk(t *testing.T) {
+	if dir := os.Getenv(ownDisk); dir != "" {
+		for _, m := range []struct {
+			source, target, kind string
+			flags                uintptr
+			data                 string
+		}{
+			{"", "/", "", syscall.MS_REC | syscall.MS_PRIVATE, ""},
+			{"disk", dir, "tmpfs", 0, fmt.Sprintf("size=%d", ownDiskBytes)},
+		} {
+			if err := syscall.Mount(m.source, m.target, m.kind, m.flags, m.data); err != nil {
+				t.Fatalf("mount %q on %s: %v", m.kind, m.target, err)
+			}
+		}
+		plan{rounds: 4, fullDisk: true}.runShort(t, peer.Options{Dir: dir, Overrides: fullDiskOverrides})
+		return
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestFullDisk$", "-test.v")
+	cmd.Env = append(os.Environ(), ownDisk+"="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if uid, gid := os.Getuid(), os.Getgid(); uid != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: gid, Size: 1}}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("in a mount namespace: %v\n%s", err, out)
+	}
+	t.Logf("%s", out)
 }
 
 func TestValueNamesItsRecord(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+
+	"golang.org/x/sys/unix"
 )
 
 // Ports are taken from below Linux's ephemeral range (32768 up): a client that
@@ -12,15 +14,10 @@ import (
 // the port that the restarted server needs.
 const firstPort, lastPort = 15000, 31999
 
-// freePorts returns n ports of 127.0.0.1 that nothing listens on now.
+// freePorts returns n ports of 127.0.0.1 that nothing listens on now and that no
+// other process of this suite is given as long as this one lives.
 func freePorts(n int) ([]int, error) {
 	var ports []int
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
 	for range 1000 {
 		if len(ports) == n {
 			return ports, nil
@@ -30,8 +27,24 @@ func freePorts(n int) ([]int, error) {
 		if err != nil {
 			continue
 		}
-		held = append(held, l)
-		ports = append(ports, port)
+		if reserve(port) {
+			ports = append(ports, port)
+		}
+		l.Close()
 	}
 	return nil, errors.New("no free port on 127.0.0.1")
+}
+
+// reserve takes a port for this process, by a socket with its number in Linux's
+// abstract namespace: it needs no file and goes with the process.
+func reserve(port int) bool {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("@quire-conformance-port-%d", port)}); err != nil {
+		unix.Close(fd)
+		return false
+	}
+	return true
 }
