@@ -13,7 +13,7 @@ VERSION ?=
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build test race fuzz lint conformance bench
+.PHONY: help run build test race fuzz lint tools conformance bench
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -43,11 +43,15 @@ fuzz: ## run every fuzz target for FUZZTIME (10s), one after another
 	echo "$$count fuzz targets passed"; }
 
 lint: ## check format, go vet and staticcheck, and that it builds for macOS
-	@unformatted=$$(gofmt -l cmd coordinator protocol proxy storage conformance $$(test -d offsets && echo offsets)); \
+	@unformatted=$$(gofmt -l cmd coordinator protocol proxy storage offsets conformance); \
 	[ -z "$$unformatted" ] || { echo "not formatted by gofmt:" $$unformatted >&2; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	GOOS=darwin GOARCH=arm64 $(GO) build ./...
+
+tools: ## download what build, test and lint need, for a machine that goes offline
+	$(GO) mod download
+	$(GO) run $(STATICCHECK) -version
 
 conformance: ## run real clients and faults against the built binary (fetches them; ARGS=full for the long kill loops)
 	cd conformance && ./run $(ARGS)
