@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -119,11 +120,16 @@ func startProcess(t *testing.T, name string, cmd *exec.Cmd) *member {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var errOut bytes.Buffer
-	cmd.Stderr = &errOut
+	errOut := &lockedBuffer{}
+	cmd.Stderr = errOut
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s said\n%s", name, errOut)
+		}
+	})
 	stopping, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		lines := bufio.NewScanner(out)
@@ -161,6 +167,24 @@ func startProcess(t *testing.T, name string, cmd *exec.Cmd) *member {
 		return nil
 	}
 	return m
+}
+
+// lockedBuffer keeps what a process writes, for reading while it runs.
+type lockedBuffer struct {
+	mu    sync.Mutex
+	bytes bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes.String()
 }
 
 func (m *member) event(e memberEvent) {

@@ -1,6 +1,7 @@
 # A member of a group with kafka-python that says what happens to it, one JSON
 # object a line, as Apache Kafka's VerifiableConsumer does; SIGTERM ends it.
 import json
+import logging
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ ASSIGNORS = {
     "cooperative-sticky": CooperativeStickyAssignor,
 }
 
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
 address, group, topic, instance, assignor, heartbeat_ms, session_ms = sys.argv[1:]
 lock = threading.Lock()
 
