@@ -155,13 +155,11 @@ func (b *bench) run(ctx context.Context) error {
 func (b *bench) groupSections(ctx context.Context, pair int, server string) error {
 	if b.has("consume") {
 		for _, sh := range shapes {
-			for _, from := range consumedFrom {
-				if !sh.paced() {
-					continue
-				}
-				if err := b.consume(ctx, pair, sh, from, server); err != nil {
-					return err
-				}
+			if !sh.paced() {
+				continue
+			}
+			if err := b.consume(ctx, pair, sh, server); err != nil {
+				return err
 			}
 		}
 	}

@@ -380,7 +380,7 @@ func (w *writer) bars() {
 	consumeTail := bar{title: "server CPU s/GB of it ÷ Kafka, from the tail cache", atMost: true, limit: 0.8}
 	consumeLedgers := bar{title: "server CPU s/GB of it ÷ Kafka, from ledgers", atMost: true, limit: 1}
 	for _, sh := range shapes {
-		for i, cpu := range []*bar{&consumeTail, &consumeLedgers} {
+		for i, cpu := range []*bar{&consumeLedgers, &consumeTail} {
 			w.addRatio(&consumeRate, consumeCell(sh, consumedFrom[i]), "kafka", megabytesPerSec)
 			w.addRatio(cpu, consumeCell(sh, consumedFrom[i]), "kafka", serverCPUPerGB)
 		}
