@@ -104,6 +104,7 @@ type Committer struct {
 		items    int    // that wait for an answer
 		bytes    int64
 		slots    map[int]*Slot
+		doubts   int // how often all slots were given up
 	}
 
 	// The rest is the goroutine's.
@@ -204,12 +205,17 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// slotLoaded makes a slot ready to be committed to.
-func (c *Committer) slotLoaded(s *Slot) error {
+// slotLoaded makes a slot ready to be committed to. doubts is what it was when
+// the loading began: what was read before all slots were given up may be old.
+func (c *Committer) slotLoaded(s *Slot, doubts int) error {
 	c.mu.Lock()
-	if c.mu.closed {
+	if c.mu.closed || c.mu.doubts != doubts {
+		closed := c.mu.closed
 		c.mu.Unlock()
-		return ErrClosed
+		if closed {
+			return ErrClosed
+		}
+		return ErrUnavailable
 	}
 	before := c.mu.slots[s.number]
 	c.mu.slots[s.number] = s

@@ -44,7 +44,7 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 func ownerKey(slot int) string { return fmt.Sprintf("%sown/%04d", prefix, slot) }
 
 // claim makes somebody the owner of a slot, by whatever was there.
-func claim(t *testing.T, store meta.Store, slot int) meta.Cond {
+func claim(t testing.TB, store meta.Store, slot int) meta.Cond {
 	t.Helper()
 	revision, _, err := store.Txn(context.Background(), nil, []meta.Op{meta.Put(ownerKey(slot), []byte("somebody"))})
 	if err != nil {
@@ -216,6 +216,11 @@ func TestUnchangedCommitWritesNothing(t *testing.T) {
 		if o, _ := s.Get("g", later.Partition); o.CommitTime != later.CommitTime {
 			t.Fatalf("commit time %d, want %d", o.CommitTime, later.CommitTime)
 		}
+		// The store going on elsewhere is nothing to the chain, compared or written.
+		claim(t, x.base, 9)
+		commit(t, s, "g", later).want(t, nil)
+		commit(t, s, "g", set(topic, 0, 6)).want(t, nil)
+		commit(t, s, "g", later).want(t, nil)
 		// Who is not the owner any more does not say that it is stored.
 		claim(t, x.base, 3)
 		commit(t, s, "g", later).want(t, ErrNotOwner)
@@ -647,6 +652,20 @@ func TestSequenceOvertaken(t *testing.T) {
 		s = x.load(3)
 		wantOffset(t, s, "g", id(1), 0, 1)
 		commit(t, s, "g", set(id(1), 0, 3)).want(t, nil)
+
+		// A slot that is being read meanwhile is doubtful too.
+		other = x.load(4)
+		_, err := x.c.Load(t.Context(), 3, claim(t, x.base, 3), func(string, []byte) error {
+			if _, _, err := x.base.Txn(t.Context(), nil, []meta.Op{meta.Put(key, nil)}); err != nil {
+				t.Fatal(err)
+			}
+			commit(t, other, "g", set(id(1), 0, 2)).want(t, ErrNotOwner)
+			return nil
+		})
+		if !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("Load gives %v, want %v", err, ErrUnavailable)
+		}
+		wantOffset(t, x.load(3), "g", id(1), 0, 3)
 	})
 }
 

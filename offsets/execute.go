@@ -242,6 +242,7 @@ func (c *Committer) look() (verdict, meta.Revision) {
 // known any more what was executed. Whoever loads them again sees it.
 func (c *Committer) overtaken() {
 	c.mu.Lock()
+	c.mu.doubts++
 	slots := make([]*Slot, 0, len(c.mu.slots))
 	for _, s := range c.mu.slots {
 		slots = append(slots, s)
@@ -381,7 +382,7 @@ func (c *Committer) rest() {
 
 // attend waits for the result of a request, or for one of the channels.
 func (c *Committer) attend(elapsed <-chan time.Time, stopped <-chan struct{}) error {
-	overdue := time.NewTimer(0)
+	overdue := time.NewTimer(time.Until(c.expire()))
 	defer overdue.Stop()
 	for {
 		select {

@@ -25,7 +25,8 @@ import (
 // ErrUnavailable, ErrQueueFull, ErrClosed, those of meta.Store, f's.
 func (c *Committer) Load(ctx context.Context, slot int, owner meta.Cond, f func(group string, record []byte) error) (*Slot, error) {
 	s := &Slot{committer: c, number: slot, owner: owner, groups: make(map[string]*groupTable)}
-	if err := c.settle(ctx, s); err != nil {
+	doubts, err := c.settle(ctx, s)
+	if err != nil {
 		return nil, fmt.Errorf("groups of slot %d: %w", slot, err)
 	}
 	if err := s.readRecords(ctx, f); err != nil {
@@ -34,28 +35,32 @@ func (c *Committer) Load(ctx context.Context, slot int, owner meta.Cond, f func(
 	if err := s.readOffsets(ctx, f); err != nil {
 		return nil, fmt.Errorf("offsets of slot %d: %w", slot, err)
 	}
-	return s, c.slotLoaded(s)
+	if err := c.slotLoaded(s, doubts); err != nil {
+		return nil, fmt.Errorf("groups of slot %d: %w", slot, err)
+	}
+	return s, nil
 }
 
 // settle makes sure that nothing is on its way that was committed by an earlier
 // Slot of the same number: with the same owner record, it would be written after
 // it was read.
-func (c *Committer) settle(ctx context.Context, s *Slot) error {
+func (c *Committer) settle(ctx context.Context, s *Slot) (doubts int, err error) {
 	c.mu.Lock()
 	before := c.mu.slots[s.number]
+	doubts = c.mu.doubts
 	c.mu.Unlock()
 	if before != nil {
 		before.Release()
 	}
 	done := make(chan error, 1)
 	if err := c.queue(item{kind: barrierItem, slot: s, done: func(err error) { done <- err }}); err != nil {
-		return err
+		return 0, err
 	}
 	select {
 	case err := <-done:
-		return err
+		return doubts, err
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 
