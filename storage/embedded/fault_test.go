@@ -177,7 +177,8 @@ func TestFailedSyncEndsTheLedgersOfTheGroup(t *testing.T) {
 }
 
 func TestSecondFailureInARowStopsTheJournal(t *testing.T) {
-	r := newRig(t, nil)
+	told := make(chan error, 2)
+	r := newRig(t, func(c *Config) { c.OnFailure = func(err error) { told <- err } })
 	w, other := r.create(), r.create()
 	r.mustAppend(w, 0, 20)
 	r.faults.Add(vfs.Fault{Op: vfs.OpSync, Path: "*.journal", Err: syscall.EIO})
@@ -188,6 +189,9 @@ func TestSecondFailureInARowStopsTheJournal(t *testing.T) {
 	}
 	if err := r.tier.Err(); !errors.Is(err, ledger.ErrFailed) {
 		t.Fatalf("the store reports %v", err)
+	}
+	if err := <-told; !errors.Is(err, ledger.ErrFailed) || !errors.Is(err, syscall.EIO) || len(told) > 0 {
+		t.Fatalf("the owner was told of %v, and %d times more", err, len(told))
 	}
 	r.faults.Clear()
 	if _, err := r.tier.Create(r.ctx, nil); !errors.Is(err, ledger.ErrFailed) {
@@ -255,11 +259,17 @@ func TestFullDiskRefusesAndHeals(t *testing.T) {
 	if o := r.append(w, n, 1)[0]; !errors.Is(o.Err, ledger.ErrNoSpace) {
 		t.Fatalf("append on a full disk: %v", o.Err)
 	}
+	if err := r.tier.Refusing(); !errors.Is(err, ledger.ErrNoSpace) {
+		t.Fatalf("on a full disk the store says %v", err)
+	}
 	if err := r.tier.Delete(r.ctx, sealed.ID()); err != nil {
 		t.Fatal(err)
 	}
 	r.mem.SetCapacity(8 << 20)
 	r.until("space", func() bool { return r.append(w, n, 1)[0].Err == nil })
+	if err := r.tier.Refusing(); err != nil {
+		t.Fatalf("with space again the store says %v", err)
+	}
 	r.mustAppend(w, n+1, 20)
 	r.crash(vfs.KeepSynced)
 	r.recovered(w.ID(), n+21)
