@@ -28,6 +28,11 @@ const (
 
 func init() {
 	prepareProcess = append(prepareProcess, func() {
+		// A test binary that ends by a panic or a timeout cleans up nothing.
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+			panic(err)
+		}
+	}, func() {
 		part := os.Getenv(beFaulty)
 		if part == "" {
 			return
