@@ -186,6 +186,7 @@ func (g *Groups) do(id string, f func(s *shard, slot *ownedSlot), refuse func(er
 		f(s, slot)
 	})
 	if !ok {
+		g.metrics.refused.Inc()
 		refuse(group.ErrUnavailable)
 	}
 }

@@ -92,8 +92,7 @@ func (s *shard) committed(e *entry, simple bool, err error) {
 	case errors.Is(err, offsets.ErrNotOwner):
 		s.doubt(e.slot)
 	case errors.Is(err, offsets.ErrGroupChanged) && e.group != nil:
-		e.group.Unload(&s.effects)
-		s.effects.Write, s.effects.Reload = group.Write{}, true
+		s.unload(e)
 	}
 	if e.group != nil {
 		s.settle(e)

@@ -49,8 +49,6 @@ type entry struct {
 	// commits of a simple group that are under way: the group has nothing else
 	// to show that it exists.
 	commits int
-	// deletion is the write that removes the group, 0 if there is none.
-	deletion uint64
 
 	due   time.Time // when the heap brings it; no later than the group's deadline
 	index int       // in the heap; -1: not in it
@@ -248,10 +246,8 @@ func (s *shard) write(e *entry, w group.Write) {
 	done := func(err error) { s.inbox.put(func() { s.written(e, w.Seq, err) }) }
 	var err error
 	if w.Delete {
-		e.deletion = w.Seq
 		err = e.slot.table.DeleteGroup(e.id, done)
 	} else {
-		e.deletion = 0
 		err = e.slot.table.PutRecord(e.id, packRecord(w.Record), done)
 	}
 	if err != nil {
@@ -266,25 +262,25 @@ func (s *shard) written(e *entry, seq uint64, err error) {
 	}
 	s.failed(e, err)
 	e.group.Written(s.g.config.Now(), seq, err, &s.effects)
-	switch {
-	case errors.Is(err, offsets.ErrGroupChanged) && !s.effects.Reload:
-		// What is in memory is not what is stored: nobody may go on from it.
-		e.group.Unload(&s.effects)
-		s.effects.Write, s.effects.Reload = group.Write{}, true
-	case err == nil && e.deletion == seq:
-		s.answer()
-		s.forget(e)
-		return
+	if errors.Is(err, offsets.ErrGroupChanged) && !s.effects.Reload {
+		s.unload(e)
 	}
 	s.settle(e)
 }
 
-// failed takes note of an error of a write.
+// unload gives up what is in memory of a group, which is not what is stored:
+// nobody may go on from it. settle reads it again.
+func (s *shard) unload(e *entry) {
+	e.group.Unload(&s.effects)
+	s.effects.Write, s.effects.Reload = group.Write{}, true
+}
+
+// failed takes note of an error of the committer.
 func (s *shard) failed(e *entry, err error) {
-	if err == nil {
+	if err == nil || errors.Is(err, offsets.ErrClosed) {
 		return
 	}
-	s.g.c.logger.Warn("a group's record was not written", zap.String("group", e.id), zap.Error(err))
+	s.g.c.logger.Warn("a group's record was not written or read", zap.String("group", e.id), zap.Error(err))
 	if errors.Is(err, offsets.ErrNotOwner) {
 		s.doubt(e.slot)
 	}

@@ -148,41 +148,6 @@ func TestDescribeProducers(t *testing.T) {
 	wantCode(t, "topic", d.Topics[1].Partitions[0].ErrorCode, protocol.UnknownTopicOrPartition)
 }
 
-func TestFindCoordinator(t *testing.T) {
-	s := newServer(t)
-	c := s.dial()
-	for v := int16(0); v <= 6; v++ {
-		for kind, want := range map[int8]protocol.Code{0: protocol.CoordinatorNotAvailable, 1: protocol.CoordinatorNotAvailable, 2: protocol.CoordinatorNotAvailable, 3: protocol.InvalidRequest, -1: protocol.InvalidRequest} {
-			if kind == 2 && v < 6 {
-				want = protocol.InvalidRequest
-			}
-			if v == 0 {
-				want = protocol.CoordinatorNotAvailable // groups only
-			}
-			q := kmsg.NewPtrFindCoordinatorRequest()
-			q.Version, q.CoordinatorKey, q.CoordinatorType = v, "g", kind
-			q.CoordinatorKeys = []string{"g", "h"}
-			resp := do[*kmsg.FindCoordinatorResponse](c, q)
-			if v < 4 {
-				wantCode(t, "FindCoordinator", resp.ErrorCode, want)
-				if resp.NodeID != -1 || resp.Host != "" || resp.Port != -1 {
-					t.Errorf("v%d: %+v", v, resp)
-				}
-				continue
-			}
-			if len(resp.Coordinators) != 2 || resp.Coordinators[1].Key != "h" {
-				t.Fatalf("v%d: %+v", v, resp)
-			}
-			for _, k := range resp.Coordinators {
-				wantCode(t, "FindCoordinator", k.ErrorCode, want)
-				if k.NodeID != -1 || k.Host != "" || k.Port != -1 {
-					t.Errorf("v%d: %+v", v, k)
-				}
-			}
-		}
-	}
-}
-
 func TestInitProducerID(t *testing.T) {
 	s := newServer(t)
 	c := s.dial()

@@ -33,7 +33,7 @@ func (s *server) newMember(group string, opts ...kgo.Opt) (m *franzMember, leave
 		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { m.assigned.Add(1) }),
 		kgo.OnPartitionsRevoked(func(context.Context, *kgo.Client, map[string][]int32) { m.revoked.Add(1) }),
 		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) { m.lost.Add(1) }),
-		kgo.RebalanceTimeout(20 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond),
+		kgo.RebalanceTimeout(20 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond), kgo.FetchMaxWait(100 * time.Millisecond),
 	}, opts...)...)
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup

@@ -31,6 +31,37 @@ func seeds(t testing.TB) map[int16]map[int16][]byte {
 				q.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: "orders", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Timestamp: -1, CurrentLeaderEpoch: -1}}}}
 			case *kmsg.MetadataRequest:
 				q.Topics = []kmsg.MetadataRequestTopic{{Topic: str("orders")}}
+			case *kmsg.OffsetCommitRequest:
+				q.Group, q.Generation, q.RetentionTimeMillis = "g", -1, -1
+				q.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "orders", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 1, Timestamp: -1, LeaderEpoch: -1, Metadata: str("note")}}}}
+			case *kmsg.OffsetFetchRequest:
+				q.Group, q.Topics = "g", []kmsg.OffsetFetchRequestTopic{{Topic: "orders", Partitions: []int32{0}}}
+				q.Groups = []kmsg.OffsetFetchRequestGroup{{Group: "g", MemberEpoch: -1, Topics: []kmsg.OffsetFetchRequestGroupTopic{{Topic: "orders", Partitions: []int32{0}}}}}
+			case *kmsg.JoinGroupRequest:
+				q.Group, q.SessionTimeoutMillis, q.RebalanceTimeoutMillis, q.ProtocolType = "j", 10000, 10000, "consumer"
+				q.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range", Metadata: []byte{0, 0, 0, 0, 0, 0, 255, 255, 255, 255}}}
+			case *kmsg.HeartbeatRequest:
+				q.Group, q.MemberID = "g", "m"
+			case *kmsg.LeaveGroupRequest:
+				q.Group, q.MemberID, q.Members = "g", "m", []kmsg.LeaveGroupRequestMember{{MemberID: "m", InstanceID: str("i")}}
+			case *kmsg.SyncGroupRequest:
+				q.Group, q.MemberID, q.ProtocolType, q.Protocol = "g", "m", str("consumer"), str("range")
+				q.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: "m", MemberAssignment: []byte{1}}}
+			case *kmsg.DescribeGroupsRequest:
+				q.Groups = []string{"g", "j"}
+			case *kmsg.ListGroupsRequest:
+				q.StatesFilter, q.TypesFilter = []string{"Stable"}, []string{"classic"}
+			case *kmsg.DeleteGroupsRequest:
+				q.Groups = []string{"none"}
+			case *kmsg.OffsetDeleteRequest:
+				q.Group = "g"
+				q.Topics = []kmsg.OffsetDeleteRequestTopic{{Topic: "orders", Partitions: []kmsg.OffsetDeleteRequestTopicPartition{{}}}}
+			case *kmsg.ConsumerGroupHeartbeatRequest:
+				q.Group, q.MemberID, q.RebalanceTimeoutMillis = "c", "m", 10000
+				q.SubscribedTopicNames, q.SubscribedTopicRegex, q.ServerAssignor = []string{"orders"}, str("o.*"), str("uniform")
+				q.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+			case *kmsg.ConsumerGroupDescribeRequest:
+				q.Groups = []string{"c"}
 			case *kmsg.FindCoordinatorRequest:
 				q.CoordinatorKey, q.CoordinatorKeys = "g", []string{"g"}
 			case *kmsg.ApiVersionsRequest:
