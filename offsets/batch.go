@@ -32,8 +32,9 @@ type batch struct {
 	conds []meta.Cond
 	ops   []meta.Op
 
-	chunk   chunk
-	scratch []byte
+	chunk chunk
+	value []byte // the chunk's, while it is made
+	key   []byte // a key, while it is made
 }
 
 type groupID struct {
@@ -126,8 +127,8 @@ func (b *batch) group(it *item) (at int32, ok bool) {
 		conds++
 		bytes += len(it.slot.owner.Key)
 	}
-	key := b.keys.Record(it.slot.number, it.group)
-	bytes += len(key)
+	b.key = appendEscaped(b.keys.appendSlot(b.key[:0], "g/", it.slot.number), it.group)
+	bytes += len(b.key)
 	if conds > b.limitOps || len(b.groups) > 0 && bytes > b.limitBytes {
 		return 0, false
 	}
@@ -136,7 +137,7 @@ func (b *batch) group(it *item) (at int32, ok bool) {
 		it.slot.batch = b.number
 		b.slots = append(b.slots, it.slot)
 	}
-	g := stagedGroup{groupID: id, recordKey: key, first: -1}
+	g := stagedGroup{groupID: id, recordKey: string(b.key), first: -1}
 	if t := it.slot.groups[it.group]; t != nil {
 		g.revision = t.record
 	}
@@ -262,11 +263,11 @@ func (b *batch) merge(before []byte, updates []Update, topic TopicID, number int
 	if !changed {
 		return nil, false, n
 	}
-	b.scratch = b.chunk.append(b.scratch[:0])
-	if len(b.scratch) == 0 {
+	b.value = b.chunk.append(b.value[:0])
+	if len(b.value) == 0 {
 		return nil, true, n
 	}
-	return b.scratch, true, n
+	return b.value, true, n
 }
 
 // chunkValue stages a copy of a chunk's value; nil deletes it. at is its target, -1: none yet.
@@ -278,13 +279,12 @@ func (b *batch) chunkValue(group, at int32, topic *TopicID, number int32, value 
 		b.replace(at, slices.Clone(value))
 		return true
 	}
-	key := b.keys.appendSlot(make([]byte, 0, 128), "o/", b.groups[group].slot.number)
-	key = append(appendEscaped(key, b.groups[group].name), '/')
-	key = appendChunk(key, topic, number)
-	if !b.fits(1, len(key)+len(value)) {
+	b.key = appendEscaped(b.keys.appendSlot(b.key[:0], "o/", b.groups[group].slot.number), b.groups[group].name)
+	b.key = appendChunk(append(b.key, '/'), topic, number)
+	if !b.fits(1, len(b.key)+len(value)) {
 		return false
 	}
-	b.push(target{kind: chunkTarget, group: group, key: string(key), topic: *topic, chunk: number, value: slices.Clone(value)})
+	b.push(target{kind: chunkTarget, group: group, key: string(b.key), topic: *topic, chunk: number, value: slices.Clone(value)})
 	return true
 }
 

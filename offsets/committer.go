@@ -87,6 +87,11 @@ const itemBytes = 256
 
 // Committer writes what the owner of slots commits, by one goroutine and one
 // transaction at a time. Its methods may be called from any goroutine.
+//
+// A node does well with a few committers that share its slots, four for example:
+// a transaction takes some 60 groups, whose guards use up its conditions, so one
+// committer does 60 commits per sync of the store's disk. The store syncs the
+// transactions of several together. Many more would only make them small.
 type Committer struct {
 	c Config
 
