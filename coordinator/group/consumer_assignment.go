@@ -54,13 +54,16 @@ func (a Assignment) Contains(topic TopicID, partition int32) bool {
 	return ok
 }
 
-// containsAll tells whether every partition of list is in the set. The list is
-// as a client sent it: in any order, with repetitions.
-func (a Assignment) containsAll(list []TopicPartitions) bool {
+// containsAll tells whether every partition of list is in a or b. The list is as
+// a client sent it: in any order, with repetitions.
+func containsAll(a, b Assignment, list []TopicPartitions) bool {
 	for i := range list {
-		partitions := a.Of(list[i].Topic)
+		inA, inB := a.Of(list[i].Topic), b.Of(list[i].Topic)
 		for _, p := range list[i].Partitions {
-			if _, ok := slices.BinarySearch(partitions, p); !ok {
+			if _, ok := slices.BinarySearch(inA, p); ok {
+				continue
+			}
+			if _, ok := slices.BinarySearch(inB, p); !ok {
 				return false
 			}
 		}

@@ -219,13 +219,15 @@ func (c *consumer) newMemberID(wanted string) string {
 
 // checkHeartbeatEpoch follows throwIfConsumerGroupMemberEpochIsInvalid: a member
 // may come with its previous epoch if the answer that told it the present one was
-// lost, which shows in that it has nothing but what it is assigned now.
+// lost, which shows in that it has nothing but what is its own. (For Kafka that is
+// not what it has still to give up. But an answer may be lost that brings a new
+// epoch and tells a member to give up more.)
 func (m *consumerMember) checkHeartbeatEpoch(r *ConsumerHeartbeatRequest) error {
 	if r.MemberEpoch == m.epoch {
 		return nil
 	}
-	if r.MemberEpoch < m.epoch && r.MemberEpoch == m.previousEpoch &&
-		r.OwnedTopicPartitions != nil && m.assigned.containsAll(r.OwnedTopicPartitions) {
+	if r.MemberEpoch < m.epoch && r.MemberEpoch == m.previousEpoch && r.OwnedTopicPartitions != nil &&
+		containsAll(m.assigned, m.revoking, r.OwnedTopicPartitions) {
 		return nil
 	}
 	return ErrFencedMemberEpoch

@@ -26,7 +26,9 @@ const (
 // still have all it was told. A partition is in a member's assigned or revoking
 // set from the moment it may learn of it to the moment it says it has given it up,
 // or is removed; owners holds that member. Nobody is assigned a partition that
-// another one is the owner of: this is why no two members have the same one.
+// another one is the owner of: this is why no two members have the same one. It
+// holds as far as a list of what a client has is its word, that it will not take
+// what it was told before and has not in the list.
 func (c *consumer) reconcile(m *consumerMember, owned []TopicPartitions) bool {
 	epoch := m.epoch
 	switch m.state {
