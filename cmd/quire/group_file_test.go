@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -171,5 +173,50 @@ func TestPlanImport(t *testing.T) {
 		if got := planText(planImport(in), nil); !strings.HasPrefix(got, c.want) || strings.Count(got, "g/t/") != strings.Count(c.want, "g/t/") {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, c.want)
 		}
+	}
+}
+
+// TestReadmeGroupsFile: the file in the README is one that is read.
+func TestReadmeGroupsFile(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), `    {"format": "quire-groups"`)
+	example, _, ok2 := strings.Cut(rest, "\n\n")
+	if !ok || !ok2 {
+		t.Fatal("README.md shows no file of groups")
+	}
+	file, err := parseGroupsFile([]byte(`{"format": "quire-groups"` + example))
+	if err != nil || len(file.Groups) != 1 || *file.Groups[0].Topics[0].Partitions[0].Offset != 4711 {
+		t.Errorf("%+v, %v", file, err)
+	}
+}
+
+// TestReadmeGroupCommands: the command lines of quire group in the README are
+// ones that this program takes: each gets as far as the server or the file.
+func TestReadmeGroupCommands(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	found := 0
+	for line := range strings.Lines(string(text)) {
+		args, ok := strings.CutPrefix(line, "    quire group ")
+		if !ok {
+			continue
+		}
+		args, _, _ = strings.Cut(args, "#")
+		args, _, _ = strings.Cut(args, ">")
+		args = strings.ReplaceAll(args, "-b kafka.example.com:9092", "")
+		status, out := execute(t, append(append([]string{"group"}, strings.Fields(args)...), "-b", "127.0.0.1:1")...)
+		if status != 1 || !strings.Contains(out, "no server at 127.0.0.1:1") && !strings.Contains(out, "groups.json cannot be read") {
+			t.Errorf("quire group %s: status %d, %q", args, status, out)
+		}
+		found++
+	}
+	if found < 8 {
+		t.Errorf("README.md shows %d commands", found)
 	}
 }
