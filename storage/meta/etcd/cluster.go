@@ -44,9 +44,11 @@ func Open(ctx context.Context, c ClusterConfig) (*Store, error) {
 			Password:             c.Password,
 			Logger:               s.logger,
 			DialTimeout:          s.timeout,
-			DialKeepAliveTime:    5 * time.Second,
+			// gRPC pings every 10 s at most, and only while a request or a watch
+			// waits: etcd closes connections that are pinged while idle, with
+			// whatever has just been sent on them.
+			DialKeepAliveTime:    10 * time.Second,
 			DialKeepAliveTimeout: 3 * time.Second,
-			PermitWithoutStream:  true,
 			DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 				MinConnectTimeout: 2 * time.Second,
