@@ -213,7 +213,8 @@ func makeGroup(ctx context.Context, conns []*wire.Conn, group string) ([]member,
 func joinRequest(m *member) *kmsg.JoinGroupRequest {
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Group, req.MemberID = m.group, m.id
-	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 45_000, 300_000
+	// The first members wait, silent, until the last group is made.
+	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 300_000, 300_000
 	req.ProtocolType = "consumer"
 	p := kmsg.NewJoinGroupRequestProtocol()
 	p.Name = "range"
@@ -222,18 +223,29 @@ func joinRequest(m *member) *kmsg.JoinGroupRequest {
 	return req
 }
 
-// join waits for the answer to a JoinGroup.
+// join waits for the answer to a JoinGroup. A coordinator that has just started
+// may have to load first.
 func join(ctx context.Context, conn *wire.Conn, m *member) (*kmsg.JoinGroupResponse, error) {
-	got, err := conn.Call(ctx, joinRequest(m), 3)
-	if err != nil {
-		return nil, err
+	for {
+		got, err := conn.Call(ctx, joinRequest(m), 3)
+		if err != nil {
+			return nil, err
+		}
+		resp := got.(*kmsg.JoinGroupResponse)
+		err = kerr.ErrorForCode(resp.ErrorCode)
+		if err == nil {
+			m.id, m.generation = resp.MemberID, resp.Generation
+			return resp, nil
+		}
+		if !errors.Is(err, kerr.CoordinatorLoadInProgress) {
+			return nil, fmt.Errorf("join of %s: %w", m.group, err)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
 	}
-	resp := got.(*kmsg.JoinGroupResponse)
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return nil, fmt.Errorf("join of %s: %w", m.group, err)
-	}
-	m.id, m.generation = resp.MemberID, resp.Generation
-	return resp, nil
 }
 
 // syncMember gets the member's assignment; the leader brings everybody's.
