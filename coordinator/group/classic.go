@@ -43,11 +43,12 @@ type classic struct {
 	pending map[string]time.Time
 
 	// joinDeadline ends PreparingRebalance. In the first rebalance of an empty
-	// group (initial) it may be put off: by delay, while newcomers come and delayLeft lasts.
-	joinDeadline     time.Time
-	initial          bool
-	newcomers        bool
-	delay, delayLeft time.Duration
+	// group (initial) it is the delay after the newest member came, lastCame, but
+	// never later than initialEnd.
+	joinDeadline time.Time
+	initial      bool
+	lastCame     time.Time
+	initialEnd   time.Time
 
 	// syncDeadline is when members that mustSync are dropped; zero if none must.
 	syncDeadline time.Time
@@ -283,14 +284,13 @@ func (c *classic) prepareRebalance(now time.Time, err error, e *Effects) {
 	c.initial = c.state == Empty
 	c.state = PreparingRebalance
 	if c.initial {
-		c.newcomers = false
-		c.delay = c.g.config.InitialRebalanceDelay
-		c.delayLeft = max(c.rebalanceTimeout()-c.delay, 0)
-		if c.delay <= 0 {
+		delay := c.g.config.InitialRebalanceDelay
+		if delay <= 0 {
 			c.completeJoin(now, e)
 			return
 		}
-		c.joinBy(now.Add(c.delay))
+		c.lastCame, c.initialEnd = now, now.Add(max(c.rebalanceTimeout(), delay))
+		c.joinBy(now.Add(delay))
 		return
 	}
 	c.joinBy(now.Add(c.rebalanceTimeout()))
@@ -321,13 +321,15 @@ func (c *classic) tryCompleteJoin(now time.Time, e *Effects) {
 
 // joinTimeout is the end of joinDeadline.
 func (c *classic) joinTimeout(now time.Time, e *Effects) {
-	if c.initial && c.newcomers && c.delayLeft > 0 {
-		c.newcomers = false
-		last := c.delay
-		c.delay = min(c.g.config.InitialRebalanceDelay, c.delayLeft)
-		c.delayLeft = max(c.delayLeft-last, 0)
-		c.joinBy(now.Add(c.delay))
-		return
+	if c.initial {
+		until := c.lastCame.Add(c.g.config.InitialRebalanceDelay)
+		if c.initialEnd.Before(until) {
+			until = c.initialEnd
+		}
+		if now.Before(until) {
+			c.joinBy(until)
+			return
+		}
 	}
 	c.completeJoin(now, e)
 }

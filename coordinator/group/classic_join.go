@@ -93,7 +93,7 @@ func (c *classic) supports(protocolType string, protocols []Protocol) bool {
 func (c *classic) joinNew(now time.Time, ticket Ticket, id string, r *JoinGroupRequest, protocols []Protocol, e *Effects) {
 	delete(c.pending, id)
 	if c.state == PreparingRebalance && c.initial {
-		c.newcomers = true
+		c.lastCame = now
 	}
 	if len(c.members) == 0 {
 		c.protocolType = r.ProtocolType

@@ -9,8 +9,10 @@ type Config struct {
 	// ask for (group.min.session.timeout.ms, group.max.session.timeout.ms).
 	MinSessionTimeout, MaxSessionTimeout time.Duration
 	// InitialRebalanceDelay is how long the first rebalance of an empty group
-	// waits for more members, and again for each that comes; 0 is allowed
-	// (group.initial.rebalance.delay.ms).
+	// waits for more members, counted from the last that came and bounded by the
+	// members' rebalance timeout; 0 is allowed (group.initial.rebalance.delay.ms).
+	// Kafka waits whole delays, the second one too for a member that came at
+	// the start of the first: up to twice as long for members that all come at once.
 	InitialRebalanceDelay time.Duration
 	// NewMemberJoinTimeout is how long a member that has never been in a
 	// generation waits in JoinGroup, whatever its session timeout
