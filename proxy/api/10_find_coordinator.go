@@ -31,7 +31,7 @@ func (h *Handlers) findCoordinator(r *proxy.Request, q *kmsg.FindCoordinatorRequ
 	if q.Version < 4 {
 		b, code := h.coordinatorOf(r, q, q.CoordinatorKey)
 		resp.ErrorCode = int16(code)
-		resp.ErrorMessage = message(code)
+		resp.ErrorMessage = coordinatorMessage(q.Version, code)
 		resp.NodeID, resp.Host, resp.Port = b.id, b.host, b.port
 		h.respond(r, resp)
 		return
@@ -44,9 +44,22 @@ func (h *Handlers) findCoordinator(r *proxy.Request, q *kmsg.FindCoordinatorRequ
 		c.Key = key
 		c.NodeID, c.Host, c.Port = b.id, b.host, b.port
 		c.ErrorCode = int16(code)
-		c.ErrorMessage = message(code)
+		c.ErrorMessage = coordinatorMessage(q.Version, code)
 	}
 	h.respond(r, resp)
+}
+
+// coordinatorMessage is never null: without an error it is "NONE" for one key,
+// and empty where there are many (FindCoordinatorResponse.java).
+func coordinatorMessage(version int16, code protocol.Code) *string {
+	switch {
+	case code != protocol.None:
+		return message(code)
+	case version < 4:
+		return kmsg.StringPtr("NONE")
+	default:
+		return kmsg.StringPtr("")
+	}
 }
 
 // coordinatorOf returns the node that coordinates a key, as clients of the

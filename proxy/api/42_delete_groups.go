@@ -4,9 +4,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DeleteGroups: v0-2
+// DeleteGroups: v0-3
 //
 //	v2: flexible
+//	v3: error messages
 //
 // A group is deleted with what it has committed, if it has no members.
 
@@ -21,7 +22,7 @@ func (h *Handlers) deleteGroups(p *parked, q *kmsg.DeleteGroupsRequest) {
 		out.Default()
 		out.Group = q.Groups[i]
 		h.c.Coordinator.Groups().Delete(q.Groups[i], func(err error) {
-			out.ErrorCode = int16(groupErrors.code(err))
+			out.ErrorCode, out.ErrorMessage = int16(groupErrors.code(err)), text(err)
 			done()
 		})
 	})

@@ -13,7 +13,7 @@ import (
 //
 //	v1: regular expressions; the client makes its member id (KIP-1082)
 //
-// Null fields mean: as in the heartbeat before.
+// Null fields mean: as in the heartbeat before. An error names no member.
 
 func (h *Handlers) consumerGroupHeartbeat(p *parked, q *kmsg.ConsumerGroupHeartbeatRequest) {
 	r := &group.ConsumerHeartbeatRequest{
@@ -38,7 +38,7 @@ func (h *Handlers) consumerGroupHeartbeat(p *parked, q *kmsg.ConsumerGroupHeartb
 		code := groupErrors.code(a.Err)
 		resp.ErrorCode = int16(code)
 		resp.ErrorMessage = text(a.Err)
-		if a.MemberID != "" {
+		if a.Err == nil {
 			resp.MemberID = &a.MemberID
 		}
 		resp.MemberEpoch = a.MemberEpoch

@@ -44,7 +44,7 @@ func setConsumerDescription(out *kmsg.ConsumerGroupDescribeResponseGroup, d *gro
 		o.MemberID, o.InstanceID, o.RackID = m.MemberID, instance(m.InstanceID), instance(m.RackID)
 		o.ClientID, o.ClientHost = m.ClientID, m.ClientHost
 		o.MemberEpoch = m.MemberEpoch
-		o.SubscribedTopics, o.SubscribedTopicRegex = m.SubscribedTopicNames, instance(m.SubscribedTopicRegex)
+		o.SubscribedTopics, o.SubscribedTopicRegex = m.SubscribedTopicNames, &m.SubscribedTopicRegex // never null
 		o.Assignment, o.TargetAssignment = describedAssignment(m.Assignment), describedAssignment(m.Target)
 		o.MemberType = consumerMember
 		if m.Classic {

@@ -41,7 +41,7 @@ var table = []row{
 	{33, 0, 2, decoded((*Handlers).alterConfigs)},
 	{35, 0, 5, decoded((*Handlers).describeLogDirs)},
 	{37, 0, 3, decoded((*Handlers).createPartitions)},
-	{42, 0, 2, waiting((*Handlers).deleteGroups)},
+	{42, 0, 3, waiting((*Handlers).deleteGroups)},
 	{44, 0, 1, decoded((*Handlers).incrementalAlterConfigs)},
 	{47, 0, 0, waiting((*Handlers).offsetDelete)},
 	{60, 0, 2, decoded((*Handlers).describeCluster)},
