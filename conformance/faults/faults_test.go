@@ -74,18 +74,19 @@ const ownDiskBytes = 5 * keptBytes
 // A full disk refuses what is produced, serves what is there, and heals.
 func TestFullDisk(t *testing.T) {
 	if dir := os.Getenv(ownDisk); dir != "" {
-		for _, m := range []struct {
-			source, target, kind string
-			flags                uintptr
-			data                 string
-		}{
-			{"", "/", "", syscall.MS_REC | syscall.MS_PRIVATE, ""},
-			{"disk", dir, "tmpfs", 0, fmt.Sprintf("size=%d", ownDiskBytes)},
-		} {
-			if err := syscall.Mount(m.source, m.target, m.kind, m.flags, m.data); err != nil {
-				t.Fatalf("mount %q on %s: %v", m.kind, m.target, err)
-			}
+		// Of a chroot the root is no mount and cannot be made private: then the
+		// disk may be seen outside until it is unmounted.
+		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil && err != syscall.EINVAL {
+			t.Fatalf("make the mounts private: %v", err)
 		}
+		if err := syscall.Mount("disk", dir, "tmpfs", 0, fmt.Sprintf("size=%d", ownDiskBytes)); err != nil {
+			t.Fatalf("mount a tmpfs on %s: %v", dir, err)
+		}
+		t.Cleanup(func() {
+			if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+				t.Errorf("unmount %s: %v", dir, err)
+			}
+		})
 		plan{rounds: 4, fullDisk: true}.runShort(t, peer.Options{Dir: dir, Overrides: fullDiskOverrides})
 		return
 	}
