@@ -51,11 +51,10 @@ func loadBench(b *testing.B, store meta.Store, committers int, prefix string) []
 
 // benchGroup is a group that commits one of ten partitions after the other.
 type benchGroup struct {
-	slot    *Slot
-	name    string
-	topic   TopicID
-	offset  int64
-	updates []Update
+	slot   *Slot
+	name   string
+	topic  TopicID
+	offset int64
 }
 
 func benchCommitters(b *testing.B, slots []*Slot) []benchGroup {

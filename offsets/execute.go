@@ -287,7 +287,6 @@ func (c *Committer) fail(why error) {
 func (c *Committer) drop() {
 	c.batch.sent = false
 	c.inFlight = 0
-	c.dropReleased()
 	c.pop()
 }
 
