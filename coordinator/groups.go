@@ -62,6 +62,12 @@ func newUUID() string {
 // numShards is how many goroutines the groups are spread over, by slot.
 const numShards = 8
 
+// numCommitters is how many committers the slots share, so how many transactions
+// with commits are in flight. One waits for each sync alone, with the half of a
+// transaction that its guards leave: 28k commits/s of 5,000 groups on a disk where
+// four make 40k at an eighth of the latency, and eight no more.
+const numCommitters = 4
+
 // Groups is the coordinator of consumer groups: the groups of the slots that
 // this node owns, in memory and in the metadata store. It gives the pure
 // groups of package group their clock, their storage and their callers.
@@ -78,15 +84,15 @@ const numShards = 8
 // ErrNotCoordinator if another node owns it, ErrUnavailable if too many requests wait,
 // ErrInvalidGroupID for an id that is too long.
 type Groups struct {
-	c         *Coordinator
-	config    GroupsConfig
-	slots     slots
-	shards    [numShards]*shard
-	committer *offsets.Committer
-	loads     loads
-	metrics   *groupMetrics
-	offsets   *offsets.Metrics
-	topics    topicsView
+	c          *Coordinator
+	config     GroupsConfig
+	slots      slots
+	shards     [numShards]*shard
+	committers [numCommitters]*offsets.Committer
+	loads      loads
+	metrics    *groupMetrics
+	offsets    *offsets.Metrics
+	topics     topicsView
 
 	running sync.WaitGroup // shards
 }
@@ -108,13 +114,15 @@ func (c *Coordinator) openGroups(ctx context.Context) error {
 		g.metrics.unregister()
 		return err
 	}
-	g.committer = offsets.NewCommitter(offsets.Config{
-		Store:         c.meta,
-		Keys:          offsets.Keys{Prefix: c.config.Prefix},
-		Name:          fmt.Sprintf("%d-0", c.self.ID),
-		CommitTimeout: config.CommitTimeout,
-		Metrics:       g.offsets,
-	})
+	for i := range g.committers {
+		g.committers[i] = offsets.NewCommitter(offsets.Config{
+			Store:         c.meta,
+			Keys:          offsets.Keys{Prefix: c.config.Prefix},
+			Name:          fmt.Sprintf("%d-%d", c.self.ID, i),
+			CommitTimeout: config.CommitTimeout,
+			Metrics:       g.offsets,
+		})
+	}
 	for i := range g.shards {
 		g.shards[i] = newShard(g)
 		g.running.Go(g.shards[i].run)
@@ -140,7 +148,11 @@ func (c *Coordinator) openGroups(ctx context.Context) error {
 func (g *Groups) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
-	g.committer.Close(ctx)
+	var closing sync.WaitGroup
+	for _, committer := range g.committers {
+		closing.Go(func() { committer.Close(ctx) })
+	}
+	closing.Wait()
 	for _, s := range g.shards {
 		s.inbox.close()
 	}

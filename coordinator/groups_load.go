@@ -101,7 +101,7 @@ func (l *loads) read(slot *ownedSlot) (*offsets.Slot, map[string]*entry, error) 
 	ctx := l.g.c.ctx
 	groups := make(map[string]*entry)
 	owner := meta.Cond{Key: l.g.c.keys.owner(slot.n), Modified: slot.fence}
-	table, err := l.g.committer.Load(ctx, slot.n, owner, func(id string, record []byte) error {
+	table, err := l.g.committers[slot.n%numCommitters].Load(ctx, slot.n, owner, func(id string, record []byte) error {
 		groups[id] = &entry{id: id, slot: slot, group: l.g.decodeGroup(id, record), index: -1}
 		return nil
 	})
