@@ -56,7 +56,9 @@ consumer = KafkaConsumer(
 )
 consumer.subscribe([topic], listener=Listener())
 while not ended.is_set():
-    records = consumer.poll(timeout_ms=100)
+    # A poll that ends in the middle of a join can leave the join undone for
+    # good at this version: wait longer than a join takes.
+    records = consumer.poll(timeout_ms=2000)
     for batch in records.values():
         for r in batch:
             say("record_data", topic=r.topic, partition=r.partition, offset=r.offset)
