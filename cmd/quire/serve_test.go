@@ -523,8 +523,9 @@ func TestTermUnderLoad(t *testing.T) {
 	s.stop()
 }
 
-// TestSecondSignal: who sends a second signal does not want to wait. The server
-// has an answer for a client that does not read, which it would give ten seconds.
+// TestSecondSignal: a server that stops is not ready any more, and who sends a
+// second signal does not want to wait. The server has an answer for a client that
+// does not read, which it would give ten seconds.
 func TestSecondSignal(t *testing.T) {
 	s := start(t, serveArgs(t.TempDir(), "--override", "shutdown.timeout.ms=600000")...)
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.address), kgo.DefaultProduceTopic("t"),
@@ -567,6 +568,14 @@ func TestSecondSignal(t *testing.T) {
 	}
 
 	s.signal(syscall.SIGTERM)
+	for {
+		if status, body := get(t, s.admin, "/readyz"); status == 503 {
+			if !strings.HasPrefix(body, "serving: stopping") {
+				t.Errorf("/readyz says %q", body)
+			}
+			break
+		}
+	}
 	s.signal(syscall.SIGINT) // two of a kind may be delivered as one
 	if status := s.wait(); status != 130 {
 		t.Errorf("status %d\n%s", status, s.stderr.String())
