@@ -157,6 +157,7 @@ func TestSlotOf(t *testing.T) {
 // TestGroupsOutliveTheProcess: a group goes on in its generation, with its
 // assignment and its offsets, in the next process.
 func TestGroupsOutliveTheProcess(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, s meta.Store) {
 		c := openLoaded(t, s)
 		topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 2, ReplicationFactor: 1})[0]
@@ -272,6 +273,7 @@ func (g *gate) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (meta.
 // TestNotLoadedIsNotEmpty: before a slot is loaded nobody learns anything of
 // its groups, and members that heartbeat are kept quiet.
 func TestNotLoadedIsNotEmpty(t *testing.T) {
+	t.Parallel()
 	for name, key := range map[string]string{"not claimed": "/own/", "records": "/g/", "offsets": "/o/"} {
 		t.Run(name, func(t *testing.T) {
 			s := newGate(newMem(t))
@@ -355,6 +357,7 @@ func (s *noTxn) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (meta
 // TestMetadataStoreAway: while the metadata store does not answer, heartbeats and
 // fetches of offsets go on and commits fail in time; then all is as before.
 func TestMetadataStoreAway(t *testing.T) {
+	t.Parallel()
 	s := newGate(newMem(t))
 	c := openLoaded(t, s, func(c *coordinator.Config) { c.Groups.CommitTimeout = 20 * time.Millisecond })
 	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
@@ -401,6 +404,7 @@ func TestMetadataStoreAway(t *testing.T) {
 // TestLostSlot: once another node owns a slot, waiting requests and all that
 // come later are sent there, and nothing is written any more.
 func TestLostSlot(t *testing.T) {
+	t.Parallel()
 	s := newMem(t)
 	first := openLoaded(t, s, named("first"))
 	topic := create(t, first, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
@@ -453,6 +457,7 @@ func TestLostSlot(t *testing.T) {
 
 // TestDeadOwnerIsReplaced: the slots of a node that is gone are claimed by who is left.
 func TestDeadOwnerIsReplaced(t *testing.T) {
+	t.Parallel()
 	s := newMem(t)
 	first := openLoaded(t, s, named("first"))
 	topic := create(t, first, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
@@ -475,6 +480,7 @@ func TestDeadOwnerIsReplaced(t *testing.T) {
 // TestFencedWithoutKnowing: a node that has lost a slot and has not heard of
 // it writes nothing.
 func TestFencedWithoutKnowing(t *testing.T) {
+	t.Parallel()
 	s := newMem(t)
 	deaf := &deafStore{Store: s}
 	c := openLoaded(t, deaf)
@@ -518,21 +524,24 @@ func (s *deafStore) Watch(ctx context.Context, prefix string, after meta.Revisio
 // TestFullInbox: a shard that cannot keep up refuses requests, and no more of
 // them wait than allowed.
 func TestFullInbox(t *testing.T) {
+	t.Parallel()
 	c := openLoaded(t, newMem(t), func(c *coordinator.Config) { c.Groups.MaxInboxEvents = 2 })
-	entered, leave := make(chan struct{}), make(chan struct{})
-	c.Groups().Describe("g", func(*group.Description, error) { close(entered); <-leave })
+	entered, left := make(chan struct{}), make(chan struct{})
+	leave := sync.OnceFunc(func() { close(left) })
+	defer leave()
+	c.Groups().Describe("g", func(*group.Description, error) { close(entered); <-left })
 	<-entered // and the shard stands still
 	answers := make(chan error, 3)
 	for range 3 {
 		c.Groups().Heartbeat("g", &group.HeartbeatRequest{MemberID: "m"}, func(err error) { answers <- err })
 	}
+	if len(answers) != 1 {
+		t.Fatalf("%d requests were refused, want 1", len(answers))
+	}
 	if err := <-answers; !errors.Is(err, group.ErrUnavailable) {
 		t.Errorf("the third is answered %v", err)
 	}
-	if len(answers) > 0 {
-		t.Error("more than one was refused")
-	}
-	close(leave)
+	leave()
 	for range 2 {
 		if err := <-answers; !errors.Is(err, group.ErrUnknownMember) {
 			t.Errorf("who waited is answered %v", err)
@@ -543,6 +552,7 @@ func TestFullInbox(t *testing.T) {
 // TestUnreadableRecord: a group whose record nobody understands is neither
 // empty nor in the way of others, and can be deleted.
 func TestUnreadableRecord(t *testing.T) {
+	t.Parallel()
 	s := newMem(t)
 	c := openLoaded(t, s)
 	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
@@ -579,38 +589,34 @@ func TestUnreadableRecord(t *testing.T) {
 	}
 }
 
-// TestManyMembers: a record that is too long for a value as it is.
+// TestManyMembers: a group whose record is too long for a value as it is.
 func TestManyMembers(t *testing.T) {
+	t.Parallel()
 	s := newMem(t)
-	c := openLoaded(t, s)
+	c := openLoaded(t, s, func(c *coordinator.Config) { c.Groups.Group.InitialRebalanceDelay = 50 * time.Millisecond })
 	const n = 300
-	metadata := append(subscription("orders"), make([]byte, 8<<10)...)
 	joined := make(chan *group.JoinGroupResponse, n)
-	// The first waits for the others.
-	for range n {
+	for i := range n {
+		metadata := append(subscription("orders"), strings.Repeat(fmt.Sprintf("member %d of many, ", i), 500)...)
 		c.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
 			Protocols: []group.Protocol{{Name: "range", Metadata: metadata}}}, func(a *group.JoinGroupResponse) { joined <- a })
 	}
-	members := make(map[string]bool)
 	var leader *group.JoinGroupResponse
-	for len(members) < n {
-		a := <-joined
-		if errors.Is(a.Err, group.ErrRebalanceInProgress) {
-			continue
+	for range n {
+		select {
+		case a := <-joined:
+			if a.Err != nil {
+				t.Fatal(a.Err)
+			}
+			if a.LeaderID == a.MemberID {
+				leader = a
+			}
+		case <-time.After(patience):
+			t.Fatal("not everybody has joined")
 		}
-		if a.Err != nil {
-			t.Fatal(a.Err)
-		}
-		if a.LeaderID == a.MemberID {
-			leader = a
-		}
-		members[a.MemberID] = true
-		if a.Generation == 1 {
-			// Alone in the first generation, since nothing delays it here.
-			c.Groups().Join("g", &group.JoinGroupRequest{MemberID: a.MemberID, SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
-				Protocols: []group.Protocol{{Name: "range", Metadata: metadata}}}, func(a *group.JoinGroupResponse) { joined <- a })
-			delete(members, a.MemberID)
-		}
+	}
+	if len(leader.Members) != n {
+		t.Fatalf("the leader has %d members", len(leader.Members))
 	}
 	if a := syncGroup(t, c, "g", leader.MemberID, leader.Generation); a.Err != nil {
 		t.Fatalf("sync: %v", a.Err)
@@ -620,14 +626,18 @@ func TestManyMembers(t *testing.T) {
 	}
 	c = openLoaded(t, s)
 	d, err := describe(t, c, "g")
-	if err != nil || d.State != group.Stable || len(d.Members) != n {
-		t.Errorf("after the restart the group is %v, %d members (%v)", d.State, len(d.Members), err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.State != group.Stable || len(d.Members) != n {
+		t.Errorf("after the restart the group is %v, %d members", d.State, len(d.Members))
 	}
 }
 
 // TestExpiry: what nobody has needed for the retention goes, and a group that
 // has nothing left with it.
 func TestExpiry(t *testing.T) {
+	t.Parallel()
 	var hours atomic.Int64
 	s := newMem(t)
 	c := openLoaded(t, s, func(c *coordinator.Config) {
@@ -675,6 +685,7 @@ func keysUnder(t *testing.T, s meta.Store, prefix string) (found []string) {
 // TestDeletedTopicTakesItsOffsets: the topic that is made again under the name
 // begins without any.
 func TestDeletedTopicTakesItsOffsets(t *testing.T) {
+	t.Parallel()
 	s := newMem(t)
 	c := openLoaded(t, s)
 	topics := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1}, coordinator.NewTopic{Name: "kept", Partitions: 1, ReplicationFactor: 1})
@@ -702,6 +713,7 @@ func TestDeletedTopicTakesItsOffsets(t *testing.T) {
 
 // TestDeleteGroup takes the offsets along, and nothing of them comes back.
 func TestDeleteGroup(t *testing.T) {
+	t.Parallel()
 	s := newMem(t)
 	c := openLoaded(t, s)
 	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
@@ -737,6 +749,7 @@ func TestDeleteGroup(t *testing.T) {
 
 // TestNothingIsLeftOfRefusedRequests: requests for groups that do not exist make none.
 func TestNothingIsLeftOfRefusedRequests(t *testing.T) {
+	t.Parallel()
 	c := openLoaded(t, newMem(t))
 	for i := range 100 {
 		id := fmt.Sprint("g", i)
@@ -763,6 +776,7 @@ func TestNothingIsLeftOfRefusedRequests(t *testing.T) {
 
 // TestSessionsEnd: time passes for groups without anybody asking.
 func TestSessionsEnd(t *testing.T) {
+	t.Parallel()
 	c := openLoaded(t, newMem(t), func(c *coordinator.Config) { c.Groups.Group.MinSessionTimeout = time.Millisecond })
 	j := await(t, func(reply func(*group.JoinGroupResponse)) {
 		c.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: 20 * time.Millisecond, RebalanceTimeout: time.Second, ProtocolType: "consumer",
@@ -776,6 +790,7 @@ func TestSessionsEnd(t *testing.T) {
 
 // TestCloseAnswersEverybody: who waits for other members is answered, too.
 func TestCloseAnswersEverybody(t *testing.T) {
+	t.Parallel()
 	c := openLoaded(t, mem.New(nil), func(c *coordinator.Config) { c.Groups.Group.InitialRebalanceDelay = time.Hour })
 	answers := make(chan error, 10)
 	for i := range cap(answers) {
@@ -786,8 +801,13 @@ func TestCloseAnswersEverybody(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range cap(answers) {
-		if err := <-answers; !errors.Is(err, group.ErrNotCoordinator) {
-			t.Errorf("who waited is answered %v", err)
+		select {
+		case err := <-answers:
+			if !errors.Is(err, group.ErrNotCoordinator) {
+				t.Errorf("who waited is answered %v", err)
+			}
+		case <-time.After(patience):
+			t.Fatal("who waited is not answered")
 		}
 	}
 	if err := heartbeat(t, c, "g0", "m", 1); !errors.Is(err, group.ErrUnavailable) {

@@ -208,6 +208,9 @@ func (c *catalog) replace(byKey map[string]*Topic, at meta.Revision) {
 			delete(byKey, key)
 		}
 	}
+	if len(c.byKey) > 0 {
+		c.removed.Store(true) // perhaps
+	}
 	c.byKey = byKey
 	c.byID = make(map[[16]byte]*Topic, len(byKey))
 	for _, t := range byKey {
@@ -217,7 +220,6 @@ func (c *catalog) replace(byKey map[string]*Topic, at meta.Revision) {
 		c.deleted = make(map[string]meta.Revision)
 	}
 	c.followedLocked(at)
-	c.removed.Store(true)
 	c.note()
 }
 

@@ -10,6 +10,7 @@ import (
 // OffsetDelete: v0 (KIP-496), never flexible
 //
 // An error of the group is that of the answer, which then names no partitions.
+// The group is not looked at if none of the partitions exists (KafkaApis).
 
 func (h *Handlers) offsetDelete(p *parked, q *kmsg.OffsetDeleteRequest) {
 	resp := q.ResponseKind().(*kmsg.OffsetDeleteResponse)
@@ -35,6 +36,10 @@ func (h *Handlers) offsetDelete(p *parked, q *kmsg.OffsetDeleteRequest) {
 		}
 	}
 	if !p.wait() {
+		return
+	}
+	if len(partitions) == 0 {
+		p.respond(resp)
 		return
 	}
 	h.c.Coordinator.Groups().DeleteOffsets(q.Group, partitions, topics, func(errs []error, err error) {

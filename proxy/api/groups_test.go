@@ -717,6 +717,8 @@ func TestOffsetDelete(t *testing.T) {
 	}
 	code, codes := del("none", "orders/0")
 	want("no group", code, protocol.GroupIDNotFound, codes)
+	code, codes = del("none", "none/0")
+	want("no group and no topic", code, 0, codes, protocol.UnknownTopicOrPartition)
 
 	wantCode(t, "OffsetCommit", c.commit(newCommitRequest(8, "g", topic, 0, 5)), protocol.None)
 	wantCode(t, "OffsetCommit", c.commit(newCommitRequest(8, "g", topic, 1, 6)), protocol.None)
