@@ -335,8 +335,8 @@ func (c *consumer) tick(now time.Time, e *Effects) {
 		for _, m := range late {
 			c.remove(now, m)
 		}
-		c.bump()
-		if c.downgrade(now, e) {
+		c.g.change()
+		if c.removed(now, e) {
 			return
 		}
 	}

@@ -83,7 +83,7 @@ func (c *consumer) tryJoinClassic(now time.Time, ticket Ticket, r *JoinGroupRequ
 	c.answer(ticket, joined, e)
 	// The joining process may have taken the place of the last member of the
 	// consumer protocol.
-	c.downgrade(now, e)
+	c.downgrade(now, false, e)
 	return nil
 }
 
@@ -214,11 +214,11 @@ func (c *consumer) leaveClassic(now time.Time, ticket Ticket, r *LeaveGroupReque
 		removed = true
 	}
 	if removed {
-		c.bump()
+		c.g.change()
 	}
 	c.answer(ticket, left, e)
 	if removed {
-		c.downgrade(now, e)
+		c.removed(now, e)
 	}
 }
 

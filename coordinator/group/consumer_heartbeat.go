@@ -334,9 +334,9 @@ func (c *consumer) leave(now time.Time, ticket Ticket, r *ConsumerHeartbeatReque
 		return nil
 	}
 	c.remove(now, m)
-	c.bump()
+	c.g.change()
 	c.answer(ticket, left, e)
-	c.downgrade(now, e)
+	c.removed(now, e)
 	return nil
 }
 

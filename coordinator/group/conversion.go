@@ -151,10 +151,21 @@ func (c *consumer) unowned(named []namedPartitions, topics Topics) Assignment {
 	return makeAssignment(list)
 }
 
+// removed follows the removal of members, and tells whether the group became
+// classic by it. It then rebalances in the generation that its members know, for
+// which their heartbeats say so: a new epoch would fence them instead.
+func (c *consumer) removed(now time.Time, e *Effects) bool {
+	if c.downgrade(now, true, e) {
+		return true
+	}
+	c.bump()
+	return false
+}
+
 // downgrade makes the group classic if only classic members are left and the
 // policy allows it, and tells whether it did. They keep their places, and rebalance
-// unless all of them have what they shall have.
-func (c *consumer) downgrade(now time.Time, e *Effects) bool {
+// if a member has left, or one of them has not what it shall have.
+func (c *consumer) downgrade(now time.Time, left bool, e *Effects) bool {
 	if len(c.members) == 0 || len(c.members) > c.g.config.MaxSize || !c.g.config.Downgrade {
 		return false
 	}
@@ -163,19 +174,19 @@ func (c *consumer) downgrade(now time.Time, e *Effects) bool {
 			return false
 		}
 	}
-	c.becomeClassic(now, e)
+	c.becomeClassic(now, left, e)
 	return true
 }
 
 // becomeClassic replaces c by a classic group with c's members, all of which are
-// classic, which then rebalances; or by an empty one.
-func (c *consumer) becomeClassic(now time.Time, e *Effects) {
+// classic, which then rebalances if it is not settled; or by an empty one.
+func (c *consumer) becomeClassic(now time.Time, left bool, e *Effects) {
 	g := c.g
 	to := newClassic(g)
 	to.generation = c.epoch
 	to.protocolType = consumerProtocolType
 	to.emptySince = c.emptySince
-	settled := c.state() == Stable
+	settled := !left && c.state() == Stable
 	for _, m := range c.members {
 		to.add(&member{
 			id: m.id, instance: m.instance,

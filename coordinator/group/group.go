@@ -103,7 +103,7 @@ func (g *Group) JoinGroup(now time.Time, ticket Ticket, r *JoinGroupRequest, e *
 		refuse(ErrInvalidSessionTimeout)
 		return
 	case g.consumer != nil && g.consumer.isEmpty():
-		g.consumer.becomeClassic(now, e)
+		g.consumer.becomeClassic(now, false, e)
 	}
 	if g.consumer != nil {
 		g.consumer.joinClassic(now, ticket, r, e)
@@ -210,7 +210,7 @@ func (g *Group) Delete(now time.Time, ticket Ticket, e *Effects) {
 		return
 	}
 	if g.consumer != nil {
-		g.consumer.becomeClassic(now, e)
+		g.consumer.becomeClassic(now, false, e)
 	}
 	g.classic.die()
 	g.withhold(g.change(), ticket, &DeleteResponse{})
