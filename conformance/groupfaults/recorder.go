@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quirelog/quire/conformance/groupcheck"
+)
+
+// A recorder writes the history down. All methods may be called from any
+// goroutine.
+type recorder struct {
+	start time.Time
+
+	mu      sync.Mutex
+	groups  map[string]groupcheck.Group
+	members map[string]*groupcheck.Members
+	commits []groupcheck.Commit
+	reads   []groupcheck.Read
+	events  []groupcheck.Event
+	errs    map[string]int // what users would see, by library and text
+	fatal   []string
+	acked   int
+	records int
+
+	// After each start of the server: which members have received a record
+	// since, and when the last of those that lived all the time did.
+	up        int64
+	waiting   map[string]bool
+	recovered []time.Duration
+}
+
+func newRecorder(groups map[string]groupcheck.Group) *recorder {
+	r := &recorder{start: time.Now(), groups: groups, members: map[string]*groupcheck.Members{}, errs: map[string]int{}}
+	for name, g := range groups {
+		r.members[name] = groupcheck.NewMembers(g)
+	}
+	return r
+}
+
+func (r *recorder) now() int64 { return int64(time.Since(r.start)) }
+
+// event appends e at this moment.
+func (r *recorder) event(e groupcheck.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.At = r.now()
+	r.events = append(r.events, e)
+	switch m := r.members[e.Group]; {
+	case m != nil:
+		m.Apply(e)
+		if e.Kind == groupcheck.Left || e.Kind == groupcheck.Silenced {
+			r.gone(e.Member)
+		}
+	case e.Kind == groupcheck.Up:
+		// Those of groups that are at rest go on as if nothing had happened;
+		// the others have something else to wait for.
+		r.up, r.waiting = e.At, map[string]bool{}
+		for _, m := range r.members {
+			if m.Settled() {
+				for _, name := range m.Names() {
+					r.waiting[name] = true
+				}
+			}
+		}
+	case e.Kind == groupcheck.Down:
+		if len(r.waiting) > 0 {
+			// Killed again before all were back: at least that long.
+			r.recovered = append(r.recovered, time.Duration(e.At-r.up))
+		}
+		r.waiting = nil
+	}
+}
+
+// gone takes a member off the list of those that are to recover.
+func (r *recorder) gone(member string) {
+	if r.waiting[member] {
+		delete(r.waiting, member)
+		if len(r.waiting) == 0 {
+			r.recovered = append(r.recovered, time.Duration(r.now()-r.up))
+		}
+	}
+}
+
+// received says that a member was given records.
+func (r *recorder) received(member string, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.records += n
+	r.gone(member)
+}
+
+// recovering is how many members have not received anything since the start.
+func (r *recorder) recovering() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.waiting)
+}
+
+func (r *recorder) commit(c groupcheck.Commit) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.Done = r.now()
+	r.commits = append(r.commits, c)
+	if c.Acked {
+		r.acked++
+	}
+}
+
+func (r *recorder) read(reads ...groupcheck.Read) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.now()
+	for _, read := range reads {
+		read.Answered = at
+		r.reads = append(r.reads, read)
+	}
+}
+
+// address matches what differs between two errors of one kind.
+var address = regexp.MustCompile(`[0-9.]+:[0-9]+`)
+
+// seen counts an error that a library showed its user.
+func (r *recorder) seen(library, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.errs[library+": "+address.ReplaceAllString(text, "…")]++
+}
+
+// failed writes down what no user could go on after.
+func (r *recorder) failed(member string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fatal = append(r.fatal, fmt.Sprintf("%s: %v", member, err))
+}
+
+func (r *recorder) settled(group string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.members[group].Settled()
+}
+
+func (r *recorder) unsettled() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for name, m := range r.members {
+		if !m.Settled() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (r *recorder) live(group string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.members[group].Names()
+}
+
+// history ends the recording.
+func (r *recorder) history() groupcheck.History {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return groupcheck.History{
+		Groups: maps.Clone(r.groups), Commits: slices.Clone(r.commits), Reads: slices.Clone(r.reads),
+		Events: slices.Clone(r.events), End: r.now(),
+	}
+}
+
+// userErrors is a table of what users saw, the most frequent first.
+func (r *recorder) userErrors() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := slices.SortedFunc(maps.Keys(r.errs), func(a, b string) int {
+		if d := r.errs[b] - r.errs[a]; d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	var b strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&b, "  %6d  %s\n", r.errs[name], name)
+	}
+	return b.String()
+}
+
+// write writes the events of the groups that were found to be wrong, for people.
+func write(w io.Writer, h groupcheck.History, found []groupcheck.Violation) error {
+	wrong := map[string]bool{}
+	for _, v := range found {
+		wrong[v.Group] = true
+	}
+	b := bufio.NewWriter(w)
+	for _, e := range h.Events {
+		if e.Group == "" || wrong[e.Group] {
+			fmt.Fprintf(b, "%10.4f %10.4f %-5s %-9s %-11s", float64(e.Began)/1e9, float64(e.At)/1e9, e.Group, e.Member, e.Kind)
+			if e.ID != "" || e.Generation != 0 {
+				fmt.Fprintf(b, " %s@%d", e.ID, e.Generation)
+			}
+			for _, p := range e.Partitions {
+				fmt.Fprintf(b, " %d", p.Number)
+			}
+			fmt.Fprintln(b)
+		}
+	}
+	return b.Flush()
+}

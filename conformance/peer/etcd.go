@@ -1,0 +1,196 @@
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// An Etcd is a cluster of etcd servers on fixed loopback ports, each a process
+// of its own: what Quire keeps its metadata in when that is not inside it. Not
+// safe for concurrent use.
+type Etcd struct {
+	Members []*EtcdMember
+}
+
+// An EtcdMember is one server of a cluster. It comes back on its ports and its
+// folder.
+type EtcdMember struct {
+	bin, dir, name string
+	client, peer   string // URLs
+	cluster        string
+	proc           *Process
+}
+
+// NewEtcd returns a cluster that has not started. It builds the server from the
+// module in this suite's folder etcd unless that is done already.
+func NewEtcd(dir string, members int) (*Etcd, error) {
+	bin, err := buildEtcd()
+	if err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(2 * members)
+	if err != nil {
+		return nil, err
+	}
+	e := &Etcd{}
+	var cluster []string
+	for i := range members {
+		m := &EtcdMember{
+			bin: bin, name: fmt.Sprintf("etcd-%d", i),
+			client: fmt.Sprintf("http://127.0.0.1:%d", ports[2*i]),
+			peer:   fmt.Sprintf("http://127.0.0.1:%d", ports[2*i+1]),
+		}
+		m.dir = filepath.Join(dir, m.name)
+		cluster = append(cluster, m.name+"="+m.peer)
+		e.Members = append(e.Members, m)
+	}
+	for _, m := range e.Members {
+		m.cluster = strings.Join(cluster, ",")
+	}
+	return e, nil
+}
+
+// Endpoints are the members' client URLs, as etcd.endpoints takes them.
+func (e *Etcd) Endpoints() string {
+	var urls []string
+	for _, m := range e.Members {
+		urls = append(urls, m.client)
+	}
+	return strings.Join(urls, ",")
+}
+
+// Start runs all members and returns when they serve.
+func (e *Etcd) Start(ctx context.Context) error {
+	for _, m := range e.Members {
+		if err := m.Exec(); err != nil {
+			return err
+		}
+	}
+	for _, m := range e.Members {
+		if err := m.WaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Kill ends all members with SIGKILL.
+func (e *Etcd) Kill() {
+	for _, m := range e.Members {
+		if m.proc != nil {
+			m.proc.Kill()
+		}
+	}
+}
+
+// Name tells the member from others.
+func (m *EtcdMember) Name() string { return m.name }
+
+// Process is the running (or last) process.
+func (m *EtcdMember) Process() *Process { return m.proc }
+
+// Exec runs the member without waiting for it.
+func (m *EtcdMember) Exec() error {
+	if err := os.MkdirAll(m.dir, 0o755); err != nil {
+		return err
+	}
+	cmd := exec.Command(m.bin, "--name", m.name, "--data-dir", filepath.Join(m.dir, "data"),
+		"--listen-client-urls", m.client, "--advertise-client-urls", m.client,
+		"--listen-peer-urls", m.peer, "--initial-advertise-peer-urls", m.peer,
+		"--initial-cluster", m.cluster, "--log-level", "warn")
+	cmd.Dir = m.dir
+	proc, err := startProcess(cmd, filepath.Join(m.dir, "etcd.log"), nil)
+	if err != nil {
+		return err
+	}
+	m.proc = proc
+	return nil
+}
+
+// WaitReady returns when the member says that it is healthy: it has a leader,
+// and a change went through.
+func (m *EtcdMember) WaitReady(ctx context.Context) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		err := m.healthy(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-m.proc.Exited():
+			return fmt.Errorf("%s ended while starting: %v\n%s", m.name, m.proc.err, m.proc.LogTail(20))
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w; last answer: %w\n%s", m.name, context.Cause(ctx), err, m.proc.LogTail(20))
+		case <-tick.C:
+		}
+	}
+}
+
+func (m *EtcdMember) healthy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.client+"/health", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Health, Reason string
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return err
+	}
+	if answer.Health != "true" {
+		return errors.New("not healthy: " + answer.Reason)
+	}
+	return nil
+}
+
+// Pause stops the member's process where it is; its sockets stay open. Resume
+// lets it go on.
+func (m *EtcdMember) Pause() error { return m.proc.Signal(syscall.SIGSTOP) }
+
+// Resume ends what Pause began.
+func (m *EtcdMember) Resume() error { return m.proc.Signal(syscall.SIGCONT) }
+
+// etcdPackage is the server's main package; the module in the folder etcd pins
+// its version to the one that Quire embeds.
+const etcdPackage = "go.etcd.io/etcd/server/v3"
+
+var buildEtcd = sync.OnceValues(func() (string, error) {
+	root, err := ModuleRoot()
+	if err != nil {
+		return "", err
+	}
+	work, err := WorkDir()
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(work, "bin", "etcd")
+	unlock, err := lock(filepath.Join(work, "etcd.lock"))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	cmd := exec.Command("go", "build", "-o", bin, etcdPackage)
+	cmd.Dir = filepath.Join(root, "etcd")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build %s: %w\n%s", etcdPackage, err, out)
+	}
+	return bin, nil
+})
