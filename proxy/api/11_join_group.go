@@ -18,7 +18,8 @@ import (
 //	v4: a member without an id is given one and joins again with it (KIP-394)
 //	v5: instance ids (KIP-345)
 //	v6: flexible
-//	v7: protocol type; a protocol that is not chosen is null, before: ""
+//	v7: protocol type; a protocol that is not chosen is null, before: "", which
+//	    is how kmsg writes null there
 //	v8: reason
 //	v9: skip_assignment (KIP-814)
 //
@@ -62,8 +63,6 @@ func joinResponse(version int16, code protocol.Code, a *group.JoinGroupResponse)
 	resp.SkipAssignment = a.SkipAssignment
 	if code == protocol.None {
 		resp.ProtocolType, resp.Protocol = &a.ProtocolType, &a.ProtocolName
-	} else if version < 7 {
-		resp.Protocol = kmsg.StringPtr("")
 	}
 	resp.Members = make([]kmsg.JoinGroupResponseMember, len(a.Members))
 	for i := range a.Members {

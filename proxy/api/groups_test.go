@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -442,7 +443,7 @@ func TestOffsetFetch(t *testing.T) {
 				want = 1
 			}
 			if resp.ErrorCode != 0 || len(resp.Topics) != want {
-				t.Errorf("v%d: topics %v give %+v", v, topics, resp)
+				t.Fatalf("v%d: topics %v give %+v", v, topics, resp)
 			}
 			if want == 1 && (len(resp.Topics[0].Partitions) != 2 || resp.Topics[0].Topic != "orders" || resp.Topics[0].Partitions[1].Offset != 7) {
 				t.Errorf("v%d: everything is %+v", v, resp.Topics)
@@ -856,6 +857,13 @@ func TestClassicOnly(t *testing.T) {
 	}
 }
 
+// abort closes the connection by a reset.
+func (c *client) abort() {
+	c.t.Helper()
+	check(c.t, c.conn.(*net.TCPConn).SetLinger(0))
+	check(c.t, c.conn.Close())
+}
+
 // TestParkedJoin: a join that waits for other members ends with its connection,
 // but its member does not; one on a connection that is about to close does not
 // wait; and what a connection sends after it waits for it.
@@ -874,7 +882,7 @@ func TestParkedJoin(t *testing.T) {
 	}
 	t.Run("closed", func(t *testing.T) {
 		j, second, _ := parked(t, "closed")
-		check(t, second.conn.Close())
+		second.abort()
 		resp := do[*kmsg.JoinGroupResponse](first, newJoin(9, "closed", j.MemberID))
 		wantCode(t, "JoinGroup", resp.ErrorCode, protocol.None)
 		if len(resp.Members) != 2 {
@@ -900,6 +908,9 @@ func TestParkedJoin(t *testing.T) {
 		check(t, err)
 	})
 	t.Run("shutdown", func(t *testing.T) {
+		// Nobody will ever answer this one.
+		_, gone, _ := parked(t, "gone")
+		gone.abort()
 		_, second, q := parked(t, "shutdown")
 		var done sync.WaitGroup
 		done.Go(func() {
@@ -910,7 +921,12 @@ func TestParkedJoin(t *testing.T) {
 			second.conn.Close()
 		})
 		first.conn.Close()
-		s.stop()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := s.proxy.Shutdown(ctx); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		s.stopped()
 		done.Wait()
 		check(t, s.coord.Close())
 		s.start()
