@@ -169,24 +169,30 @@ func (m *member) take(only []int32) map[int32]int64 {
 	return some
 }
 
-// committed writes down how a commit ended: failure is nil for all partitions
-// that are not in failures.
-func (m *member) committed(called int64, offsets map[int32]int64, failure error, failures map[int32]error) {
-	if m.isSilent() {
-		failure = errors.New("silenced") // the answer, if any, was the wire's
-	}
+// calling writes down a commit that is about to be called. Tell the function it
+// returns how it ended: failure is nil for all partitions not in failures.
+func (m *member) calling(offsets map[int32]int64) (ended func(failure error, failures map[int32]error)) {
+	var numbers []int32
+	var commits []groupcheck.Commit
 	for n, offset := range offsets {
-		err := failure
-		if err == nil {
-			err = failures[n]
+		numbers = append(numbers, n)
+		commits = append(commits, groupcheck.Commit{Group: m.group, Member: m.name, Partition: groupcheck.Partition{Topic: m.topic, Number: n}, Offset: offset})
+	}
+	first := m.rec.commit(commits)
+	return func(failure error, failures map[int32]error) {
+		if m.isSilent() {
+			return // the answer, if any, is the wire's
 		}
-		if err != nil && !m.isSilent() {
-			m.rec.seen(m.flavor.Library, "commit: "+err.Error())
+		for i, n := range numbers {
+			err := failure
+			if err == nil {
+				err = failures[n]
+			}
+			if err != nil {
+				m.rec.seen(m.flavor.Library, "commit: "+err.Error())
+			}
+			m.rec.answered(first+i, err == nil)
 		}
-		m.rec.commit(groupcheck.Commit{
-			Group: m.group, Member: m.name, Partition: groupcheck.Partition{Topic: m.topic, Number: n},
-			Offset: offset, Called: called, Acked: err == nil,
-		})
 	}
 }
 
@@ -203,7 +209,7 @@ func (m *member) openFranz() (run func(), err error) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 		defer cancel()
-		called := m.rec.now()
+		ended := m.calling(offsets)
 		client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{m.topic: toCommit},
 			func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 				failures := map[int32]error{}
@@ -219,7 +225,7 @@ func (m *member) openFranz() (run func(), err error) {
 						failures[n] = errors.New("no answer for the partition")
 					}
 				}
-				m.committed(called, offsets, err, failures)
+				ended(err, failures)
 			})
 	}
 	opts := []kgo.Opt{
@@ -323,7 +329,7 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 		for n, offset := range offsets {
 			toCommit = append(toCommit, kafka.TopicPartition{Topic: &m.topic, Partition: n, Offset: kafka.Offset(offset)})
 		}
-		called := m.rec.now()
+		ended := m.calling(offsets)
 		answers, err := client.CommitOffsets(toCommit)
 		failures := map[int32]error{}
 		for _, a := range answers {
@@ -331,7 +337,7 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 				failures[a.Partition] = a.Error
 			}
 		}
-		m.committed(called, offsets, err, failures)
+		ended(err, failures)
 	}
 	rebalanced := func(c *kafka.Consumer, e kafka.Event) error {
 		numbers := func(all []kafka.TopicPartition) []int32 {

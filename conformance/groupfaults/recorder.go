@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -30,8 +31,8 @@ type recorder struct {
 	acked   int
 	records int
 
-	// After each start of the server: which members have received a record
-	// since, and when the last of those that lived all the time did.
+	// After each start of the server: which members of groups at rest have not
+	// received a record since, and how long those took that have.
 	up        int64
 	waiting   map[string]bool
 	recovered []time.Duration
@@ -57,7 +58,7 @@ func (r *recorder) event(e groupcheck.Event) {
 	case m != nil:
 		m.Apply(e)
 		if e.Kind == groupcheck.Left || e.Kind == groupcheck.Silenced {
-			r.gone(e.Member)
+			delete(r.waiting, e.Member)
 		}
 	case e.Kind == groupcheck.Up:
 		// Those of groups that are at rest go on as if nothing had happened;
@@ -71,21 +72,10 @@ func (r *recorder) event(e groupcheck.Event) {
 			}
 		}
 	case e.Kind == groupcheck.Down:
-		if len(r.waiting) > 0 {
-			// Killed again before all were back: at least that long.
+		for range r.waiting { // at least that long
 			r.recovered = append(r.recovered, time.Duration(e.At-r.up))
 		}
 		r.waiting = nil
-	}
-}
-
-// gone takes a member off the list of those that are to recover.
-func (r *recorder) gone(member string) {
-	if r.waiting[member] {
-		delete(r.waiting, member)
-		if len(r.waiting) == 0 {
-			r.recovered = append(r.recovered, time.Duration(r.now()-r.up))
-		}
 	}
 }
 
@@ -94,7 +84,10 @@ func (r *recorder) received(member string, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.records += n
-	r.gone(member)
+	if r.waiting[member] {
+		delete(r.waiting, member)
+		r.recovered = append(r.recovered, time.Duration(r.now()-r.up))
+	}
 }
 
 // recovering is how many members have not received anything since the start.
@@ -104,12 +97,27 @@ func (r *recorder) recovering() int {
 	return len(r.waiting)
 }
 
-func (r *recorder) commit(c groupcheck.Commit) {
+// commit writes down that a commit is about to be called, so that one which
+// never returns is known. Tell answered by the numbers from first on, one for
+// each partition, how it ended.
+func (r *recorder) commit(commits []groupcheck.Commit) (first int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c.Done = r.now()
-	r.commits = append(r.commits, c)
-	if c.Acked {
+	at := r.now()
+	first = len(r.commits)
+	for _, c := range commits {
+		c.Called, c.Done = at, math.MaxInt64
+		r.commits = append(r.commits, c)
+	}
+	return first
+}
+
+func (r *recorder) answered(number int, acked bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := &r.commits[number]
+	c.Done, c.Acked = r.now(), acked
+	if acked {
 		r.acked++
 	}
 }

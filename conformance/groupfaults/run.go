@@ -71,7 +71,7 @@ type result struct {
 	Violations               []groupcheck.Violation
 	Fatal                    []string
 	UserErrors               string
-	Recovery                 []time.Duration // from the server's readiness to the last member's next record, sorted
+	Recovery                 []time.Duration // from the server's readiness to a member's next record, sorted
 }
 
 const (
