@@ -42,6 +42,13 @@ func (h *Handlers) offsetDelete(p *parked, q *kmsg.OffsetDeleteRequest) {
 		p.respond(resp)
 		return
 	}
+	// Other requests about offsets take the empty id for a group like others
+	// (GroupCoordinatorService.deleteOffsets).
+	if q.Group == "" {
+		resp.ErrorCode, resp.Topics = int16(protocol.InvalidGroupID), nil
+		p.respond(resp)
+		return
+	}
 	h.c.Coordinator.Groups().DeleteOffsets(q.Group, partitions, topics, func(errs []error, err error) {
 		if err != nil {
 			resp.ErrorCode, resp.Topics = int16(groupErrors.code(err)), nil

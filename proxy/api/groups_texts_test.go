@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/quirelog/quire/protocol"
 )
 
 // Which texts are null, empty or filled is part of an answer: clients print
@@ -45,5 +47,25 @@ func TestGroupTexts(t *testing.T) {
 		if g.ErrorCode == 0 || g.ErrorMessage == nil || *g.ErrorMessage == "" {
 			t.Errorf("DeleteGroups of %s, which is refused: %+v", g.Group, g)
 		}
+	}
+}
+
+// The group without a name has offsets, but OffsetDelete refuses it.
+func TestOffsetDeleteWithoutName(t *testing.T) {
+	s := newGroupServer(t)
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	wantCode(t, "OffsetCommit", c.commit(newCommitRequest(8, "", topic, 0, 5)), protocol.None)
+	q := kmsg.NewPtrOffsetDeleteRequest()
+	dt := kmsg.NewOffsetDeleteRequestTopic()
+	dt.Topic, dt.Partitions = "orders", []kmsg.OffsetDeleteRequestTopicPartition{kmsg.NewOffsetDeleteRequestTopicPartition()}
+	q.Topics = append(q.Topics, dt)
+	resp := do[*kmsg.OffsetDeleteResponse](c, q)
+	wantCode(t, "OffsetDelete", resp.ErrorCode, protocol.InvalidGroupID)
+	if len(resp.Topics) > 0 {
+		t.Errorf("the answer names %+v", resp.Topics)
+	}
+	if _, got := c.fetchOffsets(8, "", topic, 0); got[0].offset != 5 {
+		t.Errorf("committed is %+v, want 5", got)
 	}
 }
