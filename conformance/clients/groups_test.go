@@ -436,11 +436,13 @@ func TestGroupOfManyLibraries(t *testing.T) {
 }
 
 // A group moves from the classic protocol to that of KIP-848 and back while it
-// is read, one member at a time.
+// is read, one member at a time. Left out is librdkafka 2.11 with
+// cooperative-sticky, whose members never give up what they are told to in a
+// converted group, on Kafka either.
 func TestGroupConversion(t *testing.T) {
 	for _, pair := range [][2]string{
 		{"librdkafka/classic/range", "franz-go/consumer/uniform"},
-		{"librdkafka/classic/cooperative-sticky", "librdkafka/consumer/uniform"},
+		{"sarama/classic/range", "librdkafka/consumer/uniform"},
 		{"franz-go/classic/cooperative-sticky", "java-4.3.1/consumer/uniform"},
 		{"java-4.3.1/classic/range", "franz-go/consumer/range"},
 	} {

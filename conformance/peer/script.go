@@ -15,7 +15,8 @@ import (
 type ScriptClient struct {
 	Name        string // package@version, folder below the cache
 	interpreter string
-	packages    []string // Debian's, that hold the interpreter and the package tool
+	installer   string   // the command of the package tool
+	packages    []string // Debian's, that hold both
 	pathEnv     string   // environment variable that names the folder to import from
 	subfolder   string   // of the cache's folder, that pathEnv names
 	install     func(ctx context.Context, interpreter, dir string) *exec.Cmd
@@ -26,6 +27,7 @@ var (
 	KafkaPython = ScriptClient{
 		Name:        "kafka-python@3.0.12",
 		interpreter: "python3",
+		installer:   "pip3",
 		packages:    []string{"python3", "python3-pip"},
 		pathEnv:     "PYTHONPATH",
 		install: func(ctx context.Context, python, dir string) *exec.Cmd {
@@ -37,6 +39,7 @@ var (
 	KafkaJS = ScriptClient{
 		Name:        "kafkajs@2.2.4",
 		interpreter: "node",
+		installer:   "npm",
 		packages:    []string{"nodejs", "npm"},
 		pathEnv:     "NODE_PATH",
 		subfolder:   "node_modules",
@@ -54,8 +57,10 @@ var ScriptClients = []ScriptClient{KafkaPython, KafkaJS}
 // returns the interpreter and the folder to import from. Safe to call from
 // several processes at once.
 func (s ScriptClient) Fetch(ctx context.Context) (interpreter, folder string, err error) {
-	if interpreter, err = debian(ctx, s.interpreter, s.packages...); err != nil {
-		return "", "", err
+	for _, command := range []string{s.installer, s.interpreter} {
+		if interpreter, err = debian(ctx, command, s.packages...); err != nil {
+			return "", "", err
+		}
 	}
 	work, err := WorkDir()
 	if err != nil {
