@@ -38,12 +38,12 @@ func Open(ctx context.Context, c ClusterConfig) (*Store, error) {
 	var clients [3]*clientv3.Client
 	for i := range clients {
 		client, err := clientv3.New(clientv3.Config{
-			Endpoints:            c.Endpoints,
-			TLS:                  c.TLS,
-			Username:             c.Username,
-			Password:             c.Password,
-			Logger:               s.logger,
-			DialTimeout:          s.timeout,
+			Endpoints:   c.Endpoints,
+			TLS:         c.TLS,
+			Username:    c.Username,
+			Password:    c.Password,
+			Logger:      s.logger,
+			DialTimeout: s.timeout,
 			// gRPC pings every 10 s at most, and only while a request or a watch
 			// waits: etcd closes connections that are pinged while idle, with
 			// whatever has just been sent on them.
