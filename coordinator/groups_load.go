@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,6 +18,7 @@ import (
 type loads struct {
 	g       *Groups
 	workers [loadsAtOnce]*inbox
+	loaded  atomic.Int32 // slots that can be used
 }
 
 const (
@@ -84,6 +86,31 @@ func (l *loads) load(slot *ownedSlot) {
 			table.Release()
 		}
 	})
+}
+
+// AwaitLoaded returns when the groups of every slot that this node is to serve
+// can be used, or with ctx's error. Until then their requests are refused with
+// ErrNotLoaded, which clients wait out for longer than the loading takes. Any
+// goroutine.
+func (g *Groups) AwaitLoaded(ctx context.Context) error {
+	const look = 2 * time.Millisecond
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for !g.allLoaded() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-g.c.ctx.Done():
+			return meta.ErrClosed
+		}
+	}
+	return nil
+}
+
+func (g *Groups) allLoaded() bool {
+	todo, _ := g.slots.claimable()
+	return len(todo) == 0 && int(g.loads.loaded.Load()) >= g.slots.owned()
 }
 
 // pause keeps a worker from asking a store that fails too often.

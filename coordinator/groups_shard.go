@@ -154,6 +154,7 @@ func (s *shard) lost(n int) {
 	}
 	if slot.table != nil {
 		slot.table.Release()
+		s.g.loads.loaded.Add(-1)
 	}
 }
 
@@ -164,6 +165,7 @@ func (s *shard) loaded(slot *ownedSlot, table *offsets.Slot, groups map[string]*
 		return
 	}
 	slot.table, slot.groups = table, groups
+	s.g.loads.loaded.Add(1)
 	for _, e := range groups {
 		if e.group != nil {
 			s.schedule(e)

@@ -338,6 +338,36 @@ func TestNotLoadedIsNotEmpty(t *testing.T) {
 	}
 }
 
+// TestAwaitLoaded: when it returns, every slot answers.
+func TestAwaitLoaded(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"/g/", "/o/"} {
+		s := newGate(newMem(t))
+		openGate := s.close(key)
+		c := open(t, s)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := c.Groups().AwaitLoaded(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: with a slot that cannot be read: %v", key, err)
+		}
+		openGate()
+		ctx, cancel = context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if err := c.Groups().AwaitLoaded(ctx); err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+		if all, err := listGroups(t, c); err != nil || len(all) != 0 {
+			t.Errorf("%s: %v, %v", key, all, err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Groups().AwaitLoaded(t.Context()); err == nil {
+			t.Errorf("%s: loaded after Close", key)
+		}
+	}
+}
+
 // noTxn refuses changes of keys with a part.
 type noTxn struct {
 	meta.Store

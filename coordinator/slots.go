@@ -196,6 +196,18 @@ func (s *slots) claimable() (todo []int, foreign bool) {
 	return todo, foreign
 }
 
+// owned is how many slots this node owns.
+func (s *slots) owned() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for slot := range s.owners {
+		if s.mine(&s.owners[slot]) {
+			n++
+		}
+	}
+	return n
+}
+
 // claim makes this node the owner of slots, or finds out who is.
 func (s *slots) claim(todo []int) error {
 	conds := make([]meta.Cond, len(todo))

@@ -220,8 +220,24 @@ func (n *node) start(ctx context.Context) error {
 	n.onClose("handlers", func(context.Context) error { handlers.Close(); return nil })
 
 	n.startAdmin(adminListener, registry)
+	n.awaitGroups(ctx)
 	n.serve()
 	return nil
+}
+
+// groupsLoadTimeout bounds how long clients find nobody listening because the
+// metadata store is slow: produce and fetch need no groups.
+const groupsLoadTimeout = 2 * time.Second
+
+// awaitGroups waits until the groups are loaded, which takes some tenths of a
+// second. Clients that are told that they load wait longer, and librdkafka
+// receives nothing while it commits.
+func (n *node) awaitGroups(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, groupsLoadTimeout)
+	defer cancel()
+	if err := n.coordinator.Groups().AwaitLoaded(ctx); err != nil {
+		n.log.Warn("groups are still loading; their requests are refused until they are", zap.Error(err))
+	}
 }
 
 // listen binds the sockets that clients connect to.

@@ -285,9 +285,14 @@ func (c *tapConn) request(frame []byte) ([]byte, bool) {
 			e.Kind = groupcheck.Joins
 			t.rec.event(e)
 		}
-		if r.Topics != nil && r.MemberEpoch >= 0 {
+		if r.Topics != nil || r.MemberEpoch < 0 {
+			// Who leaves has nothing any more from here on: others may be told
+			// before the leaving is answered.
 			e.Kind = groupcheck.Owns
 			for _, owned := range r.Topics {
+				if r.MemberEpoch < 0 {
+					break
+				}
 				e.Partitions = append(e.Partitions, ofTopicID(owned.TopicID, owned.Partitions)...)
 			}
 			t.rec.event(e)
