@@ -424,12 +424,13 @@ func (t *tap) heard(client string, asked tapRequest, resp kmsg.Response) {
 }
 
 // signOfLife is what the error code of a heartbeat or commit means, "" if
-// nothing. Code 27 asks a known member to join again.
+// nothing. Code 27 asks a known member to join again, 110 too: its client lost
+// an answer, which is no fault of the server's unless the group was at rest.
 func signOfLife(code int16) groupcheck.Kind {
 	switch err := kerr.ErrorForCode(code); err {
 	case nil, kerr.RebalanceInProgress:
 		return groupcheck.Heard
-	case kerr.UnknownMemberID, kerr.FencedMemberEpoch:
+	case kerr.UnknownMemberID:
 		return groupcheck.Expelled
 	}
 	return ""

@@ -71,6 +71,10 @@ type consumerMember struct {
 
 	// steady is the answer to a heartbeat that changes nothing.
 	steady *ConsumerHeartbeatResponse
+
+	// repeats is how many answers more tell the assignment though nobody asks:
+	// the one that told it first may be lost, and not every client says so.
+	repeats int
 }
 
 // classicSide is what a member of the classic protocol has in addition.

@@ -73,6 +73,13 @@ func (r *ConsumerHeartbeatRequest) full() bool {
 			(r.SubscribedTopicNames != nil || r.SubscribedTopicRegex != nil)
 }
 
+// maxRepeats is how often an assignment is told again to a client that has not
+// answered to it. The answer that told it may be lost, and librdkafka sends a
+// heartbeat that timed out once more as it was, instead of a full one (KIP-848):
+// it would never learn what it is to give up, or has been given in the epoch that
+// it knows. Being told the same twice changes nothing for a client.
+const maxRepeats = 3
+
 // ConsumerHeartbeat joins, keeps, moves on or ends a membership of the KIP-848
 // protocol. It answers ticket with a *ConsumerHeartbeatResponse: at once, or when
 // what it tells is durable. topics are the cluster's topics now.
@@ -140,7 +147,18 @@ func (c *consumer) heartbeat(now time.Time, ticket Ticket, r *ConsumerHeartbeatR
 	}
 	c.renew(now, m)
 
-	if r.full() || !m.assigned.Equal(before) {
+	tell := r.full()
+	switch {
+	case !m.assigned.Equal(before):
+		m.repeats = maxRepeats
+		tell = true
+	case owned != nil:
+		m.repeats = 0 // it answers to what it was told
+	case m.repeats > 0:
+		m.repeats--
+		tell = true
+	}
+	if tell {
 		assigned := m.assigned
 		c.answer(ticket, &ConsumerHeartbeatResponse{
 			MemberID:          m.id,

@@ -301,6 +301,7 @@ func (t *loadTables) member(r *reader) *consumerMember {
 		id: r.string(), instance: r.string(), rack: r.string(),
 		clientID: r.string(), clientHost: r.string(), assignor: r.string(),
 		rebalanceTimeout: r.duration(),
+		repeats:          maxRepeats, // whether it was told is not known
 	}
 	if at := r.uvarint(); at < uint64(len(t.names)) {
 		m.names = t.names[at]
