@@ -28,8 +28,12 @@ build: ## build bin/quire, a static binary
 test: ## run every test of this module; needs nothing but Go
 	$(GO) test ./...
 
-race: ## run the same tests with the race detector and poisoned buffers (needs a C compiler)
-	$(GO) test -race ./...
+# Tests of the command line start one process after the other, each a program with
+# one thing to do: the detector makes them slow and sees little.
+PROCESS_TESTS = ^(TestGroups|TestConsoleTools|TestGroupCommandLine|TestCommandLine|TestStartErrors|TestReadmeGroupCommands|TestFilesNameNoMachine)$$
+
+race: ## run the same tests, but those of the command line, with the race detector and poisoned buffers (needs a C compiler)
+	$(GO) test -race -skip '$(PROCESS_TESTS)' ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s), one after another
 	@grep -rHoE --include='*_test.go' --exclude-dir=conformance '^func Fuzz[A-Za-z0-9_]*' . | sort | { \
