@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapgrpc"
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/proxy"
@@ -44,6 +46,9 @@ func (v *serveVerb) Run(p *process) error {
 	}
 	log := newLogger(c, os.Stderr)
 	defer func() { _ = log.Sync() }()
+	// gRPC has one logger for the process and would print lines of its own about
+	// the connections to an etcd cluster.
+	grpclog.SetLoggerV2(zapgrpc.NewLogger(log.Named("grpc").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))))
 	// GOMEMLIMIT wins; without it the limit of the container counts. Outside of
 	// one there is nothing to respect.
 	if limit, err := memlimit.Set(); err == nil {
