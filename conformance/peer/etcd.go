@@ -173,24 +173,5 @@ func (m *EtcdMember) Resume() error { return m.proc.Signal(syscall.SIGCONT) }
 const etcdPackage = "go.etcd.io/etcd/server/v3"
 
 var buildEtcd = sync.OnceValues(func() (string, error) {
-	root, err := ModuleRoot()
-	if err != nil {
-		return "", err
-	}
-	work, err := WorkDir()
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(work, "bin", "etcd")
-	unlock, err := lock(filepath.Join(work, "etcd.lock"))
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	cmd := exec.Command("go", "build", "-o", bin, etcdPackage)
-	cmd.Dir = filepath.Join(root, "etcd")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %w\n%s", etcdPackage, err, out)
-	}
-	return bin, nil
+	return goBuild("etcd", "etcd", etcdPackage)
 })

@@ -72,6 +72,13 @@ func QuireBinary(ctx context.Context) (string, error) {
 }
 
 var buildQuire = sync.OnceValues(func() (string, error) {
+	return goBuild("quire", "..", "./cmd/quire")
+})
+
+// goBuild builds a main package into .work/bin/name. folder, as seen from this
+// module's root, is the module whose versions count. Several test packages run
+// at once: one builds, the others wait.
+func goBuild(name, folder, pkg string) (string, error) {
 	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
@@ -80,20 +87,19 @@ var buildQuire = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	bin := filepath.Join(work, "bin", "quire")
-	// Several test packages run at once: one builds, the others wait.
-	unlock, err := lock(filepath.Join(work, "quire.lock"))
+	bin := filepath.Join(work, "bin", name)
+	unlock, err := lock(filepath.Join(work, name+".lock"))
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	cmd := exec.Command("go", "build", "-o", bin, "./cmd/quire")
-	cmd.Dir = filepath.Dir(root)
+	cmd := exec.Command("go", "build", "-o", bin, pkg)
+	cmd.Dir = filepath.Join(root, folder)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build ./cmd/quire: %w\n%s", err, out)
+		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 	}
 	return bin, nil
-})
+}
 
 // Kcat returns the path of kcat, installed first where it may be; see debian.
 func Kcat(ctx context.Context) (string, error) { return debian(ctx, "kcat", "kcat") }
