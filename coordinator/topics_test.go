@@ -131,7 +131,7 @@ func TestCreateTopicsFailsEach(t *testing.T) {
 // "validate_only: do all checks, create nothing, return no topic id".
 func TestCreateTopicsValidateOnly(t *testing.T) {
 	s := newMem(t)
-	c := open(t, s)
+	c := openLoaded(t, s) // the claiming of slots is over: nothing else writes
 	createOne(t, c, "old")
 	_, before := list(t, s)
 	made, errs := c.CreateTopics(t.Context(), []coordinator.NewTopic{
