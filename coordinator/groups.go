@@ -64,8 +64,8 @@ const numShards = 8
 
 // numCommitters is how many committers the slots share, so how many transactions
 // with commits are in flight. One waits for each sync alone, with the half of a
-// transaction that its guards leave: 28k commits/s of 5,000 groups on a disk where
-// four make 40k at an eighth of the latency, and eight no more.
+// transaction that its guards leave: of 40k commits/s offered for 5,000 groups it made
+// 28k with a p99 of 0.6 s, four made 40k with 18 ms, and eight did no better.
 const numCommitters = 4
 
 // Groups is the coordinator of consumer groups: the groups of the slots that

@@ -124,7 +124,8 @@ func BenchmarkEtcd(b *testing.B) {
 				start := time.Now()
 				wg.Add(b.N)
 				for i := range b.N {
-					// The time at which it should begin counts.
+					// The time at which it should begin counts. The load is open loop:
+					// what is waited for is the time itself.
 					due := start.Add(time.Duration(i) * time.Second / time.Duration(rate))
 					if wait := time.Until(due); wait > 500*time.Microsecond {
 						time.Sleep(wait)

@@ -410,7 +410,7 @@ func TestStoreAway(t *testing.T) {
 			t.Fatalf("answered after %v, want 5 s", waited)
 		}
 		back := commit(t, s, "g", set(topic, 1, 3))
-		time.Sleep(4 * time.Second)
+		time.Sleep(4 * time.Second) // of the bubble's clock: how long the store is away
 		x.store.heal()
 		back.want(t, nil)
 		if waited := time.Since(start); waited >= 10*time.Second {
@@ -435,7 +435,7 @@ func TestStoreHangs(t *testing.T) {
 			x.store.plan = append([]fault{test.fault}, slices.Repeat([]fault{noAnswer}, 10)...)
 			start := time.Now()
 			first := commit(t, s, "g", set(topic, 0, 2))
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // of the bubble's clock: so much later the second waits
 			second := commit(t, s, "g", set(topic, 1, 3))
 			first.want(t, ErrUnknownOutcome)
 			if waited := time.Since(start); waited != 5*time.Second {

@@ -498,6 +498,7 @@ func runModel(t *testing.T, steps []uint32, limits int) (violations []string) {
 		base := mem.New(nil)
 		defer base.Close()
 		w := newWorld(base, prefix, defaultCommitTimeout, limits)
+		// The bubble's clock: it moves when everybody waits.
 		w.quiet, w.sleep = synctest.Wait, time.Sleep
 		for _, x := range steps {
 			w.step(x)

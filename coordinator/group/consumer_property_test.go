@@ -274,6 +274,8 @@ func (m *model) start(t *rapid.T) {
 
 func (m *model) any(t *rapid.T) *modelMember {
 	if len(m.members) == 0 {
+		// Rapid's way to say that this action is not possible now: it draws
+		// another one, and the test goes on.
 		t.Skip("nobody is there")
 	}
 	return rapid.SampledFrom(m.members).Draw(t, "member")

@@ -59,7 +59,8 @@ func (m *franzMember) read() int {
 	return len(m.seen)
 }
 
-// until waits for what a client does in its own time.
+// until waits for what a client does in its own time. It looks again and again,
+// since what is waited for is another program's state, which raises no event here.
 func until(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
