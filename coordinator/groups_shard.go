@@ -3,6 +3,7 @@ package coordinator
 import (
 	"container/heap"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,14 +14,18 @@ import (
 	"github.com/quirelog/quire/storage/meta"
 )
 
-// shard drives the groups of every numShards-th slot on one goroutine. All its
-// fields but the inbox belong to that goroutine.
+// shard drives the groups of every numShards-th slot, one event at a time: on
+// its own goroutine those of its inbox and those that time brings, and on a
+// caller's what is quick (enter). Whoever drives holds mu, which guards all
+// fields but the inbox.
 type shard struct {
 	g     *Groups
 	inbox *inbox
 
+	mu      sync.Mutex
 	slots   map[int]*ownedSlot
 	due     dueEntries
+	wakes   time.Time     // when the goroutine looks at due; zero: when it is woken
 	effects group.Effects // of the event under way
 
 	lastTicket group.Ticket
@@ -72,30 +77,69 @@ func (s *shard) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var spare []func()
-	for {
+	for closed := false; !closed; {
 		select {
 		case <-s.inbox.wake:
 		case <-timer.C:
 		}
-		events, closed := s.inbox.take(spare)
-		for i, event := range events {
-			event()
-			events[i] = nil
-		}
-		spare = events
-		if closed {
-			for n := range s.slots {
-				s.lost(n)
-			}
-			return
-		}
-		s.tick()
-		if len(s.due) > 0 {
-			timer.Reset(max(s.due[0].due.Sub(s.g.config.Now()), 0))
-		} else {
-			timer.Stop()
-		}
+		spare, closed = s.turn(spare, timer)
 	}
+}
+
+// turn does what run has been woken for, and sets the timer.
+func (s *shard) turn(spare []func(), timer *time.Timer) (events []func(), closed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	events, closed = s.inbox.take(spare)
+	for i, event := range events {
+		event()
+		events[i] = nil
+	}
+	if closed {
+		for n := range s.slots {
+			s.lost(n)
+		}
+		return nil, true
+	}
+	s.tick()
+	s.wakes = s.next()
+	if s.wakes.IsZero() {
+		timer.Stop()
+	} else {
+		timer.Reset(max(s.wakes.Sub(s.g.config.Now()), 0))
+	}
+	return events, false
+}
+
+// enter lets the caller drive the shard, on its own goroutine, if the shard has
+// nothing to do: what came before has been carried out then. It does not wait.
+// End with leave.
+func (s *shard) enter() bool {
+	if !s.mu.TryLock() {
+		return false
+	}
+	if !s.inbox.idle() {
+		s.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+func (s *shard) leave() {
+	next := s.next()
+	early := !next.IsZero() && (s.wakes.IsZero() || next.Before(s.wakes))
+	s.mu.Unlock()
+	if early {
+		s.inbox.ring()
+	}
+}
+
+// next is when something is due; zero if nothing is.
+func (s *shard) next() time.Time {
+	if len(s.due) == 0 {
+		return time.Time{}
+	}
+	return s.due[0].due
 }
 
 // tick does what is due.

@@ -36,6 +36,13 @@ func (b *inbox) add(event func(), max int) bool {
 	return true
 }
 
+// idle says whether nothing is to be taken and the inbox is open. Any goroutine.
+func (b *inbox) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.events) == 0 && !b.closed
+}
+
 func (b *inbox) ring() {
 	select {
 	case b.wake <- struct{}{}:

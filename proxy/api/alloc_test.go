@@ -82,6 +82,21 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// TestHeartbeatAllocations: a heartbeat of a group at rest costs nothing that
+// the collector has to look for.
+func TestHeartbeatAllocations(t *testing.T) {
+	s := newGroupServer(t)
+	c := s.dial()
+	j := c.stable("rest")
+	heartbeat := c.roundTrip(newHeartbeat(4, "rest", j.MemberID, j.Generation))
+	for range 200 {
+		heartbeat()
+	}
+	if n := testing.AllocsPerRun(500, heartbeat); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // sessionSteps makes a session of a full fetch and returns a function that takes
 // its next step, in which the client names a partition again.
 func (c *client) sessionSteps(full *kmsg.FetchRequest) func() {

@@ -26,7 +26,7 @@ var table = []row{
 	{9, 0, 10, waiting((*Handlers).offsetFetch)},
 	{10, 0, 6, decoded((*Handlers).findCoordinator)},
 	{11, 0, 9, waitingLong((*Handlers).joinGroup)},
-	{12, 0, 4, waiting((*Handlers).heartbeat)},
+	{12, 0, 4, (*Handlers).heartbeat},
 	{13, 0, 5, waiting((*Handlers).leaveGroup)},
 	{14, 0, 5, waitingLong((*Handlers).syncGroup)},
 	{15, 0, 6, waiting((*Handlers).describeGroups)},
