@@ -58,7 +58,7 @@ var ScriptClients = []ScriptClient{KafkaPython, KafkaJS}
 // several processes at once.
 func (s ScriptClient) Fetch(ctx context.Context) (interpreter, folder string, err error) {
 	for _, command := range []string{s.installer, s.interpreter} {
-		if interpreter, err = debian(ctx, command, s.packages...); err != nil {
+		if interpreter, err = Debian(ctx, command, s.packages...); err != nil {
 			return "", "", err
 		}
 	}

@@ -101,12 +101,12 @@ func goBuild(name, folder, pkg string) (string, error) {
 	return bin, nil
 }
 
-// Kcat returns the path of kcat, installed first where it may be; see debian.
-func Kcat(ctx context.Context) (string, error) { return debian(ctx, "kcat", "kcat") }
+// Kcat returns the path of kcat, installed first where it may be; see Debian.
+func Kcat(ctx context.Context) (string, error) { return Debian(ctx, "kcat", "kcat") }
 
-// debian returns the path of a command. When it is missing, the machine is
+// Debian returns the path of a command. When it is missing, the machine is
 // Debian's and the user is root, its packages are installed with apt-get first.
-func debian(ctx context.Context, command string, packages ...string) (string, error) {
+func Debian(ctx context.Context, command string, packages ...string) (string, error) {
 	if path, err := exec.LookPath(command); err == nil {
 		return path, nil
 	}

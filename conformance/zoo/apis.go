@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/quirelog/quire/conformance/wire"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// askAPIs returns what a server advertises, by key.
+func askAPIs(ctx context.Context, addr string) (map[int]apiRange, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := wire.Dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	resp, err := conn.Call(ctx, kmsg.NewPtrApiVersionsRequest(), 0)
+	if err != nil {
+		return nil, fmt.Errorf("ask for API versions: %w", err)
+	}
+	answer := resp.(*kmsg.ApiVersionsResponse)
+	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+		return nil, fmt.Errorf("ask for API versions: %w", err)
+	}
+	apis := map[int]apiRange{}
+	for _, k := range answer.ApiKeys {
+		apis[int(k.ApiKey)] = apiRange{Name: kmsg.NameForKey(k.ApiKey), Min: int(k.MinVersion), Max: int(k.MaxVersion)}
+	}
+	return apis, nil
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/quirelog/quire/conformance/peer"
+)
+
+// The files that a run is compared with and, with -update, writes. All are
+// made of the first.
+const (
+	resultsFile       = "zoo/results.txt"
+	resultsTable      = "RESULTS.md"
+	compatibilityFile = "COMPATIBILITY.md"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "zoo:", err)
+		os.Exit(1)
+	}
+}
+
+// quire is the target that the committed results are about.
+const quire = "quire"
+
+func run(ctx context.Context) error {
+	var (
+		pattern  = flag.String("rows", "", "run the rows whose names match this regular expression")
+		full     = flag.Bool("full", false, "run all rows; without this and -rows it is CI's short set")
+		update   = flag.Bool("update", false, "write what this run found to "+resultsFile+" and the tables made of it")
+		target   = flag.String("target", quire, "the server: quire, kafka-3.9.1 or kafka-4.4.0")
+		parallel = flag.Int("parallel", 3, "programs that run at once")
+		apis     = flag.Bool("apis", false, "run no client, ask only for the server's API versions")
+		fetch    = flag.Bool("fetch", false, "install the rows and run nothing")
+	)
+	flag.Parse()
+	all := rows()
+	if err := validate(all); err != nil {
+		return err
+	}
+	chosen, err := choose(all, *pattern, *full)
+	if err != nil {
+		return err
+	}
+	tools, err := newTools()
+	if err != nil {
+		return err
+	}
+	z := &zoo{tools: tools, rows: chosen, results: newResults(), parallel: max(1, *parallel), logf: func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, format+"\n", args...)
+	}}
+	if *fetch {
+		return z.install(ctx)
+	}
+	if *apis {
+		z.rows = nil
+	}
+	found, err := z.against(ctx, *target)
+	if err != nil {
+		return err
+	}
+	return settle(tools, *target, *update, all, z.rows, found)
+}
+
+func choose(all []Row, pattern string, full bool) ([]Row, error) {
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []Row
+	for _, r := range all {
+		if full || (pattern == "" && r.CI) || (pattern != "" && re.MatchString(r.Name)) {
+			chosen = append(chosen, r)
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("-rows %q: no row has such a name", pattern)
+	}
+	return chosen, nil
+}
+
+// against runs the zoo on a fresh server.
+func (z *zoo) against(ctx context.Context, target string) (found results, err error) {
+	dir, err := os.MkdirTemp(z.tools.Work, "zoo-server-")
+	if err != nil {
+		return found, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	server, err := newServer(ctx, target, peer.Options{Dir: dir})
+	if err != nil {
+		return found, err
+	}
+	starting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := server.Start(starting); err != nil {
+		return found, err
+	}
+	defer func() { err = errors.Join(err, server.Kill()) }()
+	z.bootstrap = server.Addr()
+	if found, err = z.run(ctx); err != nil {
+		return found, err
+	}
+	found.apis[target], err = askAPIs(ctx, server.Addr())
+	return found, err
+}
+
+func newServer(ctx context.Context, target string, opts peer.Options) (*peer.Server, error) {
+	switch target {
+	case quire:
+		return peer.NewQuire(ctx, opts)
+	case "kafka-3.9.1":
+		return peer.NewKafka3(ctx, opts)
+	case "kafka-4.4.0":
+		return peer.NewKafka(ctx, opts)
+	default:
+		return nil, fmt.Errorf("-target %s: want quire, kafka-3.9.1 or kafka-4.4.0", target)
+	}
+}
+
+// settle compares what was found with what is committed, or writes it. What
+// clients do with another server than Quire is only told.
+func settle(tools *Tools, target string, update bool, all, ran []Row, found results) error {
+	path := filepath.Join(tools.Root, resultsFile)
+	text, err := os.ReadFile(path)
+	if err != nil && !(update && errors.Is(err, os.ErrNotExist)) {
+		return err
+	}
+	known, err := parseResults(string(text))
+	if err != nil {
+		return fmt.Errorf("%s: %w", resultsFile, err)
+	}
+	if target != quire {
+		only := newResults()
+		only.apis = found.apis
+		found, ran = only, nil
+	}
+	if update {
+		merged := merge(known, found, ran, all)
+		if err := os.WriteFile(path, []byte(merged.String()), 0o644); err != nil {
+			return err
+		}
+		return writeTables(tools.Root, all, merged)
+	}
+	different := differences(only(known, ran), found)
+	for _, d := range different {
+		fmt.Println(d)
+	}
+	if len(different) > 0 {
+		return fmt.Errorf("%d results differ from %s; if they are meant, run with -update", len(different), resultsFile)
+	}
+	fmt.Printf("zoo: %d clients do what %s says\n", len(ran), resultsFile)
+	return nil
+}
