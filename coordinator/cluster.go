@@ -13,6 +13,16 @@ import (
 // ClusterID is the id that clients see, 22 characters of base64url as Kafka's.
 func (c *Coordinator) ClusterID() string { return c.clusterID }
 
+// MetadataRevision asks the metadata store how many changes it has seen. It
+// blocks. The error is ErrUnavailable.
+func (c *Coordinator) MetadataRevision(ctx context.Context) (int64, error) {
+	revision, err := c.meta.List(ctx, c.keys.cluster(), func(meta.KV) bool { return true })
+	if err != nil {
+		return 0, unavailable("revision", err)
+	}
+	return int64(revision), nil
+}
+
 // openCluster checks the format of the facts and reads the cluster's id, or
 // makes both if there are none.
 func (c *Coordinator) openCluster(ctx context.Context) error {

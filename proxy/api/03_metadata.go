@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -23,7 +24,8 @@ import (
 //	v7: leader epoch
 //	v8: authorized operations (of the cluster up to v10)
 //	v9: flexible
-//	v10: topic ids (KIP-516), in requests from v12 on
+//	v10: topic ids (KIP-516), in requests from v12 on; before, one id or null name is
+//	    the error of all topics
 //	v13: top-level error
 //
 // A topic that is created on demand is made before the answer leaves, so that
@@ -118,6 +120,12 @@ type metadataAnswer struct {
 // find looks for the topics asked for, each once, and answers those that
 // neither are there nor are to be created.
 func (m *metadataAnswer) find() {
+	if m.q.Version < 12 && slices.ContainsFunc(m.q.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.Topic == nil || t.TopicID != [16]byte{} }) {
+		for i := range m.q.Topics {
+			m.refuse(m.q.Topics[i].Topic, m.q.Topics[i].TopicID, protocol.InvalidRequest)
+		}
+		return
+	}
 	creates := m.h.c.AutoCreateTopics && (m.q.Version < 4 || m.q.AllowAutoTopicCreation)
 	type ref struct {
 		id   [16]byte

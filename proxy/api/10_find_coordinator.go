@@ -15,8 +15,10 @@ import (
 //	v4: many keys, one answer each (KIP-699)
 //	v6: key type 2, share groups
 //
-// The address is that of the listener by which the client came. There are no
-// coordinators of transactions and share groups here: their keys get
+// The address is that of the listener by which the client came. A transactional id has
+// the coordinator that a group of that name has; it knows no transactions, which
+// it tells tools that ask (DescribeTransactions), and lets no producer begin one
+// (InitProducerId). There is no coordinator of share groups: their keys get
 // COORDINATOR_NOT_AVAILABLE, which clients retry.
 
 // The key types of FindCoordinator.
@@ -70,7 +72,7 @@ func (h *Handlers) coordinatorOf(r *proxy.Request, q *kmsg.FindCoordinatorReques
 	case q.CoordinatorType < coordinatorOfGroups || q.CoordinatorType > coordinatorOfShares,
 		q.CoordinatorType == coordinatorOfShares && q.Version < 6:
 		return none, protocol.InvalidRequest
-	case q.CoordinatorType != coordinatorOfGroups:
+	case q.CoordinatorType == coordinatorOfShares:
 		return none, protocol.CoordinatorNotAvailable
 	}
 	id, ok := h.c.Coordinator.Groups().Owner(key)

@@ -63,17 +63,20 @@ func (h *Handlers) addFeatures(resp *kmsg.ApiVersionsResponse) {
 	resp.FinalizedFeaturesEpoch = 0
 	if resp.Version >= 4 {
 		f := kmsg.NewApiVersionsResponseSupportedFeature()
-		f.Name, f.MaxVersion = groupVersionFeature, 1
+		f.Name, f.MaxVersion = groupVersionFeature, groupVersionMax
 		resp.SupportedFeatures = append(resp.SupportedFeatures, f)
 	}
 	if h.c.Coordinator.Groups().ServesConsumerProtocol() {
 		f := kmsg.NewApiVersionsResponseFinalizedFeature()
-		f.Name, f.MaxVersionLevel, f.MinVersionLevel = groupVersionFeature, 1, 1
+		f.Name, f.MaxVersionLevel, f.MinVersionLevel = groupVersionFeature, groupVersionMax, groupVersionMax
 		resp.FinalizedFeatures = append(resp.FinalizedFeatures, f)
 	}
 }
 
-const groupVersionFeature = "group.version"
+const (
+	groupVersionFeature = "group.version"
+	groupVersionMax     = 1
+)
 
 func (h *Handlers) checkApiVersions(q *kmsg.ApiVersionsRequest) protocol.Code {
 	if q.Version >= 3 && (!softwareName.MatchString(q.ClientSoftwareName) || !softwareName.MatchString(q.ClientSoftwareVersion)) {

@@ -97,3 +97,35 @@ func TestApiVersionsChecksTheClient(t *testing.T) {
 		wantCode(t, tc.what, resp.ErrorCode, tc.want)
 	}
 }
+
+// TestFeaturesOfLibrdkafka: librdkafka turns a feature on when the broker serves certain
+// versions, which for old releases are exact ones (rdkafka_feature.c).
+func TestFeaturesOfLibrdkafka(t *testing.T) {
+	type need struct{ key, min, max int16 } // one of these versions
+	h := &Handlers{rows: index(table)}
+	for feature, needs := range map[string][]need{
+		"MSGVER1":                  {{0, 2, 2}, {1, 2, 2}},
+		"MSGVER2":                  {{0, 3, 3}, {1, 4, 4}},
+		"APIVERSION":               {{18, 0, 0}},
+		"BROKER_GROUP_COORD":       {{10, 0, 0}},
+		"BROKER_BALANCED_CONSUMER": {{10, 0, 0}, {8, 1, 2}, {9, 1, 1}, {11, 0, 0}, {14, 0, 0}, {12, 0, 0}, {13, 0, 0}},
+		"THROTTLETIME":             {{0, 1, 2}, {1, 1, 2}},
+		"LZ4":                      {{10, 0, 0}},
+		"OFFSET_TIME":              {{2, 1, 1}},
+		"IDEMPOTENT_PRODUCER":      {{22, 0, 0}},
+		"ZSTD":                     {{0, 7, 7}, {1, 10, 10}},
+		"SASL_GSSAPI":              {{11, 0, 0}},
+		"SASL_HANDSHAKE":           {{17, 0, 0}},
+		"SASL_AUTH_REQ":            {{17, 1, 1}, {36, 0, 1}},
+	} {
+		for _, n := range needs {
+			served := false
+			for v := n.min; v <= n.max; v++ {
+				served = served || h.Accepts(n.key, v)
+			}
+			if !served {
+				t.Errorf("%s is off: %s is not served in v%d-%d", feature, kmsg.NameForKey(n.key), n.min, n.max)
+			}
+		}
+	}
+}

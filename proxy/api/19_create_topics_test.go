@@ -170,13 +170,24 @@ func TestDeleteTopics(t *testing.T) {
 			str := kmsg.StringPtr
 			q.Topics = []kmsg.DeleteTopicsRequestTopic{
 				{TopicID: topic.ID}, {Topic: str("orders"), TopicID: again.ID}, {}, {TopicID: again.ID}, {Topic: str("orders")},
+				{Topic: str("nope")}, {Topic: str("nope")},
 			}
 			resp = do[*kmsg.DeleteTopicsResponse](c, q)
-			for i, want := range []protocol.Code{protocol.UnknownTopicID, protocol.InvalidRequest, protocol.InvalidRequest, protocol.None, protocol.UnknownTopicOrPartition} {
+			wanted := []protocol.Code{protocol.UnknownTopicID, protocol.InvalidRequest, protocol.InvalidRequest, protocol.InvalidRequest, protocol.InvalidRequest, protocol.InvalidRequest}
+			if len(resp.Topics) != len(wanted) {
+				t.Fatalf("%d answers: %+v", len(resp.Topics), resp.Topics)
+			}
+			for i, want := range wanted {
 				wantCode(t, "by id", resp.Topics[i].ErrorCode, want)
 			}
-			if *resp.Topics[3].Topic != "orders" || resp.Topics[3].TopicID != again.ID {
-				t.Errorf("deleted by id: %+v", resp.Topics[3])
+			if s.coord.Topic("orders") == nil {
+				t.Fatal("a topic that is named twice is deleted")
+			}
+			q.Topics = []kmsg.DeleteTopicsRequestTopic{{TopicID: again.ID}}
+			resp = do[*kmsg.DeleteTopicsResponse](c, q)
+			wantCode(t, "by id", resp.Topics[0].ErrorCode, protocol.None)
+			if *resp.Topics[0].Topic != "orders" || resp.Topics[0].TopicID != again.ID {
+				t.Errorf("deleted by id: %+v", resp.Topics[0])
 			}
 			break
 		}

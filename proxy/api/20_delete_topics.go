@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,7 +21,8 @@ import (
 //	v6: by name or by id
 //
 // The topic's record goes first, so that nobody finds the topic any more; its
-// logs and their ledgers go after it.
+// logs and their ledgers go after it. A topic that is named twice, be it by its name and by
+// its id, is not deleted (ControllerApis).
 
 func (h *Handlers) deleteTopics(r *proxy.Request, q *kmsg.DeleteTopicsRequest) {
 	resp := q.ResponseKind().(*kmsg.DeleteTopicsResponse)
@@ -34,16 +36,18 @@ func (h *Handlers) deleteTopics(r *proxy.Request, q *kmsg.DeleteTopicsRequest) {
 	r.Go(func() {
 		ctx, cancel := h.timeoutMillis(q.TimeoutMillis)
 		defer cancel()
-		seen := make(map[[16]byte]bool, len(asked))
+		topics, errs := h.deletedTopics(asked, q.Version)
+		answered := make(map[deletion]bool, len(asked))
 		for i := range asked {
+			as := deletionOf(&asked[i])
+			if answered[as] {
+				continue
+			}
+			answered[as] = true
 			out := kmsg.NewDeleteTopicsResponseTopic()
 			out.Topic, out.TopicID = asked[i].Topic, asked[i].TopicID
-			t, err := h.deletedTopic(&asked[i], q.Version)
-			if err == nil && seen[t.ID] {
-				err = fmt.Errorf("topic %q is named twice: %w", t.Name, errRequest)
-			}
+			t, err := topics[i], errs[i]
 			if err == nil {
-				seen[t.ID] = true
 				out.Topic, out.TopicID = &t.Name, t.ID
 				err = h.deleteTopic(ctx, t)
 			}
@@ -55,6 +59,35 @@ func (h *Handlers) deleteTopics(r *proxy.Request, q *kmsg.DeleteTopicsRequest) {
 		}
 		h.respond(r, resp)
 	})
+}
+
+// deletion is how a request names a topic.
+type deletion struct {
+	name string
+	id   [16]byte
+}
+
+func deletionOf(asked *kmsg.DeleteTopicsRequestTopic) deletion {
+	return deletion{deref(asked.Topic), asked.TopicID}
+}
+
+// deletedTopics finds the topics that are to go, each with what forbids it.
+func (h *Handlers) deletedTopics(asked []kmsg.DeleteTopicsRequestTopic, version int16) ([]*coordinator.Topic, []error) {
+	topics, errs := make([]*coordinator.Topic, len(asked)), make([]error, len(asked))
+	times := make(map[deletion]int, len(asked))
+	named := make(map[[16]byte]int, len(asked))
+	for i := range asked {
+		times[deletionOf(&asked[i])]++
+		if topics[i], errs[i] = h.deletedTopic(&asked[i], version); errs[i] == nil {
+			named[topics[i].ID]++
+		}
+	}
+	for i := range asked {
+		if errs[i] == nil && named[topics[i].ID] > 1 || times[deletionOf(&asked[i])] > 1 && !errors.Is(errs[i], errDeletionDisabled) {
+			errs[i] = fmt.Errorf("topic %q is named twice: %w", deref(asked[i].Topic), errRequest)
+		}
+	}
+	return topics, errs
 }
 
 // deletedTopic finds the topic that is to go.

@@ -14,7 +14,7 @@ import (
 //	v4: PRODUCER_FENCED instead of INVALID_PRODUCER_EPOCH
 //	v5: KIP-890
 //
-// A transactional id gets COORDINATOR_NOT_AVAILABLE, the answer of FindCoordinator.
+// A transactional id gets COORDINATOR_NOT_AVAILABLE, which clients retry.
 // Without one, a failure is COORDINATOR_LOAD_IN_PROGRESS as in Kafka's
 // RPCProducerIdManager: the Java client takes 15 for a reason to look for
 // the coordinator of a transactional id that it does not have.

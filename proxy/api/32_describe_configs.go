@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -21,7 +22,8 @@ import (
 // Topics list every config of Kafka's, set or not. A broker tells its own
 // settings only, as it knows no others': clients send the question to the broker
 // that they ask about. There are no dynamic settings of brokers, so that the broker ""
-// (the default of all) has none.
+// (the default of all) has none; nor are there loggers whose level could be changed, or
+// subscriptions of client metrics. Groups have the broker's settings.
 
 // describedInline is how many resources are described on the loop.
 const describedInline = 16
@@ -77,6 +79,16 @@ func (h *Handlers) describeResource(in *kmsg.DescribeConfigsRequestResource) ([]
 			return nil, err
 		}
 		return h.describeBrokerConfigs(), nil
+	case kmsg.ConfigResourceTypeBrokerLogger:
+		return nil, h.checkBroker(in.ResourceName)
+	case kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig:
+		if in.ResourceName == "" {
+			return nil, fmt.Errorf("a resource of type %s needs a name: %w", in.ResourceType, errRequest)
+		}
+		if in.ResourceType == kmsg.ConfigResourceTypeGroupConfig {
+			return h.describeGroupConfigs(), nil
+		}
+		return nil, nil
 	}
 	return nil, fmt.Errorf("configs of resource type %d are not kept: %w", in.ResourceType, errRequest)
 }
@@ -136,6 +148,20 @@ func (h *Handlers) describeBrokerConfigs() []kmsg.DescribeConfigsResponseResourc
 		s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
 		s.Name, s.Value, s.Source = c.Name, c.Value, c.Source
 		c.ConfigSynonyms = append(c.ConfigSynonyms, s)
+	}
+	return out
+}
+
+// describeGroupConfigs tells what the broker sets for all groups, by the names
+// that the configs of one group have (GroupConfig.java).
+func (h *Handlers) describeGroupConfigs() []kmsg.DescribeConfigsResponseResourceConfig {
+	var out []kmsg.DescribeConfigsResponseResourceConfig
+	for _, c := range h.describeBrokerConfigs() {
+		name, ok := strings.CutPrefix(c.Name, "group.")
+		if ok && (name == "consumer.session.timeout.ms" || name == "consumer.heartbeat.interval.ms") {
+			c.Name, c.ReadOnly = name, false
+			out = append(out, c)
+		}
 	}
 	return out
 }

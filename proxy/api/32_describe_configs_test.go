@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -117,7 +118,7 @@ func TestDescribeConfigsOfOthers(t *testing.T) {
 		{"no broker", kmsg.ConfigResourceTypeBroker, "one", protocol.InvalidRequest},
 		{"unknown topic", kmsg.ConfigResourceTypeTopic, "nope", protocol.UnknownTopicOrPartition},
 		{"bad topic", kmsg.ConfigResourceTypeTopic, "a b", protocol.InvalidTopicException},
-		{"loggers", kmsg.ConfigResourceTypeBrokerLogger, "1", protocol.InvalidRequest},
+		{"loggers", kmsg.ConfigResourceTypeBrokerLogger, "1", protocol.None},
 		{"no type", kmsg.ConfigResourceTypeUnknown, "orders", protocol.InvalidRequest},
 	} {
 		r := describe(c, 4, tc.kind, tc.name)
@@ -155,7 +156,11 @@ func TestAlterConfigs(t *testing.T) {
 		{"no value", false, kmsg.ConfigResourceTypeTopic, "orders", []kv{{Name: "retention.ms"}}, protocol.InvalidRequest},
 		{"twice", false, kmsg.ConfigResourceTypeTopic, "orders", []kv{{Name: "retention.ms", Value: str("1")}, {Name: "retention.ms", Value: str("1")}}, protocol.InvalidRequest},
 		{"unknown topic", false, kmsg.ConfigResourceTypeTopic, "nope", nil, protocol.UnknownTopicOrPartition},
-		{"broker", false, kmsg.ConfigResourceTypeBroker, "1", nil, protocol.InvalidRequest},
+		{"broker", false, kmsg.ConfigResourceTypeBroker, "1", []kv{{Name: "log.retention.ms", Value: str("1")}}, protocol.InvalidRequest},
+		{"all brokers", false, kmsg.ConfigResourceTypeBroker, "", []kv{{Name: "log.retention.ms", Value: str("1")}}, protocol.InvalidRequest},
+		{"nothing of a broker", false, kmsg.ConfigResourceTypeBroker, "1", nil, protocol.None},
+		{"nothing of another broker", false, kmsg.ConfigResourceTypeBroker, "2", nil, protocol.InvalidRequest},
+		{"unknown type", false, 3, "orders", nil, protocol.InvalidRequest},
 	} {
 		if code := ask(2, tc.validate, tc.kind, tc.name, tc.configs...); code != tc.want {
 			t.Errorf("%s: %s, want %s", tc.what, code.Name(), tc.want.Name())
@@ -209,7 +214,7 @@ func TestIncrementalAlterConfigs(t *testing.T) {
 		{"set to nothing", []op{{Name: "retention.ms", Op: set}}, protocol.InvalidRequest, "retention.ms", "5000"},
 		{"bad value", []op{{Name: "retention.ms", Op: set, Value: str("x")}}, protocol.InvalidConfig, "retention.ms", "5000"},
 		{"unknown config", []op{{Name: "nope", Op: set, Value: str("x")}}, protocol.InvalidConfig, "nope", ""},
-		{"unknown config deleted", []op{{Name: "nope", Op: del}}, protocol.InvalidConfig, "nope", ""},
+		{"unknown config deleted", []op{{Name: "nope", Op: del}}, protocol.None, "nope", ""},
 		{"unknown operation", []op{{Name: "retention.ms", Op: 4, Value: str("1")}}, protocol.InvalidRequest, "retention.ms", "5000"},
 		{"key twice", []op{{Name: "retention.ms", Op: set, Value: str("1")}, {Name: "retention.ms", Op: del}}, protocol.InvalidRequest, "retention.ms", "5000"},
 		{"all or nothing", []op{{Name: "segment.bytes", Op: set, Value: str("9000")}, {Name: "retention.ms", Op: set, Value: str("x")}}, protocol.InvalidConfig, "segment.bytes", "3000"},
@@ -224,10 +229,58 @@ func TestIncrementalAlterConfigs(t *testing.T) {
 			t.Errorf("%s: %s is %q after it, want %q", tc.what, tc.key, got, tc.then)
 		}
 	}
-	q := kmsg.NewPtrIncrementalAlterConfigsRequest()
-	q.Version = 1
-	q.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "1"}}
-	wantCode(t, "broker", do[*kmsg.IncrementalAlterConfigsResponse](c, q).Resources[0].ErrorCode, protocol.InvalidRequest)
+}
+
+// TestConfigsThatNobodySets: what is not a topic has nothing to change, which
+// tools may ask for all the same.
+func TestConfigsThatNobodySets(t *testing.T) {
+	s := newServer(t, func(o *options) {
+		o.config.Broker = []BrokerConfig{{Name: "group.consumer.session.timeout.ms", Value: "45000", Set: true, Type: kmsg.ConfigTypeInt}}
+	})
+	c := s.dial()
+	const none, bad = protocol.None, protocol.InvalidRequest
+	for _, tc := range []struct {
+		kind               kmsg.ConfigResourceType
+		name               string
+		describe, del, set protocol.Code
+		configs            string // described
+	}{
+		{kmsg.ConfigResourceTypeBroker, "1", none, none, bad, "group.consumer.session.timeout.ms"},
+		{kmsg.ConfigResourceTypeBroker, "", none, none, bad, ""},
+		{kmsg.ConfigResourceTypeBroker, "2", bad, bad, bad, ""},
+		{kmsg.ConfigResourceTypeBrokerLogger, "1", none, none, bad, ""},
+		{kmsg.ConfigResourceTypeBrokerLogger, "", bad, bad, bad, ""},
+		{kmsg.ConfigResourceTypeBrokerLogger, "x", bad, bad, bad, ""},
+		{kmsg.ConfigResourceTypeClientMetrics, "m", none, none, bad, ""},
+		{kmsg.ConfigResourceTypeClientMetrics, "", bad, bad, bad, ""},
+		{kmsg.ConfigResourceTypeGroupConfig, "g", none, none, bad, "consumer.session.timeout.ms"},
+		{kmsg.ConfigResourceTypeGroupConfig, "", bad, bad, bad, ""},
+		{kmsg.ConfigResourceTypeUnknown, "x", bad, bad, bad, ""},
+		{3, "x", bad, bad, bad, ""},
+	} {
+		what := fmt.Sprintf("type %d %q", tc.kind, tc.name)
+		d := kmsg.NewPtrDescribeConfigsRequest()
+		d.Version = 4
+		d.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: tc.kind, ResourceName: tc.name}}
+		described := do[*kmsg.DescribeConfigsResponse](c, d).Resources[0]
+		wantCode(t, what+" described", described.ErrorCode, tc.describe)
+		names := ""
+		for _, c := range described.Configs {
+			names += c.Name
+		}
+		if names != tc.configs {
+			t.Errorf("%s has the configs %q, want %q", what, names, tc.configs)
+		}
+		q := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		q.Version = 1
+		op := kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: "leader.replication.throttled.rate", Op: kmsg.IncrementalAlterConfigOpDelete}
+		q.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: tc.kind, ResourceName: tc.name}}
+		q.Resources[0].Configs = []kmsg.IncrementalAlterConfigsRequestResourceConfig{op}
+		wantCode(t, what+" deleted", do[*kmsg.IncrementalAlterConfigsResponse](c, q).Resources[0].ErrorCode, tc.del)
+		op.Op, op.Value = kmsg.IncrementalAlterConfigOpSet, kmsg.StringPtr("1")
+		q.Resources[0].Configs = []kmsg.IncrementalAlterConfigsRequestResourceConfig{op}
+		wantCode(t, what+" set", do[*kmsg.IncrementalAlterConfigsResponse](c, q).Resources[0].ErrorCode, tc.set)
+	}
 }
 
 // TestOpenLogOfAStaleTopic: a log that is opened while its topic changes obeys

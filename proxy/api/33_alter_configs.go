@@ -16,6 +16,9 @@ import (
 //	v2: flexible
 //
 // It replaces all overrides of a topic: what is not listed goes back to its default.
+// Only topics have configs that change. Of other resources nothing is set, so that to set
+// nothing, or to delete what tools would have set (kafka-reassign-partitions
+// clears its throttles), succeeds.
 
 func (h *Handlers) alterConfigs(r *proxy.Request, q *kmsg.AlterConfigsRequest) {
 	resp := q.ResponseKind().(*kmsg.AlterConfigsResponse)
@@ -64,13 +67,11 @@ type configResource struct {
 // alterResource changes the overrides of a resource that a request names so
 // many times. It may block.
 func (h *Handlers) alterResource(ctx context.Context, id configResource, named int, validateOnly bool, change func(map[string]string) (map[string]string, error)) error {
-	switch {
-	case named > 1:
+	if named > 1 {
 		return fmt.Errorf("resource %q is named twice: %w", id.name, errRequest)
-	case id.kind == kmsg.ConfigResourceTypeBroker:
-		return fmt.Errorf("settings of brokers are not dynamic: change the configuration of the node and start it again: %w", errRequest)
-	case id.kind != kmsg.ConfigResourceTypeTopic:
-		return fmt.Errorf("configs of resource type %d are not kept: %w", id.kind, errRequest)
+	}
+	if id.kind != kmsg.ConfigResourceTypeTopic {
+		return h.alterNothing(id, change)
 	}
 	if _, err := h.namedTopic(id.name); err != nil {
 		return err
@@ -81,6 +82,34 @@ func (h *Handlers) alterResource(ctx context.Context, id configResource, named i
 	}
 	h.applyConfig(t)
 	return nil
+}
+
+// alterNothing lets pass what changes nothing of a resource that has no configs of its own.
+func (h *Handlers) alterNothing(id configResource, change func(map[string]string) (map[string]string, error)) error {
+	switch id.kind {
+	case kmsg.ConfigResourceTypeBroker, kmsg.ConfigResourceTypeBrokerLogger:
+		if id.name != "" || id.kind == kmsg.ConfigResourceTypeBrokerLogger {
+			if err := h.checkBroker(id.name); err != nil {
+				return err
+			}
+		}
+	case kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig:
+		if id.name == "" {
+			return fmt.Errorf("a resource of type %s needs a name: %w", id.kind, errRequest)
+		}
+	default:
+		return fmt.Errorf("configs of resource type %d are not kept: %w", int8(id.kind), errRequest)
+	}
+	set, err := change(make(map[string]string))
+	switch {
+	case err != nil:
+		return err
+	case len(set) == 0:
+		return nil
+	case id.kind == kmsg.ConfigResourceTypeBroker:
+		return fmt.Errorf("settings of brokers are not dynamic: change the configuration of the node and start it again: %w", errRequest)
+	}
+	return fmt.Errorf("configs of a resource of type %s are not kept: %w", id.kind, errRequest)
 }
 
 // applyConfig tells the open logs of a topic its configs.

@@ -32,9 +32,13 @@ func (h *Handlers) createPartitions(r *proxy.Request, q *kmsg.CreatePartitionsRe
 			out := kmsg.NewCreatePartitionsResponseTopic()
 			out.Topic = in.Topic
 			var err error
-			if named[in.Topic] > 1 {
+			switch n := named[in.Topic]; {
+			case n == 0:
+				continue // As in Kafka, a topic named twice is answered once.
+			case n > 1:
+				named[in.Topic] = 0
 				err = fmt.Errorf("topic %q is named twice: %w", in.Topic, errRequest)
-			} else {
+			default:
 				err = h.growTopic(ctx, in, q.ValidateOnly)
 			}
 			out.ErrorCode, out.ErrorMessage = int16(adminErrors.code(err)), text(err)

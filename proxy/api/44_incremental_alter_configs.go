@@ -51,10 +51,7 @@ func (h *Handlers) changedConfigs(overrides map[string]string, ops []kmsg.Increm
 		}
 		seen[op.Name] = true
 		if op.Op == kmsg.IncrementalAlterConfigOpDelete {
-			if coordinator.TopicConfig(op.Name) == nil {
-				return nil, fmt.Errorf("there is no topic config %q: %w", op.Name, coordinator.ErrInvalidConfig)
-			}
-			delete(overrides, op.Name)
+			delete(overrides, op.Name) // Kafka does not look whether there is such a config.
 			continue
 		}
 		if op.Value == nil {

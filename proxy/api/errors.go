@@ -89,6 +89,9 @@ var everywhere = []codeOf{
 	{errMessageSet, protocol.UnsupportedForMessageFormat},
 	{errInternalTopic, protocol.InvalidTopicException},
 	{errDeletionDisabled, protocol.TopicDeletionDisabled},
+	{errNotOffered, protocol.UnsupportedVersion},
+	{errNoReassignment, protocol.NoReassignmentInProgress},
+	{errFeature, protocol.InvalidUpdateVersion},
 }
 
 // Errors of requests, that the domain does not know.
@@ -99,6 +102,9 @@ var (
 	errMessageSet       = errors.New("message sets of Produce v0 to v2 are not taken: use v3 or later")
 	errInternalTopic    = errors.New("internal topics are written by the broker alone")
 	errDeletionDisabled = errors.New("delete.topic.enable is false")
+	errNotOffered       = errors.New("this server does not offer them")
+	errNoReassignment   = errors.New("no reassignment is in progress")
+	errFeature          = errors.New("the version of the feature is not updated")
 )
 
 var (

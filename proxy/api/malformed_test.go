@@ -90,6 +90,54 @@ func seeds(t testing.TB) map[int16]map[int16][]byte {
 				q.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: 2, ResourceName: "orders", Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: "cleanup.policy", Op: 2, Value: str("delete")}}}}
 			case *kmsg.DescribeProducersRequest:
 				q.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: "orders", Partitions: []int32{0}}}
+			case *kmsg.SASLHandshakeRequest:
+				q.Mechanism = "PLAIN"
+			case *kmsg.SASLAuthenticateRequest:
+				q.SASLAuthBytes = []byte("\x00user\x00secret")
+			case *kmsg.DescribeACLsRequest:
+				q.ResourceType, q.ResourceName, q.Principal, q.Host, q.Operation, q.PermissionType = 2, str("orders"), str("User:a"), str("*"), 1, 1
+			case *kmsg.CreateACLsRequest:
+				q.Creations = []kmsg.CreateACLsRequestCreation{{ResourceType: 2, ResourceName: "orders", ResourcePatternType: 3, Principal: "User:a", Host: "*", Operation: 3, PermissionType: 3}}
+			case *kmsg.DeleteACLsRequest:
+				q.Filters = []kmsg.DeleteACLsRequestFilter{{ResourceType: 2, ResourceName: str("orders"), ResourcePatternType: 3, Operation: 1, PermissionType: 1}}
+			case *kmsg.AlterReplicaLogDirsRequest:
+				q.Dirs = []kmsg.AlterReplicaLogDirsRequestDir{{Dir: "/quire", Topics: []kmsg.AlterReplicaLogDirsRequestDirTopic{{Topic: "orders", Partitions: []int32{0}}}}}
+			case *kmsg.CreateDelegationTokenRequest:
+				q.OwnerPrincipalType, q.OwnerPrincipalName = str("User"), str("a")
+				q.Renewers = []kmsg.CreateDelegationTokenRequestRenewer{{PrincipalType: "User", PrincipalName: "b"}}
+			case *kmsg.RenewDelegationTokenRequest:
+				q.HMAC = []byte("hmac")
+			case *kmsg.ExpireDelegationTokenRequest:
+				q.HMAC = []byte("hmac")
+			case *kmsg.DescribeDelegationTokenRequest:
+				q.Owners = []kmsg.DescribeDelegationTokenRequestOwner{{PrincipalType: "User", PrincipalName: "a"}}
+			case *kmsg.ElectLeadersRequest:
+				q.Topics = []kmsg.ElectLeadersRequestTopic{{Topic: "orders", Partitions: []int32{0}}}
+			case *kmsg.AlterPartitionAssignmentsRequest:
+				q.Topics = []kmsg.AlterPartitionAssignmentsRequestTopic{{Topic: "orders", Partitions: []kmsg.AlterPartitionAssignmentsRequestTopicPartition{{Replicas: []int32{1}}}}}
+			case *kmsg.ListPartitionReassignmentsRequest:
+				q.Topics = []kmsg.ListPartitionReassignmentsRequestTopic{{Topic: "orders", Partitions: []int32{0}}}
+			case *kmsg.DescribeClientQuotasRequest:
+				q.Components = []kmsg.DescribeClientQuotasRequestComponent{{EntityType: "user", Match: str("a")}}
+			case *kmsg.AlterClientQuotasRequest:
+				q.Entries = []kmsg.AlterClientQuotasRequestEntry{{
+					Entity: []kmsg.AlterClientQuotasRequestEntryEntity{{Type: "user", Name: str("a")}},
+					Ops:    []kmsg.AlterClientQuotasRequestEntryOp{{Key: "producer_byte_rate", Value: 1}}}}
+			case *kmsg.DescribeUserSCRAMCredentialsRequest:
+				q.Users = []kmsg.DescribeUserSCRAMCredentialsRequestUser{{Name: "a"}}
+			case *kmsg.AlterUserSCRAMCredentialsRequest:
+				q.Deletions = []kmsg.AlterUserSCRAMCredentialsRequestDeletion{{Name: "a", Mechanism: 1}}
+				q.Upsertions = []kmsg.AlterUserSCRAMCredentialsRequestUpsertion{{Name: "b", Mechanism: 2, Iterations: 4096, Salt: []byte("salt"), SaltedPassword: []byte("password")}}
+			case *kmsg.DescribeQuorumRequest:
+				q.Topics = []kmsg.DescribeQuorumRequestTopic{{Topic: "__cluster_metadata", Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{}}}}
+			case *kmsg.UpdateFeaturesRequest:
+				q.FeatureUpdates = []kmsg.UpdateFeaturesRequestFeatureUpdate{{Feature: "group.version", MaxVersionLevel: 1, UpgradeType: 1}}
+			case *kmsg.DescribeTransactionsRequest:
+				q.TransactionalIDs = []string{"t"}
+			case *kmsg.ListTransactionsRequest:
+				q.StateFilters, q.ProducerIDFilters, q.TransactionalIDPattern = []string{"Ongoing"}, []int64{1}, str("t.*")
+			case *kmsg.ListConfigResourcesRequest:
+				q.ResourceTypes = []int8{2}
 			case *kmsg.DescribeTopicPartitionsRequest:
 				q.Topics = []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: "orders"}}
 				q.ResponsePartitionLimit, q.Cursor = 10, &kmsg.DescribeTopicPartitionsRequestCursor{Topic: "orders"}

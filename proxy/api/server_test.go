@@ -19,6 +19,7 @@ import (
 	"github.com/quirelog/quire/protocol/buffer"
 	"github.com/quirelog/quire/proxy"
 	"github.com/quirelog/quire/storage"
+	"github.com/quirelog/quire/storage/meta"
 	"github.com/quirelog/quire/storage/meta/mem"
 )
 
@@ -47,7 +48,8 @@ type options struct {
 	store  storage.StoreConfig
 	coord  coordinator.Config
 
-	otherListener bool // the node is known by a listener that it does not have
+	otherListener bool              // the node is known by a listener that it does not have
+	records       map[string]string // in the metadata before the node opens
 }
 
 func newServer(t testing.TB, change ...func(*options)) *server {
@@ -65,6 +67,10 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 	ctx := context.Background()
 	o.store.Tier, o.store.Meta, o.store.Prefix = s.tier, s.meta, "quire/test/"
 	var err error
+	for key, value := range o.records {
+		_, _, err = s.meta.Txn(ctx, nil, []meta.Op{meta.Put(key, []byte(value))})
+		check(t, err)
+	}
 	s.store, err = storage.Open(ctx, o.store)
 	check(t, err)
 	s.options = o
