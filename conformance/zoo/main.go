@@ -97,7 +97,11 @@ func (z *zoo) against(ctx context.Context, target string) (found results, err er
 		return found, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	server, err := newServer(ctx, target, peer.Options{Dir: dir})
+	server, err := newServer(ctx, target, peer.Options{
+		Dir: dir,
+		// The canonical records are older than any retention by default.
+		Overrides: []string{"log.retention.ms=-1"},
+	})
 	if err != nil {
 		return found, err
 	}
