@@ -42,6 +42,7 @@ func run(ctx context.Context) error {
 		target   = flag.String("target", quire, "the server: quire, kafka-3.9.1 or kafka-4.4.0")
 		parallel = flag.Int("parallel", 3, "programs that run at once")
 		apis     = flag.Bool("apis", false, "run no client, ask only for the server's API versions")
+		tables   = flag.Bool("tables", false, "run nothing, write the tables made of "+resultsFile)
 		fetch    = flag.Bool("fetch", false, "install the rows and run nothing")
 	)
 	flag.Parse()
@@ -56,6 +57,13 @@ func run(ctx context.Context) error {
 	tools, err := newTools()
 	if err != nil {
 		return err
+	}
+	if *tables {
+		known, err := readResults(tools.Root)
+		if err != nil {
+			return err
+		}
+		return writeTables(tools.Root, all, known)
 	}
 	z := &zoo{tools: tools, rows: chosen, results: newResults(), parallel: max(1, *parallel), logf: func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, format+"\n", args...)
@@ -135,14 +143,9 @@ func newServer(ctx context.Context, target string, opts peer.Options) (*peer.Ser
 // settle compares what was found with what is committed, or writes it. What
 // clients do with another server than Quire is only told.
 func settle(tools *Tools, target string, update bool, all, ran []Row, found results) error {
-	path := filepath.Join(tools.Root, resultsFile)
-	text, err := os.ReadFile(path)
-	if err != nil && !(update && errors.Is(err, os.ErrNotExist)) {
-		return err
-	}
-	known, err := parseResults(string(text))
+	known, err := readResults(tools.Root)
 	if err != nil {
-		return fmt.Errorf("%s: %w", resultsFile, err)
+		return err
 	}
 	if target != quire {
 		only := newResults()
@@ -151,7 +154,7 @@ func settle(tools *Tools, target string, update bool, all, ran []Row, found resu
 	}
 	if update {
 		merged := merge(known, found, ran, all)
-		if err := os.WriteFile(path, []byte(merged.String()), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(tools.Root, resultsFile), []byte(merged.String()), 0o644); err != nil {
 			return err
 		}
 		return writeTables(tools.Root, all, merged)
@@ -165,4 +168,17 @@ func settle(tools *Tools, target string, update bool, all, ran []Row, found resu
 	}
 	fmt.Printf("zoo: %d clients do what %s says\n", len(ran), resultsFile)
 	return nil
+}
+
+// readResults returns what is committed.
+func readResults(root string) (results, error) {
+	text, err := os.ReadFile(filepath.Join(root, resultsFile))
+	if err != nil {
+		return results{}, err
+	}
+	known, err := parseResults(string(text))
+	if err != nil {
+		return known, fmt.Errorf("%s: %w", resultsFile, err)
+	}
+	return known, nil
 }
