@@ -1,0 +1,3 @@
+module github.com/quirelog/quire/conformance/clients/goclient
+
+go 1.26.0

@@ -1,0 +1,10 @@
+module github.com/quirelog/quire/conformance/clients/segmentio
+
+go 1.26.0
+
+require (
+	github.com/quirelog/quire/conformance/clients/goclient v0.0.0
+	github.com/segmentio/kafka-go v0.2.0
+)
+
+replace github.com/quirelog/quire/conformance/clients/goclient => ../goclient
