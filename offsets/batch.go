@@ -28,6 +28,8 @@ type batch struct {
 	targets []target
 	writes  int // ops of targets that are not dropped
 	bytes   int // of keys and values, conditions included
+	// The transaction, once it is made, puts something, and deletes something.
+	puts, deletes bool
 
 	conds []meta.Cond
 	ops   []meta.Op
@@ -288,7 +290,11 @@ func (b *batch) chunkValue(group, at int32, topic *TopicID, number int32, value 
 	return true
 }
 
-// finish makes the transaction. A batch that writes nothing only compares.
+// finish makes the transaction. A batch that writes nothing only compares. One
+// that only deletes does not put the sequence key either: a store that has no
+// space takes no put, and deletions are what makes room there. Nothing is lost by
+// it: to delete twice is to delete once, and whatever is put afterwards moves the
+// sequence, so that an attempt which comes late finds its condition broken.
 func (b *batch) finish(s *sequence) {
 	b.conds = append(b.conds[:0], meta.Cond{Key: s.key, Modified: s.revision})
 	for _, slot := range b.slots {
@@ -299,11 +305,17 @@ func (b *batch) finish(s *sequence) {
 	}
 	clear(b.ops)
 	b.ops = b.ops[:0]
-	if b.writes == 0 {
-		return
+	b.puts, b.deletes = false, false
+	for i := range b.targets {
+		if t := &b.targets[i]; !t.dropped {
+			b.puts = b.puts || t.value != nil
+			b.deletes = b.deletes || t.value == nil
+		}
 	}
-	binary.BigEndian.PutUint64(s.stamp[16:], b.number)
-	b.ops = append(b.ops, meta.Put(s.key, slices.Clone(s.stamp[:])))
+	if b.puts {
+		binary.BigEndian.PutUint64(s.stamp[16:], b.number)
+		b.ops = append(b.ops, meta.Put(s.key, slices.Clone(s.stamp[:])))
+	}
 	for i := range b.targets {
 		t := &b.targets[i]
 		switch {

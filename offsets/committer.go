@@ -121,6 +121,7 @@ type Committer struct {
 	inFlight int
 	overdue  int // of pending: items before it are answered
 	batch    batch
+	full     bool // the store had no space for the last puts: what removes goes without them
 	sequence sequence
 	result   chan error // of the request to the store that runs
 	pause    time.Duration

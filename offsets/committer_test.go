@@ -496,6 +496,82 @@ func TestNoSpace(t *testing.T) {
 	})
 }
 
+// A store without space still takes what only removes, also when it comes
+// together with what does not.
+func TestNoSpaceDeletes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t)
+		s := x.load(3)
+		topic := id(1)
+		for _, group := range []string{"gone", "empty", "part", "live"} {
+			commit(t, s, group, set(topic, 0, 1), set(topic, 1, 2)).want(t, nil)
+		}
+		x.store.started, x.store.proceed = make(chan []meta.Op), make(chan struct{})
+		first := commit(t, s, "live", set(topic, 0, 5))
+		<-x.store.started
+		// All of these wait, and go in one transaction.
+		remove := func(partitions ...int32) (all []Update) {
+			for _, p := range partitions {
+				all = append(all, Update{PartitionOffset: PartitionOffset{Partition: Partition{topic, p}}, Action: Remove})
+			}
+			return all
+		}
+		gone := make(answer, 1)
+		lost := commit(t, s, "live", set(topic, 0, 6))
+		if err := s.DeleteGroup("gone", func(err error) { gone <- err }); err != nil {
+			t.Fatal(err)
+		}
+		empty, part := commit(t, s, "empty", remove(0, 1)...), commit(t, s, "part", remove(0)...)
+		lostToo := commit(t, s, "live", set(topic, 1, 6))
+		x.store.proceed <- struct{}{}
+		first.want(t, nil)
+		ops := <-x.store.started
+		if len(ops) < 5 {
+			t.Fatalf("the transaction has %d operations, want all that waits", len(ops))
+		}
+		x.store.started, x.store.full = nil, true
+		x.store.proceed <- struct{}{}
+
+		lost.want(t, ErrNoSpace)
+		gone.want(t, nil)
+		empty.want(t, nil)
+		part.want(t, ErrNoSpace) // what is left of the key is a put
+		lostToo.want(t, ErrNoSpace)
+		wantOffset(t, s, "gone", topic, 0, -1)
+		wantOffset(t, s, "empty", topic, 1, -1)
+		wantOffset(t, s, "part", topic, 0, 1)
+		wantOffset(t, s, "live", topic, 0, 5)
+
+		x.store.full = false
+		commit(t, s, "live", set(topic, 0, 7)).want(t, nil)
+		commit(t, s, "gone", set(topic, 0, 8)).want(t, nil)
+		_, again := x.reread(3)
+		wantOffset(t, again, "live", topic, 0, 7)
+		wantOffset(t, again, "gone", topic, 0, 8)
+		wantOffset(t, again, "gone", topic, 1, -1)
+		wantOffset(t, again, "empty", topic, 0, -1)
+		wantOffset(t, again, "part", topic, 0, 1)
+	})
+}
+
+// A deletion whose outcome is not known is repeated until it is, and an attempt
+// of it that comes late does not reach what was committed afterwards.
+func TestLateDeletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t)
+		s := x.load(3)
+		topic := id(1)
+		commit(t, s, "g", set(topic, 0, 1)).want(t, nil)
+		x.store.plan = []fault{unknownLate}
+		commit(t, s, "g", Update{PartitionOffset: PartitionOffset{Partition: Partition{topic, 0}}, Action: Remove}).want(t, nil)
+		wantOffset(t, s, "g", topic, 0, -1)
+		commit(t, s, "g", set(topic, 0, 3)).want(t, nil)
+		x.store.flush()
+		_, again := x.reread(3)
+		wantOffset(t, again, "g", topic, 0, 3)
+	})
+}
+
 func TestTooLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newFixture(t, func(c *Config) { c.MaxQueuedBytes = 3 << 20 })
@@ -683,19 +759,6 @@ func TestLoadFails(t *testing.T) {
 			t.Fatalf("Load gives %v, want %v", err, meta.ErrUnavailable)
 		}
 		k := Keys{Prefix: prefix}
-		for slot, bad := range map[int]meta.Op{
-			5: meta.Put(k.GroupOffsets(5, "g")+"x/0", nil),
-			6: meta.Put(string(appendChunk([]byte(k.GroupOffsets(6, "g")), &TopicID{}, 0)), []byte{9}),
-			7: meta.Put(k.Records(7)+"a%2", nil),
-			8: meta.Put(string(appendChunk([]byte(k.Offsets(8)+"a%2/"), &TopicID{}, 0)), []byte{chunkVersion, 0, 0, 0, 0}),
-		} {
-			if _, _, err := x.base.Txn(t.Context(), nil, []meta.Op{bad}); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := x.c.Load(t.Context(), slot, claim(t, x.base, slot), nothing); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), bad.Key) {
-				t.Errorf("Load with key %s gives %v", bad.Key, err)
-			}
-		}
 		// One group that is not readable when it is read again.
 		s := x.load(9)
 		if _, _, err := x.base.Txn(t.Context(), nil, []meta.Op{meta.Put(k.GroupOffsets(9, "g")+"x/0", nil)}); err != nil {
@@ -706,6 +769,45 @@ func TestLoadFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.want(t, ErrFormat)
+	})
+}
+
+// One key that cannot be read is left out, and named; the others are there.
+func TestUnreadableKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newFixture(t)
+		k := Keys{Prefix: prefix}
+		for slot, c := range map[int]struct {
+			bad      meta.Op
+			hasGroup bool
+		}{
+			5: {meta.Put(k.GroupOffsets(5, "g")+"x/0", nil), true},
+			6: {meta.Put(string(appendChunk([]byte(k.GroupOffsets(6, "g")), &TopicID{}, 0)), []byte{9}), true},
+			7: {meta.Put(k.Records(7)+"a%2", nil), false},
+			8: {meta.Put(string(appendChunk([]byte(k.Offsets(8)+"a%2/"), &TopicID{}, 0)), []byte{chunkVersion, 0, 0, 0, 0}), false},
+		} {
+			commit(t, x.load(slot), "other", set(id(1), 0, 1)).want(t, nil)
+			if _, _, err := x.base.Txn(t.Context(), nil, []meta.Op{c.bad}); err != nil {
+				t.Fatal(err)
+			}
+			s := x.load(slot)
+			wantOffset(t, s, "other", id(1), 0, 1)
+			bad := s.Unreadable()
+			if len(bad) != 1 || !errors.Is(bad[0].Err, ErrFormat) || !strings.Contains(bad[0].Err.Error(), c.bad.Key) || bad[0].HasGroup != c.hasGroup || c.hasGroup && bad[0].Group != "g" {
+				t.Errorf("with key %s unreadable are %+v", c.bad.Key, bad)
+			}
+			// Deleting its group is the way out.
+			if c.hasGroup {
+				a := make(answer, 1)
+				if err := s.DeleteGroup("g", func(err error) { a <- err }); err != nil {
+					t.Fatal(err)
+				}
+				a.want(t, nil)
+				if bad := x.load(slot).Unreadable(); len(bad) != 0 {
+					t.Errorf("after the group's deletion unreadable are %+v", bad)
+				}
+			}
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/quirelog/quire/storage/meta"
@@ -17,7 +18,7 @@ func (c *Committer) stage() bool {
 	c.pop()
 	b := &c.batch
 	b.begin(c.sequence.key)
-	end := c.head
+	end, removing := c.head, false
 	for end < len(c.pending) {
 		it := &c.pending[end]
 		if it.answered {
@@ -29,6 +30,11 @@ func (c *Committer) stage() bool {
 			end++
 			continue
 		}
+		removes := it.removes()
+		if c.full && len(b.groups) > 0 && (removes || removing) {
+			break
+		}
+		removing = removing || removes
 		if it.kind == reloadItem || it.kind == barrierItem {
 			// What comes before it is to be executed first.
 			if len(b.groups) > 0 {
@@ -63,6 +69,18 @@ func (c *Committer) stage() bool {
 	return true
 }
 
+// removes says whether an item only removes, which a full store may still do: it
+// does if no key is left with less in it.
+func (it *item) removes() bool {
+	switch it.kind {
+	case deleteRecordItem, deleteGroupItem:
+		return true
+	case commitItem:
+		return !slices.ContainsFunc(it.updates, func(u Update) bool { return u.Action == Set })
+	}
+	return false
+}
+
 // refusal says why an item need not be tried.
 func (it *item) refusal() error {
 	if it.slot.gone.Load() {
@@ -87,7 +105,7 @@ func (c *Committer) execute() {
 			c.executed(revision)
 			return
 		case err == nil:
-			if c.guardFailed() {
+			if c.guardFailed(before) {
 				return
 			}
 		case errors.Is(err, meta.ErrTooLarge), errors.Is(err, meta.ErrInvalid):
@@ -139,13 +157,12 @@ func (c *Committer) failed(err error, before bool) bool {
 	noSpace := errors.Is(err, meta.ErrNoSpace)
 	if !c.batch.sent {
 		if noSpace {
-			c.fail(ErrNoSpace)
+			c.noSpace(ErrNoSpace)
+			return true
 		}
 		// What has come meanwhile joins what goes next.
 		c.drop()
-		if !noSpace {
-			c.rest()
-		}
+		c.rest()
 		return true
 	}
 	switch v, revision := c.look(); {
@@ -155,21 +172,31 @@ func (c *Committer) failed(err error, before bool) bool {
 	case v == overtaken:
 		c.overtaken()
 		return true
-	case v == notExecuted && noSpace:
+	case v == notExecuted && noSpace && c.batch.puts:
 		// The store has answered this attempt, so it will not be executed later.
 		if before {
-			c.fail(ErrUnknownOutcome)
+			c.noSpace(ErrUnknownOutcome)
 		} else {
-			c.fail(ErrNoSpace)
+			c.noSpace(ErrNoSpace)
 		}
-		c.drop()
 		return true
 	}
 	return false
 }
 
-// guardFailed finds out why a comparison did not hold. True: the batch is done with.
-func (c *Committer) guardFailed() bool {
+// noSpace ends a batch that the store has no space for. The first time, what it
+// removes has not been tried without the puts beside it: all goes again, apart.
+func (c *Committer) noSpace(why error) {
+	if c.full || !c.batch.deletes {
+		c.fail(why)
+	}
+	c.full = true
+	c.drop()
+}
+
+// guardFailed finds out why a comparison did not hold. before says whether an
+// earlier attempt may be executed. True: the batch is done with.
+func (c *Committer) guardFailed(before bool) bool {
 	switch v, revision := c.look(); v {
 	case wasExecuted:
 		// By an earlier attempt.
@@ -201,16 +228,65 @@ func (c *Committer) guardFailed() bool {
 		}
 		if kv.Modified != g.revision {
 			found = true
+			if before && !b.puts && kv.Modified == 0 {
+				continue // by an earlier attempt; see reread
+			}
 			g.slot.mu.Lock()
 			g.slot.groupLocked(g.name).changed = true
 			g.slot.mu.Unlock()
 		}
 	}
-	if found {
-		// The rest goes again, without the items whose guard fails for good.
-		c.drop()
+	if !found || before && !b.puts && !c.reread() {
+		return false
 	}
-	return found
+	if before && !b.puts {
+		c.answerRefused(ErrUnknownOutcome)
+	}
+	// The rest goes again, without the items whose guard fails for good.
+	c.drop()
+	return true
+}
+
+// answerRefused answers those items of the batch with why that need not be tried again.
+func (c *Committer) answerRefused(why error) {
+	for i := c.head; i < c.head+c.inFlight; i++ {
+		if it := &c.pending[i]; !it.answered && it.refusal() != nil {
+			c.answer(it, nil, why)
+		}
+	}
+}
+
+// reread brings the tables to what is stored of the groups of a batch that only
+// deletes. The sequence does not tell whether an earlier attempt was executed. One
+// that may yet be is not: a guard that fails does so for good.
+func (c *Committer) reread() bool {
+	for i := range c.batch.groups {
+		g := &c.batch.groups[i]
+		if t := g.slot.groups[g.name]; g.slot.gone.Load() || t != nil && t.changed {
+			continue
+		}
+		if _, err := c.readGroup(g.slot, g.name); err != nil && !errors.Is(err, ErrFormat) {
+			return false
+		}
+	}
+	return true
+}
+
+// readGroup reads a group into its table.
+func (c *Committer) readGroup(s *Slot, group string) (record []byte, err error) {
+	var read *groupTable
+	err = c.call(func(ctx context.Context) (err error) {
+		record, read, err = s.readGroup(ctx, group)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*s.groupLocked(group) = *read
+	s.tidyLocked(group)
+	return record, nil
 }
 
 // verdict is what the sequence key says about the batch.
@@ -218,7 +294,7 @@ type verdict uint8
 
 const (
 	unclear     verdict = iota // the store did not answer
-	notExecuted                // and may be yet, if an attempt is on its way
+	notExecuted                // and may be yet, if an attempt is on its way; or only deletes
 	wasExecuted
 	overtaken // somebody else has written the key
 )
@@ -231,7 +307,7 @@ func (c *Committer) look() (verdict, meta.Revision) {
 		return unclear, 0
 	case kv.Modified == c.sequence.revision:
 		return notExecuted, 0
-	case bytes.Equal(kv.Value, c.sequence.stamp[:]) && len(c.batch.ops) > 0:
+	case bytes.Equal(kv.Value, c.sequence.stamp[:]) && c.batch.puts:
 		return wasExecuted, kv.Modified
 	}
 	c.sequence.known = false
@@ -257,8 +333,8 @@ func (c *Committer) overtaken() {
 // executed shows and answers what a batch has done.
 func (c *Committer) executed(revision meta.Revision) {
 	b := &c.batch
-	if len(b.ops) > 0 {
-		c.sequence.revision = revision
+	if b.puts {
+		c.sequence.revision, c.full = revision, false
 	}
 	c.pause = 0
 	b.apply(revision)
@@ -293,13 +369,7 @@ func (c *Committer) drop() {
 // reload carries out the first item.
 func (c *Committer) reload() {
 	for c.ctx.Err() == nil {
-		s, group := c.pending[c.head].slot, c.pending[c.head].group
-		var record []byte
-		var g *groupTable
-		err := c.call(func(ctx context.Context) (err error) {
-			record, g, err = s.readGroup(ctx, group)
-			return err
-		})
+		record, err := c.readGroup(c.pending[c.head].slot, c.pending[c.head].group)
 		it := &c.pending[c.head]
 		switch {
 		case it.answered:
@@ -307,10 +377,6 @@ func (c *Committer) reload() {
 			return
 		case err == nil:
 			c.pause = 0
-			s.mu.Lock()
-			*s.groupLocked(group) = *g
-			s.tidyLocked(group)
-			s.mu.Unlock()
 			c.answer(it, record, nil)
 			c.pop()
 			return

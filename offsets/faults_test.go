@@ -3,6 +3,7 @@ package offsets
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/quirelog/quire/storage/meta"
@@ -35,6 +36,7 @@ type faulty struct {
 	// lateBy is after how many requests what is late is executed; 0: by flush only.
 	lateBy int
 	away   bool // every request is refused
+	full   bool // every transaction that puts something is refused for want of space
 
 	// started, if not nil, gets one element per transaction, before it is sent;
 	// the transaction then waits for proceed.
@@ -88,6 +90,13 @@ func (s *faulty) heal() {
 	s.plan, s.away = nil, false
 }
 
+// outOfSpace says whether a transaction has no space.
+func (s *faulty) outOfSpace(ops []meta.Op) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full && slices.ContainsFunc(ops, func(op meta.Op) bool { return !op.Delete })
+}
+
 func (s *faulty) read(ctx context.Context) error {
 	switch f := s.next(); f {
 	case none:
@@ -132,6 +141,9 @@ func (s *faulty) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (met
 		return revision, ok, err
 	}
 	f := s.next()
+	if s.outOfSpace(ops) {
+		f = noSpace
+	}
 	switch f {
 	case none:
 		s.mu.Lock()

@@ -60,20 +60,20 @@ func appendChunk(dst []byte, topic *TopicID, chunk int32) []byte {
 }
 
 // parseChunk takes apart what follows Offsets in a key. escaped is the group as
-// it stands there.
+// it stands there, also if the rest is not what it should be.
 func parseChunk(rest string) (escaped string, topic TopicID, chunk int32, ok bool) {
 	escaped, rest, _ = strings.Cut(rest, "/")
 	id, number, _ := strings.Cut(rest, "/")
 	if len(id) != base64.RawURLEncoding.EncodedLen(len(topic)) {
-		return "", topic, 0, false
+		return escaped, topic, 0, false
 	}
 	// Decode takes line breaks for nothing, so the length is not enough.
 	if n, err := base64.RawURLEncoding.Strict().Decode(topic[:], []byte(id)); err != nil || n != len(topic) {
-		return "", topic, 0, false
+		return escaped, topic, 0, false
 	}
 	n, err := strconv.ParseUint(number, 10, 32)
 	if err != nil || n > maxChunk || number[0] == '0' && len(number) > 1 {
-		return "", topic, 0, false
+		return escaped, topic, 0, false
 	}
 	return escaped, topic, int32(n), true
 }

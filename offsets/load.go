@@ -20,9 +20,12 @@ import (
 // offsets. An error of f ends the loading and is returned. After an error of
 // any kind what f was told is void.
 //
+// A key that cannot be read does not keep the others from being used: it is left
+// out, and Slot.Unreadable names it. Its group has offsets that are not known.
+//
 // A Slot that was loaded before for the same slot is released first. One slot is
-// loaded by one caller at a time. Errors: ErrFormat with the key's name,
-// ErrUnavailable, ErrQueueFull, ErrClosed, those of meta.Store, f's.
+// loaded by one caller at a time. Errors: ErrUnavailable, ErrQueueFull,
+// ErrClosed, those of meta.Store, f's.
 func (c *Committer) Load(ctx context.Context, slot int, owner meta.Cond, f func(group string, record []byte) error) (*Slot, error) {
 	s := &Slot{committer: c, number: slot, owner: owner, groups: make(map[string]*groupTable)}
 	doubts, err := c.settle(ctx, s)
@@ -39,6 +42,23 @@ func (c *Committer) Load(ctx context.Context, slot int, owner meta.Cond, f func(
 		return nil, fmt.Errorf("groups of slot %d: %w", slot, err)
 	}
 	return s, nil
+}
+
+// Unreadable is a key of a slot that Load could not read.
+type Unreadable struct {
+	Err      error  // ErrFormat, with the key's name
+	Group    string // whose it is, if HasGroup
+	HasGroup bool   // else it is no group's
+}
+
+// Unreadable returns what Load could not read of the slot. The owner must not
+// answer from the offsets of these groups. It does not change.
+func (s *Slot) Unreadable() []Unreadable { return s.unreadable }
+
+// skip takes note of a key that cannot be read. escaped is its group as the key has it.
+func (s *Slot) skip(escaped string, err error) {
+	group, ok := unescape(escaped)
+	s.unreadable = append(s.unreadable, Unreadable{Err: err, Group: group, HasGroup: ok})
 }
 
 // settle makes sure that nothing is on its way that was committed by an earlier
@@ -69,7 +89,8 @@ func (s *Slot) readRecords(ctx context.Context, f func(string, []byte) error) er
 	return s.list(ctx, prefix, func(kv meta.KV) error {
 		group, ok := unescape(kv.Key[len(prefix):])
 		if !ok {
-			return fmt.Errorf("%w: key %s", ErrFormat, kv.Key)
+			s.skip(kv.Key[len(prefix):], fmt.Errorf("%w: key %s", ErrFormat, kv.Key))
+			return nil
 		}
 		s.groups[group] = &groupTable{record: kv.Modified}
 		return f(group, recordOf(kv))
@@ -83,12 +104,14 @@ func (s *Slot) readOffsets(ctx context.Context, f func(string, []byte) error) er
 	err := s.list(ctx, prefix, func(kv meta.KV) error {
 		name, k, err := readChunk(prefix, kv)
 		if err != nil {
-			return err
+			s.skip(name, err)
+			return nil
 		}
 		if g == nil || name != escaped {
 			group, ok := unescape(name)
 			if !ok {
-				return fmt.Errorf("%w: key %s", ErrFormat, kv.Key)
+				s.skip(name, fmt.Errorf("%w: key %s", ErrFormat, kv.Key))
+				return nil
 			}
 			escaped = strings.Clone(name)
 			if g = s.groups[group]; g == nil {
@@ -107,14 +130,15 @@ func (s *Slot) readOffsets(ctx context.Context, f func(string, []byte) error) er
 	return err
 }
 
-// readChunk checks a listed key, and its value, below prefix.
+// readChunk checks a listed key, and its value, below prefix. escaped is what
+// stands in the place of the group, also with an error.
 func readChunk(prefix string, kv meta.KV) (escaped string, k tableChunk, err error) {
 	escaped, topic, number, ok := parseChunk(kv.Key[len(prefix):])
 	if !ok {
-		return "", k, fmt.Errorf("%w: key %s", ErrFormat, kv.Key)
+		return escaped, k, fmt.Errorf("%w: key %s", ErrFormat, kv.Key)
 	}
 	if err := checkChunk(kv.Value); err != nil {
-		return "", k, fmt.Errorf("value of key %s: %w", kv.Key, err)
+		return escaped, k, fmt.Errorf("value of key %s: %w", kv.Key, err)
 	}
 	return escaped, tableChunk{topic: topic, number: number, value: kv.Value}, nil
 }

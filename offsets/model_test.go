@@ -529,3 +529,37 @@ func TestModelEtcd(t *testing.T) {
 		}
 	}
 }
+
+// TestQuota: an etcd whose quota is used up refuses commits and takes deletions.
+func TestQuota(t *testing.T) {
+	store, err := etcd.OpenEmbedded(t.Context(), etcd.EmbeddedConfig{Dir: t.TempDir(), QuotaBytes: 2 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	c := NewCommitter(Config{Store: store, Keys: Keys{Prefix: prefix}, Name: "1-0"})
+	defer c.Close(t.Context())
+	s, err := c.Load(t.Context(), 3, claim(t, store, 3), func(string, []byte) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit(t, s, "live", set(id(1), 0, 1)).want(t, nil)
+	commit(t, s, "gone", set(id(1), 0, 1)).want(t, nil)
+	for n := 0; ; n++ {
+		_, _, err := store.Txn(t.Context(), nil, []meta.Op{meta.Put(fmt.Sprint("fill/", n), make([]byte, 256<<10))})
+		if errors.Is(err, meta.ErrNoSpace) {
+			break
+		}
+		if err != nil || n > 100 {
+			t.Fatalf("the quota is not used up by %d values: %v", n, err)
+		}
+	}
+	commit(t, s, "live", set(id(1), 0, 2)).want(t, ErrNoSpace)
+	gone := make(answer, 1)
+	if err := s.DeleteGroup("gone", func(err error) { gone <- err }); err != nil {
+		t.Fatal(err)
+	}
+	gone.want(t, nil)
+	wantOffset(t, s, "gone", id(1), 0, -1)
+	wantOffset(t, s, "live", id(1), 0, 1)
+}

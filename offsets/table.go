@@ -29,6 +29,8 @@ type Slot struct {
 	gone      atomic.Bool // released or lost
 	batch     uint64      // number of the last batch that it is in; the committer's
 
+	unreadable []Unreadable // of Load
+
 	// The committer's goroutine alone changes groups, under mu, and reads them
 	// without.
 	mu     sync.RWMutex

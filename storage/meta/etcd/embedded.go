@@ -25,6 +25,10 @@ type EmbeddedConfig struct {
 	Dir    string      // created if it does not exist; one process at a time
 	Logger *zap.Logger // gets warnings and errors; nil: silent
 
+	// QuotaBytes is the size of the database beyond which nothing is put
+	// (meta.ErrNoSpace). 0: the largest that etcd is recommended for, 8 GiB.
+	QuotaBytes int64
+
 	// OnFailure is called once, on a goroutine of the store, if the server ends by
 	// itself because its files cannot be written. Every request fails with
 	// ErrUnavailable from then on, watches end as at Close, and only a new process
@@ -32,8 +36,7 @@ type EmbeddedConfig struct {
 	OnFailure func(error)
 }
 
-// quotaBytes is the largest database that etcd is recommended for.
-const quotaBytes = 8 << 30
+const defaultQuotaBytes = 8 << 30
 
 // walSegmentBytes is how much of etcd's log is allocated ahead. Its own 64 MB,
 // twice, would be most of what a small data folder holds.
@@ -60,6 +63,9 @@ type server struct {
 // OpenEmbedded starts an etcd of one member on a folder and returns a store on
 // it once it serves. ErrLocked if another process has the folder.
 func OpenEmbedded(ctx context.Context, c EmbeddedConfig) (*Store, error) {
+	if c.QuotaBytes == 0 {
+		c.QuotaBytes = defaultQuotaBytes
+	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("metadata folder: %w", err)
 	}
@@ -96,7 +102,7 @@ func (s *Store) start(ctx context.Context, c EmbeddedConfig) error {
 	logger := s.logger.WithOptions(zap.WithFatalHook(end), zap.WithPanicHook(end))
 	started := make(chan error, 1)
 	go func() {
-		etcd, err := etcdserver.NewServer(serverConfig(c.Dir, logger))
+		etcd, err := etcdserver.NewServer(serverConfig(c.Dir, c.QuotaBytes, logger))
 		if err == nil {
 			etcd.Start()
 			s.server.etcd = etcd
@@ -135,7 +141,7 @@ func (s *Store) start(ctx context.Context, c EmbeddedConfig) error {
 }
 
 // serverConfig is a member that is a cluster by itself. fsync stays on.
-func serverConfig(dir string, logger *zap.Logger) config.ServerConfig {
+func serverConfig(dir string, quotaBytes int64, logger *zap.Logger) config.ServerConfig {
 	// A name only: a member must have a peer URL, and nothing listens on it.
 	urls := types.MustNewURLs([]string{"unix://quire-embedded:1"})
 	return config.ServerConfig{
