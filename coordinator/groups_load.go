@@ -135,6 +135,12 @@ func (l *loads) read(slot *ownedSlot) (*offsets.Slot, map[string]*entry, error) 
 	if err != nil {
 		return nil, nil, err
 	}
+	for _, bad := range table.Unreadable() {
+		l.g.unreadable(bad.Group, bad.Err)
+		if bad.HasGroup {
+			groups[bad.Group] = &entry{id: bad.Group, slot: slot, index: -1}
+		}
+	}
 	// A topic that this node has not heard of yet must not look like one
 	// without commits.
 	unknown := make(map[offsets.TopicID]struct{})

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/quirelog/quire/coordinator/group"
+	"github.com/quirelog/quire/offsets"
 )
 
 // The value of g/{slot}/{group} is one byte that names its form, then the
@@ -73,6 +74,14 @@ func (g *Groups) decodeGroup(id string, value []byte) *group.Group {
 			return loaded
 		}
 	}
-	g.c.logger.Error("a group is not available, since its record is not readable", zap.String("group", id), zap.Error(err))
+	g.unreadable(id, fmt.Errorf("key %s: %w", offsets.Keys{Prefix: g.c.config.Prefix}.Record(SlotOf(id), id), err))
 	return nil
+}
+
+// unreadable takes note of a key of a group that cannot be understood, as its
+// error says: the group is not available, and nobody else is disturbed. Any goroutine.
+func (g *Groups) unreadable(id string, err error) {
+	g.metrics.unreadable.Inc()
+	g.c.logger.Error("a key is not readable, so its group is not available: delete the group, or put the key right and restart",
+		zap.String("group", id), zap.Error(err))
 }

@@ -365,12 +365,16 @@ func (s *shard) reloaded(e *entry, record []byte, err error) {
 	if !s.current(e) || !e.reloading {
 		return
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, offsets.ErrFormat) {
 		s.failed(e, err)
 		s.put(e, s.g.config.Now().Add(reloadRetry))
 		return
 	}
 	e.reloading = false
+	if err != nil {
+		s.g.unreadable(e.id, err)
+		return
+	}
 	e.group = s.g.decodeGroup(e.id, record)
 	if e.group != nil {
 		s.settle(e)
