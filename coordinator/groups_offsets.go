@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/quirelog/quire/coordinator/group"
 	"github.com/quirelog/quire/offsets"
@@ -126,6 +127,41 @@ func (g *Groups) Fetch(id string, who *group.CommitIdentity, reply func(Committe
 		}
 		reply(Committed{slot.table, id}, err)
 	}, func(err error) { reply(Committed{}, err) })
+}
+
+// AllCommitted yields everything that the groups of this node have committed,
+// group by group and each with its partitions in order: by slot, and by id within
+// one, so that the order stays as long as the groups do. Slots that are not
+// loaded, and groups that are not available, are left out. It waits for the
+// shards, so it is for no reply.
+func (g *Groups) AllCommitted() iter.Seq2[string, offsets.PartitionOffset] {
+	return func(yield func(string, offsets.PartitionOffset) bool) {
+		for n := range NumSlots {
+			var table *offsets.Slot
+			var ids []string
+			s := g.shardOf(n)
+			s.ask(func() {
+				slot := s.slots[n]
+				if slot == nil || slot.table == nil {
+					return
+				}
+				table = slot.table
+				for id, e := range slot.groups {
+					if e.group != nil && table.HasOffsets(id) {
+						ids = append(ids, id)
+					}
+				}
+			})
+			slices.Sort(ids)
+			for _, id := range ids {
+				for p := range table.Group(id) {
+					if !yield(id, p) {
+						return
+					}
+				}
+			}
+		}
+	}
 }
 
 // DeleteOffsets removes a group's offsets of partitions, those of topics that

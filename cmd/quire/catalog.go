@@ -134,7 +134,7 @@ var nodeKeys = []key{
 	{Name: "socket.request.max.bytes", Kind: kindInt, Default: "104857600", Min: 1024, Max: maxInt32,
 		Doc: "Largest request. A connection that announces a larger one is closed."},
 	{Name: "queued.max.request.bytes", Kind: kindLong, Default: "268435456", Min: 1 << 20, Max: maxInt64,
-		Doc: "Bytes of requests being read or served, all connections together. Beyond it sockets are not read."},
+		Doc: "Bytes of requests being read or served, all connections together. Beyond it sockets are not read. As much again may wait to be stored of what sets of producers older than Kafka 0.11 were converted to; beyond it they are refused with a retriable error."},
 	{Name: "connections.max.idle.ms", Kind: kindLong, Default: "600000", Min: -1, Max: maxInt64,
 		Doc: "Silence after which a connection is closed. -1: never."},
 	{Name: "max.connections", Kind: kindInt, Default: "2147483647", Min: 1, Max: maxInt32,
@@ -171,6 +171,8 @@ var nodeKeys = []key{
 		Doc: "Silence after which a member of a group of the consumer protocol is removed."},
 	{Name: "group.consumer.heartbeat.interval.ms", Kind: kindInt, Default: "5000", Min: 1, Max: maxInt32,
 		Doc: "Time between two heartbeats that members of the consumer protocol are told to keep."},
+	{Name: "group.consumer.assignors", Kind: kindList, Default: "uniform,range", Check: checkAssignors,
+		Doc: "Assignors that members of the consumer protocol may name: uniform, range. The first is that of a group whose members name none."},
 	{Name: "group.consumer.max.size", Kind: kindInt, Default: "10000", Min: 1, Max: maxInt32,
 		Doc: "Members of a group of the consumer protocol."},
 	{Name: "group.consumer.migration.policy", Kind: kindString, Default: "bidirectional", OneOf: []string{"bidirectional", "upgrade", "downgrade", "disabled"},
@@ -191,6 +193,8 @@ var nodeKeys = []key{
 		Doc: "Memory for recently produced batches, all partitions together. Consumers at the end read from it."},
 	{Name: "cold.read.bytes", Kind: kindLong, Default: "67108864", Min: 1 << 20, Max: maxInt64, Ours: true,
 		Doc: "Memory for reads of older batches from disk at one time, all partitions together."},
+	{Name: "conversion.cache.bytes", Kind: kindLong, Default: "33554432", Min: 0, Max: maxInt64, Ours: true,
+		Doc: "Memory for batches converted to the formats of consumers older than Kafka 0.11, so that many who read the same cost one conversion. 0: none."},
 	{Name: "journal.queue.bytes", Kind: kindLong, Default: "536870912", Min: 1 << 20, Max: maxInt64, Ours: true,
 		Doc: "Bytes waiting for the journal. Beyond it produce is refused with a retriable error."},
 	{Name: "journal.file.bytes", Kind: kindLong, Default: "67108864", Min: 1 << 20, Max: 1 << 40, Ours: true,
@@ -207,6 +211,10 @@ var nodeKeys = []key{
 	// Operation.
 	{Name: "shutdown.timeout.ms", Kind: kindLong, Default: "9000", Min: 100, Max: 600000, Ours: true,
 		Doc: "Time that SIGTERM gives to requests in flight and to sealing ledgers. What is acknowledged is safe in any case."},
+	{Name: "metrics.group.lag", Kind: kindBool, Default: "false", Ours: true,
+		Doc: "Whether /metrics tells the lag of each group for each partition that it has committed (quire_group_lag)."},
+	{Name: "metrics.group.lag.max.series", Kind: kindInt, Default: "10000", Min: 1, Max: 1_000_000, Ours: true,
+		Doc: "Partitions of groups whose lag is told. quire_group_lag_left_out counts the others."},
 	{Name: "log.level", Kind: kindString, Default: "info", OneOf: []string{"debug", "info", "warn", "error"}, Ours: true,
 		Doc: "Least severe messages to log. debug tells of every connection."},
 	{Name: "log.format", Kind: kindString, Default: "auto", OneOf: []string{"auto", "console", "json"}, Ours: true,
@@ -381,6 +389,23 @@ func checkRebalanceProtocols(v string) error {
 	}
 	if !slices.Contains(names, "classic") {
 		return fmt.Errorf("must have classic")
+	}
+	return nil
+}
+
+// checkAssignors checks group.consumer.assignors.
+func checkAssignors(v string) error {
+	names := splitList(v)
+	for i, name := range names {
+		if name != "uniform" && name != "range" {
+			return fmt.Errorf("must be of uniform and range, not %q", name)
+		}
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("must have %s once", name)
+		}
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("must have one")
 	}
 	return nil
 }

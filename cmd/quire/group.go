@@ -17,12 +17,13 @@ import (
 // groupVerb works on consumer groups, as Kafka's kafka-consumer-groups does.
 // Flags have its names where the meaning is the same.
 type groupVerb struct {
-	List         groupListVerb     `cmd:"" help:"List groups."`
-	Describe     groupDescribeVerb `cmd:"" help:"Show offsets and lag, members, or the state of groups."`
-	ResetOffsets groupResetVerb    `cmd:"" help:"Move committed offsets of groups without members; only shows the plan unless told to --execute."`
-	Delete       groupDeleteVerb   `cmd:"" help:"Delete groups without members, with their committed offsets."`
-	Export       groupExportVerb   `cmd:"" help:"Print groups and their committed offsets as JSON."`
-	Import       groupImportVerb   `cmd:"" help:"Commit the offsets of a file that group export wrote, here or on another Kafka server."`
+	List          groupListVerb          `cmd:"" help:"List groups."`
+	Describe      groupDescribeVerb      `cmd:"" help:"Show offsets and lag, members, or the state of groups."`
+	ResetOffsets  groupResetVerb         `cmd:"" help:"Move committed offsets of groups without members; only shows the plan unless told to --execute."`
+	Delete        groupDeleteVerb        `cmd:"" help:"Delete groups without members, with their committed offsets."`
+	DeleteOffsets groupDeleteOffsetsVerb `cmd:"" help:"Delete committed offsets of topics that nobody in the group subscribes to."`
+	Export        groupExportVerb        `cmd:"" help:"Print groups and their committed offsets as JSON."`
+	Import        groupImportVerb        `cmd:"" help:"Commit the offsets of a file that group export wrote, here or on another Kafka server."`
 }
 
 // groupFlags choose groups.

@@ -99,6 +99,7 @@ func TestGroups(t *testing.T) {
 				t.Errorf("%s of an active group: %q", args[0], out)
 			}
 		}
+		want(s.fails("group", "delete-offsets", "--group", group, "--topic", "orders:0"), "GROUP_SUBSCRIBED_TO_TOPIC")
 		s.commitRefused(group)
 	}
 	leaveOld()
@@ -129,6 +130,14 @@ func TestGroups(t *testing.T) {
 	want(s.tool("", "group", "describe", "--all-groups"), "new orders 0 6 6 0", "new orders 1 2 4 2", "old orders 0 3 6 3", "old orders 1 0 4 4")
 	want(s.fails("group", "reset-offsets", "--group", "old", "--topic", "absent", "--to-latest"), "topic absent does not exist")
 	want(s.fails("group", "describe", "--group", "absent", "--group", "old"), "group absent does not exist", "old orders 0")
+
+	// Offsets go one by one, and only where they are.
+	want(s.fails("group", "delete-offsets", "--group", "old", "--topic", "orders:0,7"), "group old has committed nothing for topic orders partition 7")
+	want(s.fails("group", "delete-offsets", "--group", "old", "--topic", "absent"), "group old has committed nothing for topic absent")
+	want(s.tool("", "group", "delete-offsets", "--group", "old", "--topic", "orders:1"), "GROUP TOPIC PARTITION DELETED-OFFSET old orders 1 0")
+	if out := s.tool("", "group", "describe", "--group", "old"); strings.Contains(strings.Join(strings.Fields(out), " "), "old orders 1") {
+		t.Errorf("a deleted offset is still there: %q", out)
+	}
 
 	// Back to what was exported, on this server and on another without the second partition.
 	file := filepath.Join(t.TempDir(), "groups.json")

@@ -217,17 +217,34 @@ func (n *node) start(ctx context.Context) error {
 		TopicDeletionDisabled:  !c.boolean("delete.topic.enable"),
 		FetchMaxBytes:          int(c.number("fetch.max.bytes")),
 		MaxFetchSessions:       fetchSessions,
+		MaxConvertedBytes:      c.number("queued.max.request.bytes"),
+		ConversionCacheBytes:   conversionCache(c),
 		MaxOffsetMetadataBytes: maxOffsetMetadata(c),
 		LogDir:                 n.folder.path(ledgersDir),
 		Logger:                 n.log.Named("api"),
 		Broker:                 brokerConfigs(c, n.coordinator.Self().ID, n.folder.path(ledgersDir)),
+		Registerer:             registry,
 	})
 	n.onClose("handlers", func(context.Context) error { handlers.Close(); return nil })
 
+	if c.boolean("metrics.group.lag") {
+		lag := handlers.GroupLag(int(c.number("metrics.group.lag.max.series")))
+		if err := registry.Register(lag); err != nil {
+			return err
+		}
+	}
 	n.startAdmin(adminListener, registry)
 	n.awaitGroups(ctx)
 	n.serve()
 	return nil
+}
+
+// conversionCache is conversion.cache.bytes with -1 for none.
+func conversionCache(c *config) int64 {
+	if n := c.number("conversion.cache.bytes"); n > 0 {
+		return n
+	}
+	return -1
 }
 
 // groupsLoadTimeout bounds how long clients find nobody listening because the
@@ -374,6 +391,7 @@ func groupsConfig(c *config, registry *prometheus.Registry) coordinator.GroupsCo
 	g.Group.MaxSize = int(c.number("group.max.size"))
 	g.Group.ConsumerSessionTimeout = c.millis("group.consumer.session.timeout.ms")
 	g.Group.ConsumerHeartbeatInterval = c.millis("group.consumer.heartbeat.interval.ms")
+	g.Group.Assignors = splitList(c.str("group.consumer.assignors"))
 	g.Group.ConsumerMaxSize = int(c.number("group.consumer.max.size"))
 	policy := c.str("group.consumer.migration.policy")
 	g.Group.Upgrade = policy == "bidirectional" || policy == "upgrade"

@@ -18,16 +18,8 @@ type subscriber struct {
 	previous Assignment
 }
 
-// assignorOf returns the assignor of a name (KIP-848: group.consumer.assignors).
-func assignorOf(name string) (assignor, bool) {
-	switch name {
-	case UniformAssignor:
-		return assignUniform, true
-	case RangeAssignor:
-		return assignRange, true
-	}
-	return nil, false
-}
+// assignors are the server-side assignors of KIP-848 by name.
+var assignors = map[string]assignor{UniformAssignor: assignUniform, RangeAssignor: assignRange}
 
 // subscribersOf lists, per topic, the indexes of its subscribers in ascending order.
 func subscribersOf(members []subscriber, topics []Topic) [][]int {

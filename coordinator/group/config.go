@@ -28,6 +28,9 @@ type Config struct {
 	ConsumerSessionTimeout, ConsumerHeartbeatInterval time.Duration
 	// ConsumerMaxSize is the most members of a consumer group (group.consumer.max.size).
 	ConsumerMaxSize int
+	// Assignors are those that members of the consumer protocol may name; the
+	// first is that of a group whose members name none (group.consumer.assignors).
+	Assignors []string
 	// Upgrade lets a consumer-protocol member turn a live classic group into a
 	// consumer group, Downgrade the leaving of the last such member turn it
 	// back (group.consumer.migration.policy; both are on in Kafka 4).
@@ -50,6 +53,9 @@ func (c Config) WithDefaults() Config {
 	or(&c.NewMemberJoinTimeout, 5*time.Minute)
 	or(&c.ConsumerSessionTimeout, 45*time.Second)
 	or(&c.ConsumerHeartbeatInterval, 5*time.Second)
+	if c.Assignors == nil {
+		c.Assignors = []string{UniformAssignor, RangeAssignor}
+	}
 	if c.MaxSize == 0 {
 		c.MaxSize = DefaultMaxSize
 	}

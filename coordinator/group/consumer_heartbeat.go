@@ -43,7 +43,7 @@ func (r *ConsumerHeartbeatResponse) refused(err error) response {
 
 // check refuses requests that contradict themselves
 // (throwIfConsumerGroupHeartbeatRequestIsInvalid).
-func (r *ConsumerHeartbeatRequest) check() error {
+func (r *ConsumerHeartbeatRequest) check(assignors []string) error {
 	blank := func(s *string) bool { return s != nil && strings.TrimSpace(*s) == "" }
 	known := r.MemberEpoch != 0 || r.RequireMemberID
 	if known && blank(&r.MemberID) || blank(r.InstanceID) || blank(r.RackID) {
@@ -57,10 +57,8 @@ func (r *ConsumerHeartbeatRequest) check() error {
 		r.MemberEpoch == 0 && r.SubscribedTopicNames == nil && r.SubscribedTopicRegex == nil:
 		return ErrInvalidRequest
 	}
-	if r.ServerAssignor != nil {
-		if _, ok := assignorOf(*r.ServerAssignor); !ok {
-			return ErrUnsupportedAssignor
-		}
+	if r.ServerAssignor != nil && !slices.Contains(assignors, *r.ServerAssignor) {
+		return ErrUnsupportedAssignor
 	}
 	return nil
 }
@@ -97,7 +95,7 @@ func (g *Group) consumerHeartbeat(now time.Time, ticket Ticket, r *ConsumerHeart
 	if g.id == "" {
 		return ErrInvalidRequest
 	}
-	if err := r.check(); err != nil {
+	if err := r.check(g.config.Assignors); err != nil {
 		return err
 	}
 	if r.SubscribedTopicRegex != nil && *r.SubscribedTopicRegex != "" {

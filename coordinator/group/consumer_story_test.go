@@ -1,12 +1,9 @@
 package group
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,28 +22,7 @@ import (
 //
 // An assignment is written a:0+1,b:2; a heartbeat that tells none says "same".
 func TestConsumerStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/consumer/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := tellConsumer(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("%s", firstDifference(string(text), got))
-			}
-		})
-	}
+	runStories(t, "testdata/consumer/*.txt", tellConsumer)
 }
 
 var consumerErrorNames = map[error]string{
@@ -68,8 +44,8 @@ func consumerErrorName(err error) string {
 
 // tale is a consumer group and the clients that talk to it.
 type tale struct {
+	narration
 	t          *testing.T
-	out        strings.Builder
 	config     Config
 	topics     *fakeTopics
 	g          *Group
@@ -101,33 +77,10 @@ func tellConsumer(t *testing.T, text string) string {
 	s.config.NewUUID = func() string { s.uuids++; return strconv.Itoa(s.uuids) }
 	s.g = New("g", &s.config)
 	s.state = s.describe()
-	lines := bufio.NewScanner(strings.NewReader(text))
-	for lines.Scan() {
-		line := lines.Text()
-		if strings.HasPrefix(line, "\t") {
-			continue
-		}
-		s.out.WriteString(line + "\n")
-		if line != "" && !strings.HasPrefix(line, "#") {
-			s.event(line)
-		}
-	}
-	return s.out.String()
+	return s.narrate(text, s.event)
 }
 
-func (s *tale) say(format string, args ...any) { fmt.Fprintf(&s.out, "\t"+format+"\n", args...) }
-
-func (s *tale) event(line string) {
-	words := strings.Fields(line)
-	verb, who := words[0], ""
-	args := map[string]string{}
-	for _, w := range words[1:] {
-		if key, value, ok := strings.Cut(w, "="); ok {
-			args[key] = value
-		} else {
-			who = w
-		}
-	}
+func (s *tale) event(verb, who string, args map[string]string) {
 	var e Effects
 	switch verb {
 	case "config":
@@ -198,7 +151,7 @@ func (s *tale) event(line string) {
 	case "offset-delete":
 		s.say("%s", consumerErrorName(s.g.CheckOffsetDelete()))
 	default:
-		s.t.Fatalf("unknown event %q", line)
+		s.t.Fatalf("unknown event %q", verb)
 	}
 	s.effects(&e)
 }
@@ -213,6 +166,8 @@ func (s *tale) configure(args map[string]string) {
 			s.config.Downgrade = value == "bidirectional" || value == "downgrade"
 		case "max":
 			s.config.ConsumerMaxSize = number(s.t, value)
+		case "assignors":
+			s.config.Assignors = strings.Split(value, "+")
 		default:
 			s.t.Fatalf("unknown setting %s", key)
 		}

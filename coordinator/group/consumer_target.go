@@ -95,8 +95,7 @@ func (c *consumer) assign() {
 			members[i].topics = c.subscribedIndexes(m, index)
 		}
 	}
-	assign, _ := assignorOf(c.assignor())
-	for i, target := range assign(members, topics) {
+	for i, target := range assignors[c.assignor()](members, topics) {
 		c.members[i].target = target
 	}
 	c.targetEpoch = c.epoch
@@ -121,20 +120,15 @@ func (c *consumer) subscribedIndexes(m *consumerMember, index map[string]int) []
 	return slices.Compact(list)
 }
 
-// assignor is the one that most members name; of equals the default, which is
-// also what a group has whose members name none.
+// assignor is the one that most members name; of equals the first of the
+// configuration, which is also what a group has whose members name none.
 func (c *consumer) assignor() string {
-	votes := 0
+	names := c.g.config.Assignors
+	votes := make([]int, len(names))
 	for _, m := range c.members {
-		switch m.assignor {
-		case RangeAssignor:
-			votes++
-		case UniformAssignor:
-			votes--
+		if i := slices.Index(names, m.assignor); i >= 0 {
+			votes[i]++
 		}
 	}
-	if votes > 0 {
-		return RangeAssignor
-	}
-	return UniformAssignor
+	return names[slices.Index(votes, slices.Max(votes))]
 }

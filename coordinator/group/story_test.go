@@ -1,21 +1,15 @@
 package group
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
-
-var update = flag.Bool("update", false, "write what happens into testdata/*.txt as what is expected")
 
 // TestClassicStories runs testdata/classic/*.txt. A story is events, one per
 // line; below each, indented, what the group does. A line that begins with #
@@ -31,50 +25,13 @@ var update = flag.Bool("update", false, "write what happens into testdata/*.txt 
 // "writes by hand": then written and failed end the one in flight. crash loads
 // the group from the last durable record.
 func TestClassicStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/classic/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := tell(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("%s", firstDifference(string(text), got))
-			}
-		})
-	}
-}
-
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		at := func(lines []string) string {
-			if i < len(lines) {
-				return lines[i]
-			}
-			return "(the end)"
-		}
-		if at(w) != at(g) {
-			return fmt.Sprintf("line %d:\nwant %s\ngot  %s\n\n%s", i+1, at(w), at(g), got)
-		}
-	}
-	return "equal"
+	runStories(t, "testdata/classic/*.txt", tell)
 }
 
 // story is a group and the clients that talk to it.
 type story struct {
+	narration
 	t       *testing.T
-	out     strings.Builder
 	config  Config
 	id      string
 	g       *Group
@@ -103,34 +60,11 @@ func tell(t *testing.T, text string) string {
 	s.now = s.start
 	s.config = Config{InitialRebalanceDelay: 0}.WithDefaults()
 	s.config.NewUUID = func() string { s.uuids++; return strconv.Itoa(s.uuids) }
-	lines := bufio.NewScanner(strings.NewReader(text))
-	for lines.Scan() {
-		line := lines.Text()
-		if strings.HasPrefix(line, "\t") {
-			continue
-		}
-		s.out.WriteString(line + "\n")
-		if line != "" && !strings.HasPrefix(line, "#") {
-			s.event(line)
-		}
-	}
-	return s.out.String()
+	return s.narrate(text, s.event)
 }
 
-func (s *story) say(format string, args ...any) { fmt.Fprintf(&s.out, "\t"+format+"\n", args...) }
-
 // event does one line.
-func (s *story) event(line string) {
-	words := strings.Fields(line)
-	verb, who := words[0], ""
-	args := map[string]string{}
-	for _, w := range words[1:] {
-		if key, value, ok := strings.Cut(w, "="); ok {
-			args[key] = value
-		} else {
-			who = w
-		}
-	}
+func (s *story) event(verb, who string, args map[string]string) {
 	if verb == "config" {
 		s.configure(args)
 		return
@@ -190,7 +124,7 @@ func (s *story) event(line string) {
 	case "offset-delete":
 		s.say("%s", errorName(s.g.CheckOffsetDelete()))
 	default:
-		s.t.Fatalf("unknown event %q", line)
+		s.t.Fatalf("unknown event %q", verb)
 	}
 	s.effects(&e)
 }
