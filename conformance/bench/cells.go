@@ -24,8 +24,15 @@ var contenders = []contender{
 // server that answers over a socket gets below it by a faster disk.
 var floor = contender{Key: "quire-tmpfs", Title: "Quire on tmpfs", Server: "quire-tmpfs"}
 
+// outside is Quire over an etcd of one member in a process of its own, as on a
+// cluster. It runs the cells of commits only.
+var outside = contender{Key: "quire-etcd", Title: "Quire over an external etcd", Server: "quire-etcd"}
+
 // everybody is who may run.
-func everybody() []contender { return append(slices.Clone(contenders), floor) }
+func everybody() []contender { return append(slices.Clone(contenders), floor, outside) }
+
+// partial says whether a server runs the cells of some sections only.
+func partial(server string) bool { return server == floor.Server || server == outside.Server }
 
 // A client is a set of producer properties.
 type client struct {

@@ -125,7 +125,7 @@ func (b *bench) run(ctx context.Context) error {
 					continue
 				}
 				for _, server := range b.servers(pair) {
-					if server == floor.Server && !(b.has("latency") && sh.paced()) {
+					if server == outside.Server || server == floor.Server && !(b.has("latency") && sh.paced()) {
 						continue
 					}
 					if err := b.runShape(ctx, pair, sh, server); err != nil {
@@ -137,7 +137,12 @@ func (b *bench) run(ctx context.Context) error {
 	}
 	for pair := range b.Pairs {
 		for _, server := range b.servers(pair) {
-			if server == floor.Server {
+			if server == outside.Server && b.has("commits") {
+				if err := b.commits(ctx, pair, server); err != nil {
+					return err
+				}
+			}
+			if partial(server) {
 				continue
 			}
 			if err := b.groupSections(ctx, pair, server); err != nil {

@@ -298,6 +298,12 @@ func (w *writer) commits() {
 			w.medians(cell, "kafka", p50, p99, p99_9), w.medians(cell, "quire", p50, p99, p99_9), w.ratioText(cell, "kafka", p99),
 			w.medians(cell, "kafka", cores), w.medians(cell, "quire", cores))
 	}
+	for _, n := range commitConnections {
+		if _, ok := w.stats(commitCell(n), outside.Key, perSecond); ok {
+			w.linef("\nOver an etcd of one member in a process of its own, %d connection(s): %s commits/s, p50 / p99 / p99.9 %s ms, %s cores without those of etcd.", n,
+				w.cellText(commitCell(n), outside.Key, perSecond), w.medians(commitCell(n), outside.Key, p50, p99, p99_9), w.medians(commitCell(n), outside.Key, cores))
+		}
+	}
 }
 
 func (w *writer) groups() {
@@ -387,17 +393,16 @@ func (w *writer) bars() {
 	}
 	commitRate, commitTail := bar{title: "offset commits/s ÷ Kafka", limit: 2}, bar{title: "p99 of a commit ÷ Kafka", atMost: true, limit: 0.4}
 	commits, commitP99 := bar{title: "offset commits/s, fsynced", limit: 20_000}, bar{title: "p99 of a commit, ms", atMost: true, limit: 50}
+	outsideRate, outsideP99 := bar{title: "offset commits/s over an external etcd", limit: 10_000}, bar{title: "p99 of a commit over an external etcd, ms", atMost: true, limit: 50}
 	for _, n := range commitConnections {
 		w.addRatio(&commitRate, commitCell(n), "kafka", perSecond)
 		w.addRatio(&commitTail, commitCell(n), "kafka", p99)
-		if s, ok := w.stats(commitCell(n), "quire", perSecond); ok {
-			commits.figures = append(commits.figures, s.median)
-		}
-		if s, ok := w.stats(commitCell(n), "quire", p99); ok {
-			commitP99.figures = append(commitP99.figures, s.median)
-		}
+		w.addMedian(&commits, commitCell(n), "quire", perSecond)
+		w.addMedian(&commitP99, commitCell(n), "quire", p99)
+		w.addMedian(&outsideRate, commitCell(n), outside.Key, perSecond)
+		w.addMedian(&outsideP99, commitCell(n), outside.Key, p99)
 	}
-	bars := []bar{toFlush, toShipped, inMedian, mid, tails, flush, cpu, fetch, backlog, consumeRate, consumeTail, consumeLedgers, commitRate, commitTail, commits, commitP99,
+	bars := []bar{toFlush, toShipped, inMedian, mid, tails, flush, cpu, fetch, backlog, consumeRate, consumeTail, consumeLedgers, commitRate, commitTail, commits, commitP99, outsideRate, outsideP99,
 		w.absolute("start to first acknowledgement, empty folder, s", startEmptyCell, seconds, 1),
 		w.absolute("start to first acknowledgement, written folder, s", startLoadedCell, seconds, 3),
 		w.absolute("RSS idle, MB", idleCell, rssMB, 60),
@@ -442,10 +447,14 @@ func (w *writer) addRatio(b *bar, cell, other, value string) {
 	}
 }
 
-func (w *writer) absolute(title, cell, value string, limit float64) bar {
-	b := bar{title: title, atMost: true, limit: limit}
-	if s, ok := w.stats(cell, "quire", value); ok {
+func (w *writer) addMedian(b *bar, cell, contender, value string) {
+	if s, ok := w.stats(cell, contender, value); ok {
 		b.figures = append(b.figures, s.median)
 	}
+}
+
+func (w *writer) absolute(title, cell, value string, limit float64) bar {
+	b := bar{title: title, atMost: true, limit: limit}
+	w.addMedian(&b, cell, "quire", value)
 	return b
 }

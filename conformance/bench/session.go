@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 // A session is one server process on a fresh folder. Only one is ever open.
 type session struct {
 	server   *peer.Server
+	etcd     *peer.Etcd // of outside; else nil
 	dir      string
 	client   *kgo.Client
 	admin    *kadm.Client
@@ -48,6 +50,11 @@ func prepare(ctx context.Context, dataDir, server, profiles string, overrides ..
 		s.server, err = peer.NewKafka(ctx, opts)
 	case floor.Server:
 		s.server, err = peer.NewQuire(ctx, opts)
+	case outside.Server:
+		if s.etcd, err = peer.NewEtcd(filepath.Join(dir, "etcd"), 1); err == nil {
+			opts.Overrides = append(slices.Clone(overrides), "etcd.endpoints="+s.etcd.Endpoints())
+			s.server, err = peer.NewQuire(ctx, opts)
+		}
 	case "quire":
 		s.server, err = peer.NewQuire(ctx, opts)
 		s.profiles = profiles
@@ -65,6 +72,11 @@ func open(ctx context.Context, dataDir, server, profiles string, overrides ...st
 	s, err := prepare(ctx, dataDir, server, profiles, overrides...)
 	if err != nil {
 		return nil, err
+	}
+	if s.etcd != nil {
+		if err := s.etcd.Start(ctx); err != nil {
+			return nil, errors.Join(err, s.close())
+		}
 	}
 	if err := s.server.Start(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
@@ -90,7 +102,11 @@ func (s *session) close() error {
 	if s.client != nil {
 		s.client.Close()
 	}
-	return errors.Join(s.server.Kill(), os.RemoveAll(s.dir))
+	err := s.server.Kill()
+	if s.etcd != nil {
+		s.etcd.Kill()
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
 // cpu returns the server's CPU time while f ran.

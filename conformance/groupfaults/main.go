@@ -1,4 +1,4 @@
-// Command groupfaults runs consumer groups of two client libraries against a
+// Command groupfaults runs consumer groups of several client libraries against a
 // real server and a real etcd, kills the one and kills and stops the other, lets
 // members come, leave and fall silent, and then proves from what the clients
 // were told and from what passed on the wire that no acknowledged commit is
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -31,6 +32,13 @@ var kinds = map[string][]flavor{
 	"rd-consumer":       {{"librdkafka", "consumer"}},
 	"mixed-range":       {{"franz-go", "range"}, {"librdkafka", "range"}},
 	"mixed-consumer":    {{"franz-go", "consumer"}, {"librdkafka", "consumer"}},
+	"java3-range":       {{"java-3.9.1", "range"}},
+	"java3-cooperative": {{"java-3.9.1", "cooperative-sticky"}},
+	"java4-range":       {{"java-4.3.1", "range"}},
+	"java4-cooperative": {{"java-4.3.1", "cooperative-sticky"}},
+	"java4-consumer":    {{"java-4.3.1", "consumer"}},
+	"every-range":       {{"franz-go", "range"}, {"librdkafka", "range"}, {"java-3.9.1", "range"}, {"java-4.3.1", "range"}},
+	"every-consumer":    {{"franz-go", "consumer"}, {"librdkafka", "consumer"}, {"java-4.3.1", "consumer"}},
 }
 
 const allKinds = "franz-range,rd-range,mixed-range,franz-cooperative,rd-cooperative,franz-consumer,rd-consumer,mixed-consumer"
@@ -82,7 +90,7 @@ func runCommand(ctx context.Context, args []string) error {
 	for _, name := range strings.Split(*chosen, ",") {
 		f, ok := kinds[name]
 		if !ok {
-			return fmt.Errorf("unknown kind of group %q, there are %s", name, allKinds)
+			return fmt.Errorf("unknown kind of group %q, there are %s", name, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
 		}
 		p.flavors = append(p.flavors, f)
 	}

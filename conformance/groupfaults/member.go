@@ -17,7 +17,7 @@ import (
 
 // A flavor is a library and the way in which it takes part in a group.
 type flavor struct {
-	Library  string // franz-go or librdkafka
+	Library  string // franz-go, librdkafka, or one of javaClients
 	Assignor string // range, cooperative-sticky, or consumer for KIP-848
 }
 
@@ -43,6 +43,7 @@ type member struct {
 	name, group, topic string
 	bootstrap          string
 	flavor             flavor
+	jvm                *jvm // of Java's members
 	timing             timing
 	rec                *recorder
 
@@ -71,7 +72,7 @@ func (m *member) start() error {
 	case "librdkafka":
 		run, err = m.openLibrdkafka()
 	default:
-		err = fmt.Errorf("unknown client library %q", m.flavor.Library)
+		run, err = m.jvm.open(m)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
@@ -114,9 +115,10 @@ func (m *member) partitions(numbers []int32) []groupcheck.Partition {
 	return all
 }
 
-func (m *member) told(kind groupcheck.Kind, numbers []int32) {
-	at := m.rec.now()
-	m.rec.event(groupcheck.Event{Kind: kind, Group: m.group, Member: m.name, Partitions: m.partitions(numbers)})
+func (m *member) told(kind groupcheck.Kind, numbers []int32) { m.toldAt(m.rec.now(), kind, numbers) }
+
+func (m *member) toldAt(at int64, kind groupcheck.Kind, numbers []int32) {
+	m.rec.event(groupcheck.Event{At: at, Kind: kind, Group: m.group, Member: m.name, Partitions: m.partitions(numbers)})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range numbers {
@@ -172,11 +174,15 @@ func (m *member) take(only []int32) map[int32]int64 {
 // calling writes down a commit that is about to be called. Tell the function it
 // returns how it ended: failure is nil for all partitions not in failures.
 func (m *member) calling(offsets map[int32]int64) (ended func(failure error, failures map[int32]error)) {
+	return m.callingAt(m.rec.now(), offsets)
+}
+
+func (m *member) callingAt(at int64, offsets map[int32]int64) (ended func(failure error, failures map[int32]error)) {
 	var numbers []int32
 	var commits []groupcheck.Commit
 	for n, offset := range offsets {
 		numbers = append(numbers, n)
-		commits = append(commits, groupcheck.Commit{Group: m.group, Member: m.name, Partition: groupcheck.Partition{Topic: m.topic, Number: n}, Offset: offset})
+		commits = append(commits, groupcheck.Commit{Group: m.group, Member: m.name, Partition: groupcheck.Partition{Topic: m.topic, Number: n}, Offset: offset, Called: at})
 	}
 	first := m.rec.commit(commits)
 	return func(failure error, failures map[int32]error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -13,12 +14,14 @@ import (
 	"time"
 
 	"github.com/quirelog/quire/conformance/groupcheck"
+	"golang.org/x/sys/unix"
 )
 
 // A recorder writes the history down. All methods may be called from any
 // goroutine.
 type recorder struct {
-	start time.Time
+	start     time.Time
+	monotonic int64 // the system's monotonic clock at start, nanoseconds
 
 	mu      sync.Mutex
 	groups  map[string]groupcheck.Group
@@ -39,7 +42,11 @@ type recorder struct {
 }
 
 func newRecorder(groups map[string]groupcheck.Group) *recorder {
-	r := &recorder{start: time.Now(), groups: groups, members: map[string]*groupcheck.Members{}, errs: map[string]int{}}
+	var clock unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &clock); err != nil {
+		panic(err) // every Linux has it
+	}
+	r := &recorder{start: time.Now(), monotonic: clock.Nano(), groups: groups, members: map[string]*groupcheck.Members{}, errs: map[string]int{}}
 	for name, g := range groups {
 		r.members[name] = groupcheck.NewMembers(g)
 	}
@@ -48,11 +55,18 @@ func newRecorder(groups map[string]groupcheck.Group) *recorder {
 
 func (r *recorder) now() int64 { return int64(time.Since(r.start)) }
 
-// event appends e at this moment.
+// atMonotonic is the time of the history at a time of the system's monotonic
+// clock, which is what Java's System.nanoTime tells.
+func (r *recorder) atMonotonic(nanos int64) int64 { return max(nanos-r.monotonic, 1) }
+
+// event appends e at this moment, unless it has a time of its own: what another
+// process tells has been for a moment.
 func (r *recorder) event(e groupcheck.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e.At = r.now()
+	if e.At == 0 {
+		e.At = r.now()
+	}
 	r.events = append(r.events, e)
 	switch m := r.members[e.Group]; {
 	case m != nil:
@@ -97,16 +111,15 @@ func (r *recorder) recovering() int {
 	return len(r.waiting)
 }
 
-// commit writes down that a commit is about to be called, so that one which
-// never returns is known. Tell answered by the numbers from first on, one for
+// commit writes down that a commit is about to be called, when it says, so that
+// one which never returns is known. Tell answered by the numbers from first on, one for
 // each partition, how it ended.
 func (r *recorder) commit(commits []groupcheck.Commit) (first int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := r.now()
 	first = len(r.commits)
 	for _, c := range commits {
-		c.Called, c.Done = at, math.MaxInt64
+		c.Done = math.MaxInt64
 		r.commits = append(r.commits, c)
 	}
 	return first
@@ -178,9 +191,11 @@ func (r *recorder) live(group string) []string {
 func (r *recorder) history() groupcheck.History {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	events := slices.Clone(r.events)
+	slices.SortStableFunc(events, func(a, b groupcheck.Event) int { return cmp.Compare(a.At, b.At) })
 	return groupcheck.History{
 		Groups: maps.Clone(r.groups), Commits: slices.Clone(r.commits), Reads: slices.Clone(r.reads),
-		Events: slices.Clone(r.events), End: r.now(),
+		Events: events, End: r.now(),
 	}
 }
 

@@ -52,6 +52,7 @@ type plan struct {
 	etcd   *peer.Etcd
 	tap    *tap
 	rec    *recorder
+	jvms   map[string]*jvm // by library
 
 	mu      sync.Mutex
 	running map[string]*member
@@ -264,7 +265,23 @@ func (p *plan) open(ctx context.Context) error {
 	}
 	p.tap.upstream = p.server.Addr()
 	p.tap.serve()
-	return p.startServer(ctx)
+	return errors.Join(p.startServer(ctx), p.startJVMs(ctx))
+}
+
+// startJVMs starts the processes of the generations of Java that take part.
+func (p *plan) startJVMs(ctx context.Context) error {
+	p.jvms = map[string]*jvm{}
+	for _, f := range slices.Concat(p.flavors...) {
+		if _, java := javaClients[f.Library]; !java || p.jvms[f.Library] != nil {
+			continue
+		}
+		j, err := startJVM(ctx, f.Library, p.dir, p.tap.addr(), p.timing, p.rec)
+		if err != nil {
+			return err
+		}
+		p.jvms[f.Library] = j
+	}
+	return nil
 }
 
 func isKafka() bool { return os.Getenv("QUIRE_CONFORMANCE_TARGET") == "kafka" }
@@ -285,6 +302,9 @@ func (p *plan) close() {
 	p.mu.Unlock()
 	if late := p.awaitClosed(); len(late) > 0 {
 		p.logf("the libraries of %v have not closed within %s", late, closeTimeout)
+	}
+	for _, j := range p.jvms {
+		j.close()
 	}
 	p.tap.close()
 	p.server.Kill()
@@ -397,6 +417,7 @@ func (p *plan) join(group string) error {
 		name: fmt.Sprintf("%s-%d", group, n), group: group, topic: topic, bootstrap: p.tap.addr(),
 		flavor: kinds[n%len(kinds)], timing: p.timing, rec: p.rec,
 	}
+	m.jvm = p.jvms[m.flavor.Library]
 	p.tap.follow(m)
 	if err := m.start(); err != nil {
 		return err
