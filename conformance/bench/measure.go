@@ -153,6 +153,9 @@ func (b *bench) run(ctx context.Context) error {
 			}
 		}
 	}
+	if b.has("oldclients") {
+		return b.oldClients(ctx)
+	}
 	return nil
 }
 

@@ -20,6 +20,7 @@ func report(res *results) string {
 	r.commits()
 	r.groups()
 	r.footprint()
+	r.oldClients()
 	r.bars()
 	return r.b.String()
 }
@@ -417,7 +418,7 @@ func (w *writer) bars() {
 	created := w.absolute("topics created per second", topicsCell, perSecond, 2000)
 	created.atMost = false
 	header := false
-	for _, b := range append(bars, created) {
+	for _, b := range append(bars, created, w.oldClientsBar()) {
 		if len(b.figures) == 0 {
 			continue
 		}

@@ -29,7 +29,20 @@ func askAPIs(ctx context.Context, addr string) (map[int]apiRange, error) {
 	}
 	apis := map[int]apiRange{}
 	for _, k := range answer.ApiKeys {
-		apis[int(k.ApiKey)] = apiRange{Name: kmsg.NameForKey(k.ApiKey), Min: int(k.MinVersion), Max: int(k.MaxVersion)}
+		name := kmsg.NameForKey(k.ApiKey)
+		if kafka, ok := kafkaNames[name]; ok {
+			name = kafka
+		}
+		apis[int(k.ApiKey)] = apiRange{Name: name, Min: int(k.MinVersion), Max: int(k.MaxVersion)}
 	}
 	return apis, nil
+}
+
+// kafkaNames are Kafka's names of APIs that kmsg spells otherwise.
+var kafkaNames = map[string]string{
+	"AlterPartitionAssignments":    "AlterPartitionReassignments",
+	"DescribeUserSCRAMCredentials": "DescribeUserScramCredentials",
+	"AlterUserSCRAMCredentials":    "AlterUserScramCredentials",
+	"SASLHandshake":                "SaslHandshake",
+	"SASLAuthenticate":             "SaslAuthenticate",
 }

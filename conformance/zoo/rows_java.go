@@ -14,6 +14,8 @@ import (
 type javaClient struct {
 	client, version string
 	artifacts       []string
+	codecs          []string // nil for those of all of its time
+	jvm             []string
 	sources         []string
 	checks          []string
 	ci              bool
@@ -41,7 +43,7 @@ const noZooKeeper = "the high-level consumer of 0.8 and 0.9 finds brokers and sh
 func rowsJava() []Row {
 	var rows []Row
 	for _, v := range []javaClient{
-		simple("scala", "0.8.1.1", "org.apache.kafka:kafka_2.10:0.8.1.1", "writer-scala.java", "commit-0.8.1.java"),
+		oldest(simple("scala", "0.8.1.1", "org.apache.kafka:kafka_2.10:0.8.1.1", "writer-scala.java", "commit-0.8.1.java")),
 		simple("scala", "0.8.2.2", "org.apache.kafka:kafka_2.11:0.8.2.2", "writer-scala.java", "commit-0.8.2.java"),
 		simple("scala", "0.9.0.1", "org.apache.kafka:kafka_2.11:0.9.0.1", "writer-scala.java", "commit-0.9.java"),
 		simple("scala", "0.10.2.2", "org.apache.kafka:kafka_2.11:0.10.2.2", "writer-scala.java", "commit-0.9.java"),
@@ -81,6 +83,14 @@ func simple(language, version, artifact, writer, commit string) javaClient {
 	}
 }
 
+// oldest has no lz4, and a snappy library that a Java of today has to be opened
+// for.
+func oldest(v javaClient) javaClient {
+	v.codecs = []string{"none", "gzip", "snappy"}
+	v.jvm = []string{"--add-opens=java.base/java.lang=ALL-UNNAMED"}
+	return v
+}
+
 func without(list []string, element string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == element })
 }
@@ -104,6 +114,9 @@ func (v javaClient) row() Row {
 	r.Headers = has("writer-0.11.java")
 	if has("admin-2.8.java") {
 		r.Codecs = codecs
+	}
+	if v.codecs != nil {
+		r.Codecs = v.codecs
 	}
 	return r
 }
@@ -132,7 +145,7 @@ func (v javaClient) install(ctx context.Context, t *Tools) (Program, error) {
 	if err != nil {
 		return Program{}, err
 	}
-	args := slices.Concat([]string{"java"}, peer.QuickJVM, []string{"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+	args := slices.Concat([]string{"java"}, peer.QuickJVM, v.jvm, []string{"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 		"-cp", classes + string(filepath.ListSeparator) + classPath, "Main"}, v.checks)
 	return Program{Args: args}, nil
 }

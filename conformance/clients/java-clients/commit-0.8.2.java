@@ -41,12 +41,18 @@ final class CommitChecks implements Main.Checks {
         }
     }
 
-    private void commit(SimpleConsumer c, short version) {
+    private void commit(SimpleConsumer c, short version) throws Exception {
         String group = Main.topic("commit-" + version);
         Map<TopicAndPartition, OffsetAndMetadata> offsets = new HashMap<>();
         offsets.put(partition, OffsetAndMetadata.apply(7L, "seven", System.currentTimeMillis()));
-        OffsetCommitResponse committed = c.commitOffsets(new OffsetCommitRequest(group, offsets, 1, Reader.CLIENT, version));
-        Main.require(committed.errors().isEmpty() || committed.errors().get(partition).equals((short) 0), "commit: " + committed.errors());
+        // The coordinator may still be loading the group (14), or not be there yet (15, 16).
+        short error;
+        do {
+            Thread.sleep(100);
+            OffsetCommitResponse committed = c.commitOffsets(new OffsetCommitRequest(group, offsets, 1, Reader.CLIENT, version));
+            error = committed.hasError() ? (Short) committed.errors().get(partition) : 0;
+        } while (error >= 14 && error <= 16);
+        Main.require(error == 0, "commit: error " + error);
         OffsetMetadataAndError fetched = c.fetchOffsets(
             new OffsetFetchRequest(group, List.of(partition), version, 2, Reader.CLIENT)).offsets().get(partition);
         Main.require(fetched.offset() == 7 && fetched.metadata().equals("seven"), "fetched " + fetched);
