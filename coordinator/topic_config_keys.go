@@ -60,7 +60,10 @@ var configKeys = []*ConfigKey{
 		l.MaxMessageBytes = int(parseInt(v))
 	}),
 	boolean("message.downconversion.enable", "true", "log.message.downconversion.enable",
-		"Whether batches are converted down for consumers of old formats. They always are.").removed(),
+		"Whether batches are converted down for consumers of old formats; if not, Fetch below v4 is refused.").
+		removed().on(func(l *storage.LogConfig, v string) {
+		l.NoDownConversion = strings.EqualFold(strings.TrimSpace(v), "false")
+	}),
 	text("message.format.version", "3.0-IV1", "log.message.format.version",
 		"Format of stored records. It is always the newest one.").removed(),
 	long("message.timestamp.after.max.ms", 3_600_000, "log.message.timestamp.after.max.ms",

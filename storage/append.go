@@ -90,19 +90,8 @@ type undo struct {
 // is the order of offsets. It does not block on I/O, and on CPU only as
 // NeedsWorker says. The outcome arrives through a.Notify.
 func (l *Log) Append(a *Append) {
-	a.Err, a.BaseOffset, a.LogAppendTime, a.LogStartOffset = nil, -1, -1, -1
-	a.RecordErrors = a.RecordErrors[:0]
-
 	now := l.store.c.Now().UnixMilli()
-	p := &a.internal.pending
-	*p = pending{log: l, owner: a, appended: -1}
-	p.undo.ended = -1
-	a.internal.nextDuplicate = nil
-	b, err := l.validate(a, l.config.Load(), now)
-	buf := a.Buf
-	if err == nil && &b[0] != &a.Batch[0] {
-		buf = nil // it was written anew, into memory of its own
-	}
+	b, buf, err := l.prepare(a, now)
 	if err != nil {
 		refuse(a, err)
 		return
@@ -120,6 +109,74 @@ func (l *Log) Append(a *Append) {
 		return
 	}
 	l.store.tail.evict()
+}
+
+// AppendAll is Append for batches that stand for one: their offsets follow each
+// other without a gap, and if one of them is refused all are, with its error. Only
+// a failing ledger may still part them: then the first ones are stored and the
+// others tell the failure. None may carry a producer id.
+func (l *Log) AppendAll(as []*Append) {
+	now := l.store.c.Now().UnixMilli()
+	type prepared struct {
+		b   batch.Batch
+		buf *buffer.Buffer
+	}
+	all := make([]prepared, len(as))
+	var size int64
+	var refused error
+	for i, a := range as {
+		b, buf, err := l.prepare(a, now)
+		if err == nil && b.ProducerID() >= 0 {
+			err = fmt.Errorf("log %s: %w: a batch of producer %d beside others", logName(l.id), batch.ErrInvalid, b.ProducerID())
+		}
+		if err != nil && refused == nil {
+			refused = err
+		}
+		all[i] = prepared{b, buf}
+		size += int64(len(b))
+	}
+
+	if c := l.config.Load(); refused == nil && c.SegmentBytes > 0 && size > c.SegmentBytes {
+		refused = fmt.Errorf("log %s: %w: %d bytes of at most %d", logName(l.id), ErrListTooLarge, size, c.SegmentBytes)
+	}
+
+	queued := 0
+	l.mu.Lock()
+	if refused == nil && l.seg == nil && l.unsentBytes+size > maxUnsentBytes {
+		refused = fmt.Errorf("log %s: %w: too many appends wait for a ledger", logName(l.id), ErrStorage)
+	}
+	for ; queued < len(as) && refused == nil; queued++ {
+		// Without a producer id only the state of the log can refuse a batch,
+		// and that is the same for all of them while mu is held.
+		if _, refused = l.enqueue(as[queued], all[queued].b, all[queued].buf, now); refused != nil {
+			break
+		}
+	}
+	l.mu.Unlock()
+	if refused != nil {
+		for _, a := range as[queued:] {
+			refuse(a, refused)
+		}
+		return
+	}
+	l.store.tail.evict()
+}
+
+// prepare empties a's results, checks its batch and returns what is to be
+// stored and who owns that.
+func (l *Log) prepare(a *Append, now int64) (batch.Batch, *buffer.Buffer, error) {
+	a.Err, a.BaseOffset, a.LogAppendTime, a.LogStartOffset = nil, -1, -1, -1
+	a.RecordErrors = a.RecordErrors[:0]
+	p := &a.internal.pending
+	*p = pending{log: l, owner: a, appended: -1}
+	p.undo.ended = -1
+	a.internal.nextDuplicate = nil
+	b, err := l.validate(a, l.config.Load(), now)
+	buf := a.Buf
+	if err == nil && &b[0] != &a.Batch[0] {
+		buf = nil // it was written anew, into memory of its own
+	}
+	return b, buf, err
 }
 
 func refuse(a *Append, err error) {

@@ -35,6 +35,7 @@ type LogConfig struct {
 	Compact            bool          // cleanup.policy contains compact
 	Delete             bool          // cleanup.policy contains delete
 	IndexIntervalBytes int           // bytes between two rows of the index, at first: 4,096
+	NoDownConversion   bool          // message.downconversion.enable=false; for those who convert what the log gives
 }
 
 // StoreConfig holds what all logs of a node share. Zero values mean the default

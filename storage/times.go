@@ -222,3 +222,45 @@ func searchBatch(b batch.Batch, t, start int64) (TimestampAndOffset, error) {
 	}
 	return noOffset, nil
 }
+
+// OffsetsBefore answers ListOffsets v0 as Kafka's legacyFetchOffsetsBefore does,
+// with ledgers for segments: the offsets at which they begin and the high
+// watermark, the newest first, most at most. Of a timestamp in ms it leaves out those that
+// were written to later; LatestTimestamp leaves out none, EarliestTimestamp all but the
+// log start offset.
+func (l *Log) OffsetsBefore(timestamp int64, most int) ([]int64, error) {
+	if timestamp < EarliestTimestamp {
+		return nil, fmt.Errorf("log %s: %w: %d", logName(l.id), ErrUnknownTimestamp, timestamp)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed != nil {
+		return nil, l.closed
+	}
+	if timestamp == EarliestTimestamp {
+		return []int64{l.start}[:min(max(most, 0), 1)], nil
+	}
+	var found []int64
+	add := func(offset, written int64) {
+		if len(found) < most && (len(found) > 0 || timestamp == LatestTimestamp || written <= timestamp) {
+			found = append(found, offset)
+		}
+	}
+	add(l.hw, l.store.c.Now().UnixMilli())
+	begins := func(base, written int64) {
+		if base < l.hw {
+			add(max(base, l.start), written)
+		}
+	}
+	if l.seg != nil {
+		begins(l.seg.base, l.touched)
+	}
+	for i := len(l.sealing) - 1; i >= 0; i-- {
+		begins(l.sealing[i].base, l.sealing[i].written)
+	}
+	links := l.sealedLinks()
+	for i := len(links) - 1; i >= 0 && links[i].last >= l.start; i-- {
+		begins(links[i].base, links[i].written)
+	}
+	return found, nil
+}

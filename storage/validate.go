@@ -28,6 +28,25 @@ func OneBatch(records []byte) (batch.Batch, error) {
 	return b, nil
 }
 
+// UpConvertOptions says how a message set of an old producer becomes batches that
+// this log takes as they are: every rule of the topic that validate holds v2 batches
+// to is checked on the messages as well, where Kafka checks it.
+func (l *Log) UpConvertOptions() batch.UpConvertOptions {
+	c := l.config.Load()
+	low, high := timestampBounds(c, l.store.c.Now().UnixMilli())
+	return batch.UpConvertOptions{
+		MaxBatchBytes:    c.MaxMessageBytes,
+		MaxInflatedBytes: maxInflatedBytes,
+		LogAppendTime:    c.LogAppendTime,
+		MinTimestamp:     low,
+		MaxTimestamp:     high,
+		RequireKeys:      c.Compact,
+		Recode:           !c.KeepCompression,
+		Codec:            c.Compression,
+		Level:            c.CompressionLevel,
+	}
+}
+
 // NeedsWorker says that appending b costs more than an event loop may spend:
 // it must be decompressed or recompressed.
 func (l *Log) NeedsWorker(b batch.Batch) bool {
