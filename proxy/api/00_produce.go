@@ -14,9 +14,9 @@ import (
 	"github.com/quirelog/quire/storage"
 )
 
-// Produce: v3-13, and v0-2 with an error
+// Produce: v0-13
 //
-//	v0-2: message sets; each partition gets UNSUPPORTED_FOR_MESSAGE_FORMAT
+//	v0-2: message sets, which are converted up (00_produce_convert.go)
 //	v1: throttle time
 //	v2: log append time
 //	v3: record batches, transactional id
@@ -56,6 +56,9 @@ type produceRequest struct {
 	topics []produceTopic
 	parts  []producePart
 
+	converted int64 // bytes of converted sets, as counted in Handlers.converted
+	inline    int   // what the loop may still spend on conversion, see conversionCost
+
 	pending atomic.Int32
 	wait    produceWait
 
@@ -79,14 +82,19 @@ type producePart struct {
 	topic     *coordinator.Topic
 	log       *storage.Log
 	partition int32
-	refused   error // before it came to a log
-	done      atomic.Bool
+	refused   error        // before it came to a log
+	undecided atomic.Int32 // batches, 1 as long as their number is not known
 	append    storage.Append
+
+	// Of v0-2.
+	set  []byte            // aliases the frame; nil once it is converted
+	own  *buffer.Buffer    // of what it was converted to
+	more []*storage.Append // batches after the first
 }
 
 // AppendDone implements storage.AppendNotifier.
 func (p *producePart) AppendDone(*storage.Append) {
-	p.done.Store(true)
+	p.undecided.Add(-1)
 	p.request.decided()
 }
 
@@ -130,6 +138,7 @@ func (s *produceRequest) split() (worker bool) {
 	} else {
 		s.parts = make([]producePart, n)
 	}
+	s.inline = inlineConversion
 	i := 0
 	for s.cursor.NextTopic() {
 		s.topics = append(s.topics, produceTopic{s.cursor.Topic, s.cursor.TopicID, s.cursor.TopicPartitions})
@@ -139,9 +148,10 @@ func (s *produceRequest) split() (worker bool) {
 			i++
 			p.request, p.topic, p.partition = s, topic, s.cursor.Partition
 			p.log, p.refused = nil, refused
-			p.done.Store(false)
+			p.undecided.Store(1)
 			p.append.Batch, p.append.Buf, p.append.Notify = nil, s.frame, p
 			p.append.Err, p.append.RecordErrors = nil, nil
+			p.append.BaseOffset, p.append.LogAppendTime, p.append.LogStartOffset = -1, -1, -1
 			if p.refused == nil {
 				p.refused = s.check(p, s.cursor.Records)
 			}
@@ -149,7 +159,7 @@ func (s *produceRequest) split() (worker bool) {
 				continue
 			}
 			p.log = s.h.c.Store.Log(storage.LogID{Topic: topic.ID, Partition: p.partition})
-			worker = worker || p.log == nil || p.log.NeedsWorker(p.append.Batch)
+			worker = worker || p.log == nil || p.set != nil && !s.convertInline(p) || p.needsWorker()
 		}
 	}
 	return worker
@@ -158,9 +168,6 @@ func (s *produceRequest) split() (worker bool) {
 func (s *produceRequest) findTopic() (*coordinator.Topic, error) {
 	if s.acks < -1 || s.acks > 1 {
 		return nil, errAcks
-	}
-	if s.version < 3 {
-		return nil, errMessageSet
 	}
 	var t *coordinator.Topic
 	if s.version >= 13 {
@@ -183,6 +190,13 @@ func (s *produceRequest) check(p *producePart, records []byte) error {
 	if p.partition < 0 || p.partition >= p.topic.Partitions {
 		return errUnknownPartition
 	}
+	if s.version < 3 {
+		if records == nil {
+			return errNoRecords
+		}
+		p.set = records
+		return nil
+	}
 	b, err := storage.OneBatch(records)
 	if err != nil {
 		return err
@@ -190,6 +204,11 @@ func (s *produceRequest) check(p *producePart, records []byte) error {
 	if s.version < 7 && b.Codec() == batch.Zstd {
 		return fmt.Errorf("zstd needs Produce v7: %w", batch.ErrUnknownCodec)
 	}
+	return p.take(b)
+}
+
+// take makes b the batch to append, or the first of them.
+func (p *producePart) take(b batch.Batch) error {
 	if b.Transactional() {
 		return fmt.Errorf("batch of a transaction that was not begun here: %w", storage.ErrTxnState)
 	}
@@ -197,11 +216,29 @@ func (s *produceRequest) check(p *producePart, records []byte) error {
 	return nil
 }
 
-// openAndAppend is the worker's way: it opens the logs that are not open.
+// needsWorker says that appending what there is costs more than a loop may spend.
+func (p *producePart) needsWorker() bool {
+	if p.log.NeedsWorker(p.append.Batch) {
+		return true
+	}
+	for _, a := range p.more {
+		if p.log.NeedsWorker(a.Batch) {
+			return true
+		}
+	}
+	return false
+}
+
+// openAndAppend is the worker's way: it opens the logs that are not open, and
+// converts the sets that are not converted. The connection's next request is not
+// handled before it returns, so they are appended in the order in which they were sent.
 func (s *produceRequest) openAndAppend() {
 	ctx, cancel := s.h.timeoutMillis(int32(s.timeout / time.Millisecond))
 	defer cancel()
 	s.openAll(ctx)
+	if s.version < 3 {
+		s.convertAll(ctx)
+	}
 	s.appendAll()
 }
 
@@ -218,9 +255,19 @@ func (s *produceRequest) openAll(ctx context.Context) {
 func (s *produceRequest) appendAll() {
 	s.pending.Store(1)
 	for i := range s.parts {
-		if p := &s.parts[i]; p.refused == nil {
+		p := &s.parts[i]
+		switch {
+		case p.refused != nil:
+		case p.append.Batch == nil: // a set without a message
+			p.undecided.Store(0)
+		case len(p.more) == 0:
 			s.pending.Add(1)
 			p.log.Append(&p.append)
+		default:
+			n := int32(1 + len(p.more))
+			s.pending.Add(n)
+			p.undecided.Store(n)
+			p.log.AppendAll(append([]*storage.Append{&p.append}, p.more...))
 		}
 	}
 	// Listed before the handler's own count is taken back, so that
@@ -239,6 +286,7 @@ func (s *produceRequest) decided() {
 	if s.wait.listed && !s.h.waiting.remove(s) {
 		// Answered when its time was up; this is what the appends still held.
 		s.frame.Release()
+		s.releaseConverted()
 		return
 	}
 	if s.acks == 0 {
@@ -258,7 +306,7 @@ func (s *produceRequest) end() {
 	for i := range s.parts {
 		p := &s.parts[i]
 		if failed = p.refused; failed == nil {
-			failed = p.append.Err
+			failed = p.failure()
 		}
 		if failed != nil {
 			failed = fmt.Errorf("produce with acks=0 to partition %d failed: %w", p.partition, failed)
@@ -304,12 +352,12 @@ func (s *produceRequest) outcome(p *producePart, undecided protocol.Code) protoc
 	out := protocol.ProducePartition{Partition: p.partition, BaseOffset: -1, LogAppendTime: -1, LogStartOffset: -1}
 	err := p.refused
 	if err == nil {
-		if !p.done.Load() {
+		if p.undecided.Load() > 0 {
 			out.Code = undecided
 			out.Message = undecided.Message()
 			return out
 		}
-		err = p.append.Err
+		err = p.failure()
 	}
 	if err != nil {
 		out.Code = dataErrors.code(err)
@@ -332,17 +380,28 @@ func (s *produceRequest) outcome(p *producePart, undecided protocol.Code) protoc
 	return out
 }
 
+// failure is the error of the first batch that was not stored. Of several batches
+// the first ones may be: whoever sent them sends all of them again, as after a lost answer.
+func (p *producePart) failure() error {
+	err := p.append.Err
+	for i := 0; err == nil && i < len(p.more); i++ {
+		err = p.more[i].Err
+	}
+	return err
+}
+
 // produceKept is the most partitions of a request whose memory is kept.
 const produceKept = 1024
 
 // recycle puts s back into the pool. It lets go of what s refers to.
 func (s *produceRequest) recycle() {
+	s.releaseConverted()
 	if cap(s.parts) > produceKept {
 		s.parts, s.topics, s.out = nil, nil, nil
 	}
 	for i := range s.parts {
 		p := &s.parts[i]
-		p.topic, p.log, p.refused = nil, nil, nil
+		p.topic, p.log, p.refused, p.set, p.more = nil, nil, nil, nil, nil
 		p.append.Batch, p.append.Buf, p.append.Err, p.append.RecordErrors = nil, nil, nil, nil
 	}
 	clear(s.topics)

@@ -26,10 +26,6 @@ func TestProduceEveryVersion(t *testing.T) {
 			q.Acks = acks
 			resp := do[*kmsg.ProduceResponse](c, q)
 			p := &resp.Topics[0].Partitions[0]
-			if v < 3 {
-				wantCode(t, "message set", p.ErrorCode, protocol.UnsupportedForMessageFormat)
-				continue
-			}
 			wantCode(t, "produce", p.ErrorCode, protocol.None)
 			if p.Partition != 1 || p.BaseOffset != next || p.LogAppendTime != -1 {
 				t.Errorf("v%d: partition %d, base offset %d (want %d), time %d", v, p.Partition, p.BaseOffset, next, p.LogAppendTime)

@@ -12,13 +12,18 @@ import (
 	"github.com/quirelog/quire/storage"
 )
 
-// Fetch: v4-18
+// Fetch: v0-18
 //
-//	v4: isolation level, aborted transactions (KIP-98)
+//	v0, v1: records in magic 0 (01_fetch_convert.go)
+//	v1: throttle time
+//	v2, v3: records in magic 1
+//	v3: max_bytes
+//	v4: records as they are stored, isolation level, aborted transactions (KIP-98)
 //	v5: log start offset
 //	v6: KAFKA_STORAGE_ERROR, before: NOT_LEADER_OR_FOLLOWER
 //	v7: sessions (KIP-227)
 //	v9: current leader epoch (KIP-320)
+//	v10: topics with compression.type=zstd, before: UNSUPPORTED_COMPRESSION_TYPE
 //	v11: rack; no other replica is ever preferred
 //	v12: flexible, last fetched epoch and diverging epoch (KIP-595)
 //	v13: topic ids (KIP-516)
@@ -45,6 +50,7 @@ type fetchRequest struct {
 	q protocol.FetchRequest
 
 	version   int16
+	magic     int8 // of the answer's records
 	isolation storage.Isolation
 	maxWait   time.Duration
 	deadline  time.Time
@@ -68,6 +74,8 @@ type fetchRequest struct {
 	short bool
 	seen  int64
 
+	raw storage.Read // what is being converted
+
 	phase atomic.Int32 // of the fetch* constants
 	timer proxy.Timer
 	woken atomic.Bool  // look was posted and did not run yet
@@ -90,6 +98,7 @@ type fetchPart struct {
 	topic     *coordinator.Topic
 	log       *storage.Log
 	refused   error // before its log was looked at
+	position  int64 // where to read: beyond ask.offset if nothing is left there in the old formats
 	read      storage.Read
 	aborted   []protocol.AbortedTxn
 	diverging protocol.EpochEnd
@@ -123,7 +132,7 @@ func (h *Handlers) newFetchRequest() any {
 func (h *Handlers) fetch(r *proxy.Request) {
 	s := h.fetches.Get().(*fetchRequest)
 	s.holds.Store(1)
-	s.r, s.version = r, r.Version
+	s.r, s.version, s.magic = r, r.Version, fetchMagic(r.Version)
 	switch {
 	case len(r.Body) > inlineBytes:
 		s.phase.Store(fetchWorks)
@@ -252,7 +261,7 @@ func (s *fetchRequest) resolve() (closed bool) {
 	var last *fetchPart
 	for i := range s.parts {
 		p := &s.parts[i]
-		p.topic, p.log, p.refused = nil, nil, nil
+		p.topic, p.log, p.refused, p.position = nil, nil, nil, p.ask.offset
 		if last != nil && last.ask.id == p.ask.id && last.ask.topic == p.ask.topic {
 			p.topic = last.topic
 		} else if s.version >= 13 {
@@ -271,6 +280,10 @@ func (s *fetchRequest) resolve() (closed bool) {
 		case s.q.ReplicaID >= 0:
 			// There are no followers: replicas are the ledger tier's business.
 			p.refused = storage.ErrLostOwnership
+		case s.version < 10 && wantsZstd(p.topic.LogConfig):
+			p.refused = errZstdTopic
+		case s.magic < 2 && p.topic.LogConfig.NoDownConversion:
+			p.refused = errNoDownConversion
 		default:
 			p.log = s.h.c.Store.Log(storage.LogID{Topic: p.topic.ID, Partition: p.ask.partition})
 			closed = closed || p.log == nil
@@ -287,7 +300,7 @@ func (s *fetchRequest) try() bool {
 		return false
 	}
 	s.unpark()
-	if io >= 0 {
+	if io >= 0 || s.magic < 2 && s.bytes > 0 {
 		s.giveAway()
 	} else {
 		s.respond()
@@ -318,9 +331,9 @@ func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
 			s.now = true
 			continue
 		}
-		rd.Offset, rd.Isolation = p.ask.offset, s.isolation
+		rd.Offset, rd.Isolation = p.position, s.isolation
 		rd.MaxBytes = max(min(int(p.ask.maxBytes), s.maxBytes-s.bytes, s.h.fetchRoom()), 0)
-		rd.MinOne = s.bytes == 0
+		rd.MinOne = s.bytes == 0 && !(s.hardLimits() && p.ask.maxBytes <= 0)
 		if !p.log.ReadTail(rd) {
 			if ctx == nil {
 				return i
@@ -375,7 +388,7 @@ func (s *fetchRequest) enough(io int) bool {
 	bytes := int64(s.bytes)
 	for i := io; i < len(s.parts); i++ {
 		if p := &s.parts[i]; p.refused == nil {
-			bytes += min(p.log.Available(p.ask.offset, s.isolation), int64(max(p.ask.maxBytes, 0)))
+			bytes += min(p.log.Available(p.position, s.isolation), int64(max(p.ask.maxBytes, 0)))
 		}
 	}
 	return bytes >= int64(s.minBytes)
@@ -404,11 +417,17 @@ func (s *fetchRequest) work() {
 	seen := s.watermarks()
 	s.drop()
 	io := s.readFrom(0, nil)
-	if io >= 0 && s.enough(io) {
+	answer := s.enough(io)
+	switch {
+	case answer && s.magic < 2:
+		s.drop()
+		answer = s.readConverted(ctx)
+	case answer && io >= 0:
 		s.readFrom(io, ctx)
-		io, s.short, s.seen = -1, true, seen
+		s.short, s.seen = true, seen
+		answer = s.enough(-1)
 	}
-	if s.enough(io) {
+	if answer {
 		s.phase.Store(fetchReads)
 		s.respond()
 		return

@@ -12,8 +12,9 @@ import (
 	"github.com/quirelog/quire/storage"
 )
 
-// ListOffsets: v1-11
+// ListOffsets: v0-11
 //
+//	v0: up to max_num_offsets offsets: where ledgers begin, Kafka's segments, and the high watermark
 //	v1: one timestamp and offset per partition instead of a list
 //	v2: isolation level, throttle time
 //	v4: leader epoch in both directions (KIP-320)
@@ -49,7 +50,9 @@ func (h *Handlers) listOffsets(r *proxy.Request, q *kmsg.ListOffsetsRequest) {
 			p.Default()
 			p.Partition = in.Partitions[j].Partition
 			p.Timestamp, p.Offset, p.LeaderEpoch = -1, -1, -1
-			seen[topicPartition{in.Topic, p.Partition}]++
+			if q.Version > 0 { // v0 may ask about a partition for several times at once
+				seen[topicPartition{in.Topic, p.Partition}]++
+			}
 			asks = append(asks, offsetAsk{t, &in.Partitions[j], p})
 		}
 	}
@@ -98,6 +101,13 @@ func (h *Handlers) offsetBlocks(a *offsetAsk) bool {
 }
 
 func (h *Handlers) listOffset(ctx context.Context, q *kmsg.ListOffsetsRequest, a *offsetAsk) {
+	if q.Version == 0 {
+		var err error
+		if a.out.OldStyleOffsets, err = h.offsetsBefore(ctx, a); err != nil {
+			a.out.ErrorCode = int16(dataErrors.code(err))
+		}
+		return
+	}
 	found, err := h.offsetFor(ctx, q, a)
 	if err != nil {
 		a.out.ErrorCode = int16(dataErrors.code(err))
@@ -107,6 +117,18 @@ func (h *Handlers) listOffset(ctx context.Context, q *kmsg.ListOffsetsRequest, a
 	if q.Version >= 4 {
 		a.out.LeaderEpoch = found.LeaderEpoch
 	}
+}
+
+// offsetsBefore is v0's answer.
+func (h *Handlers) offsetsBefore(ctx context.Context, a *offsetAsk) ([]int64, error) {
+	l, err := h.openLog(ctx, a.topic, a.in.Partition)
+	if err != nil {
+		return nil, err
+	}
+	if a.in.MaxNumOffsets < 0 {
+		return nil, fmt.Errorf("at most %d offsets: %w", a.in.MaxNumOffsets, errRequest)
+	}
+	return l.OffsetsBefore(a.in.Timestamp, int(a.in.MaxNumOffsets))
 }
 
 func (h *Handlers) offsetFor(ctx context.Context, q *kmsg.ListOffsetsRequest, a *offsetAsk) (storage.TimestampAndOffset, error) {

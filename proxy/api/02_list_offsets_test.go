@@ -1,6 +1,8 @@
 package api
 
 import (
+	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,5 +154,73 @@ func TestOffsetForLeaderEpoch(t *testing.T) {
 		if v >= 2 {
 			wantCode(t, "fence", ask(v, "orders", 0, epoch+1, epoch).ErrorCode, protocol.UnknownLeaderEpoch)
 		}
+	}
+}
+
+// TestListOffsetsV0: an array of offsets where ledgers begin, the newest first.
+func TestListOffsetsV0(t *testing.T) {
+	s := newServer(t)
+	topic := s.createTopic("orders", 2, "segment.bytes", "200")
+	c := s.dial()
+	c.produce(topic, 1, "a", "b", "c")
+	ask := func(topic *coordinator.Topic, partition int32, timestamp int64, most int32) *kmsg.ListOffsetsResponseTopicPartition {
+		t.Helper()
+		q := listOffset(0, topic, partition, timestamp)
+		q.Topics[0].Partitions[0].MaxNumOffsets = most
+		return &do[*kmsg.ListOffsetsResponse](c, q).Topics[0].Partitions[0]
+	}
+	for _, tc := range []struct {
+		what      string
+		partition int32
+		timestamp int64
+		most      int32
+		offsets   []int64
+	}{
+		{"latest", 1, -1, 1, []int64{3}},
+		{"latest and what is before", 1, -1, 10, []int64{3, 0}},
+		{"as many as there are", 1, -1, math.MaxInt32, []int64{3, 0}},
+		{"earliest", 1, -2, 10, []int64{0}},
+		{"none", 1, -1, 0, nil},
+		{"before all", 1, 0, 10, nil},
+		{"now", 1, time.Now().Add(time.Hour).UnixMilli(), 10, []int64{3, 0}},
+		{"latest of nothing", 0, -1, 10, []int64{0}},
+		{"earliest of nothing", 0, -2, 10, []int64{0}},
+	} {
+		p := ask(topic, tc.partition, tc.timestamp, tc.most)
+		wantCode(t, tc.what, p.ErrorCode, protocol.None)
+		if !slices.Equal(p.OldStyleOffsets, tc.offsets) {
+			t.Errorf("%s: %v, want %v", tc.what, p.OldStyleOffsets, tc.offsets)
+		}
+	}
+	_, err := s.store.Log(logID(topic, 1)).DeleteRecords(t.Context(), 2)
+	check(t, err)
+	if p := ask(topic, 1, -1, 10); !slices.Equal(p.OldStyleOffsets, []int64{3, 2}) {
+		t.Errorf("records deleted: %v", p.OldStyleOffsets)
+	}
+	for _, tc := range []struct {
+		what      string
+		topic     *coordinator.Topic
+		partition int32
+		timestamp int64
+		most      int32
+		want      protocol.Code
+	}{
+		{"special timestamp of later versions", topic, 1, -3, 1, protocol.UnsupportedVersion},
+		{"negative count", topic, 1, -1, -1, protocol.InvalidRequest},
+		{"unknown partition", topic, 2, -1, 1, protocol.UnknownTopicOrPartition},
+		{"unknown topic", &coordinator.Topic{Name: "nope"}, 0, -1, 1, protocol.UnknownTopicOrPartition},
+	} {
+		p := ask(tc.topic, tc.partition, tc.timestamp, tc.most)
+		wantCode(t, tc.what, p.ErrorCode, tc.want)
+		if len(p.OldStyleOffsets) != 0 {
+			t.Errorf("%s: an error comes with %v", tc.what, p.OldStyleOffsets)
+		}
+	}
+	// A partition may be asked about twice.
+	q := listOffset(0, topic, 1, -1)
+	q.Topics[0].Partitions[0].MaxNumOffsets = 1
+	q.Topics[0].Partitions = append(q.Topics[0].Partitions, q.Topics[0].Partitions[0])
+	for _, p := range do[*kmsg.ListOffsetsResponse](c, q).Topics[0].Partitions {
+		wantCode(t, "twice", p.ErrorCode, protocol.None)
 	}
 }

@@ -60,6 +60,13 @@ func TestAllocations(t *testing.T) {
 	measure("produce v13", produceOne(13, topic, 0, records), 2)
 	measure("produce of 100 KB", produceOne(13, topic, 0, makeBatch(t, batch.Plain, string(make([]byte, 100_000)))), 2)
 	measure("produce to 8 partitions", many, 2)
+	texts := make([]string, 150)
+	for i := range texts {
+		texts[i] = string(make([]byte, 100))
+	}
+	measure("produce of a small set, on the loop", produceOne(1, topic, 0, sentSet(t, 0, batch.None, texts...)), 3)
+	measure("produce of a large set", produceOne(2, topic, 0, sentSet(t, 1, batch.None, string(make([]byte, 100_000)))), 6)
+	measure("produce of a snappy set", produceOne(2, topic, 0, sentSet(t, 1, batch.Snappy, texts...)), 12)
 
 	_, _, end := s.store.Log(logID(topic, 0)).Offsets()
 	measure("fetch at the end", fetchOne(13, topic, 0, end), 0)
@@ -71,6 +78,8 @@ func TestAllocations(t *testing.T) {
 		all.Topics[0].Partitions = append(all.Topics[0].Partitions, fetchTopic(topic, p+1, end-1).Partitions...)
 	}
 	measure("fetch from 8 partitions", all, 0)
+	_, _, end = s.store.Log(logID(topic, 0)).Offsets()
+	measure("fetch of an old consumer, converted before", fetchOne(2, topic, 0, end-1), 8)
 
 	_, _, other := s.store.Log(logID(topic, 1)).Offsets()
 	step := c.sessionSteps(sessionFetch(13, 0, 0, fetchTopic(topic, 0, end-1), fetchTopic(topic, 1, other-1)))

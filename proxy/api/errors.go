@@ -86,7 +86,7 @@ var everywhere = []codeOf{
 	{errRequest, protocol.InvalidRequest},
 	{errUnknownPartition, protocol.UnknownTopicOrPartition},
 	{errAcks, protocol.InvalidRequiredAcks},
-	{errMessageSet, protocol.UnsupportedForMessageFormat},
+	{errNoRecords, protocol.InvalidRecord},
 	{errInternalTopic, protocol.InvalidTopicException},
 	{errDeletionDisabled, protocol.TopicDeletionDisabled},
 	{errNotOffered, protocol.UnsupportedVersion},
@@ -99,7 +99,9 @@ var (
 	errRequest          = errors.New("invalid request")
 	errUnknownPartition = errors.New("unknown partition")
 	errAcks             = errors.New("acks must be -1, 0 or 1")
-	errMessageSet       = errors.New("message sets of Produce v0 to v2 are not taken: use v3 or later")
+	errNoRecords        = errors.New("no records: a message set may be empty, but not null")
+	errZstdTopic        = errors.New("the topic's compression.type is zstd, which needs Fetch v10")
+	errNoDownConversion = errors.New("message.downconversion.enable is false: use Fetch v4 or later")
 	errInternalTopic    = errors.New("internal topics are written by the broker alone")
 	errDeletionDisabled = errors.New("delete.topic.enable is false")
 	errNotOffered       = errors.New("this server does not offer them")
@@ -121,6 +123,12 @@ var (
 			{coordinator.ErrUnknownTopic, protocol.UnknownTopicOrPartition},
 			{coordinator.ErrUnknownTopicID, protocol.UnknownTopicID},
 			{errUnknownPartition, protocol.UnknownTopicOrPartition},
+			{errZstdTopic, protocol.UnsupportedCompressionType},
+			{errNoDownConversion, protocol.UnsupportedVersion},
+			{batch.ErrUnknownCodec, protocol.UnsupportedCompressionType},
+			{batch.ErrCorrupt, protocol.CorruptMessage},
+			{batch.ErrInvalid, protocol.CorruptMessage},
+			{batch.ErrTooLarge, protocol.CorruptMessage},
 		},
 		only:      true,
 		otherwise: protocol.KafkaStorageError,

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 
@@ -26,13 +27,16 @@ type Config struct {
 	TopicDeletionDisabled bool          // delete.topic.enable=false
 	FetchMaxBytes         int           // fetch.max.bytes: 55 MiB
 	MaxFetchedBytes       int64         // of records read for answers that are not sent yet, all together: 128 MiB
+	MaxConvertedBytes     int64         // of batches made of message sets that are not stored yet, all together: 256 MiB
+	ConversionCacheBytes  int64         // of batches kept in the formats of old consumers: 32 MiB; -1: none
 	MaxFetchSessions      int           // max.incremental.fetch.session.cache.slots: 1000; -1: none
 	MinFetchSessionAge    time.Duration // before a session may make room for another: 2 min
 	LogDir                string        // the one directory of DescribeLogDirs: "/quire"
 	// MaxOffsetMetadataBytes is offset.metadata.max.bytes: 4096; -1: none is allowed.
 	MaxOffsetMetadataBytes int
 	Broker                 []BrokerConfig
-	Logger                 *zap.Logger // silence
+	Registerer             prometheus.Registerer // of the metrics; nil: none
+	Logger                 *zap.Logger           // silence
 	Now                    func() time.Time
 }
 
@@ -55,6 +59,11 @@ type Handlers struct {
 	produces sync.Pool    // of *produceRequest
 	fetches  sync.Pool    // of *fetchRequest
 	fetched  atomic.Int64 // bytes, as in MaxFetchedBytes
+
+	conversions conversions
+	converted   atomic.Int64 // bytes, as in MaxConvertedBytes
+	cache       *conversionCache
+	metrics     []prometheus.Collector
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -79,6 +88,12 @@ func New(c Config) *Handlers {
 	if c.MaxFetchedBytes == 0 {
 		c.MaxFetchedBytes = 128 << 20
 	}
+	if c.MaxConvertedBytes == 0 {
+		c.MaxConvertedBytes = 256 << 20
+	}
+	if c.ConversionCacheBytes == 0 {
+		c.ConversionCacheBytes = 32 << 20
+	}
 	if c.MaxFetchSessions == 0 {
 		c.MaxFetchSessions = 1000
 	}
@@ -101,6 +116,8 @@ func New(c Config) *Handlers {
 		c.Now = time.Now
 	}
 	h := &Handlers{c: c, rows: index(table)}
+	h.conversions, h.cache = newConversions(), newConversionCache(c.ConversionCacheBytes)
+	h.registerMetrics()
 	h.produces.New, h.fetches.New = h.newProduceRequest, h.newFetchRequest
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.sessions.init(c.MaxFetchSessions, c.MinFetchSessionAge)
@@ -113,6 +130,8 @@ func New(c Config) *Handlers {
 func (h *Handlers) Close() {
 	h.cancel()
 	h.running.Wait()
+	h.cache.clear()
+	h.unregisterMetrics()
 }
 
 // Accepts implements proxy.Handler.

@@ -23,6 +23,12 @@ func seeds(t testing.TB) map[int16]map[int16][]byte {
 			case *kmsg.ProduceRequest:
 				q.Acks, q.TimeoutMillis = 1, 100
 				q.Topics = []kmsg.ProduceRequestTopic{{Topic: "orders", Partitions: []kmsg.ProduceRequestTopicPartition{{Records: records}}}}
+				switch v {
+				case 1:
+					q.Topics[0].Partitions[0].Records = messageSet(0, 0, "a", "b")
+				case 2:
+					q.Topics[0].Partitions[0].Records = sentSet(t, 1, batch.Gzip, "a", "b")
+				}
 			case *kmsg.FetchRequest:
 				q.ReplicaID, q.MaxBytes, q.SessionEpoch = -1, 1000, -1
 				q.Topics = []kmsg.FetchRequestTopic{{Topic: "orders", Partitions: []kmsg.FetchRequestTopicPartition{{PartitionMaxBytes: 100, CurrentLeaderEpoch: -1, LastFetchedEpoch: -1}}}}

@@ -14,13 +14,10 @@ type row struct {
 }
 
 // table lists what is served, by key.
-//
-// A minimum of 0 for Produce keeps compression on in librdkafka (KAFKA-18659);
-// versions 0 to 2 are answered as 00_produce.go says.
 var table = []row{
 	{0, 0, 13, (*Handlers).produce},
-	{1, 4, 18, (*Handlers).fetch},
-	{2, 1, 11, decoded((*Handlers).listOffsets)},
+	{1, 0, 18, (*Handlers).fetch},
+	{2, 0, 11, decoded((*Handlers).listOffsets)},
 	{3, 0, 13, decoded((*Handlers).metadata)},
 	{8, 0, 10, waiting((*Handlers).offsetCommit)},
 	{9, 0, 10, waiting((*Handlers).offsetFetch)},

@@ -1,0 +1,84 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/protocol/buffer"
+)
+
+// Records are stored as batches of magic 2. What clients older than Kafka 0.11 send is
+// converted up before it is appended, and what they fetch is converted down.
+//
+// Conversion is bounded in three ways. Anything but a small set is converted by a worker,
+// and no more workers convert at a time than there are processors, so that loops get theirs. What a
+// set may inflate to is limited by its size, as far as honest data goes; what inflates further,
+// up to maxInflatedBytes, is converted one at a time. The results count: for producers in
+// Config.MaxConvertedBytes, for consumers in Config.MaxFetchedBytes and Config.ConversionCacheBytes.
+
+const (
+	// maxInflatedBytes bounds what one set or batch may inflate to, as it does in storage.
+	maxInflatedBytes = 128 << 20
+
+	// What a set of n bytes may inflate to beside others: inflateFactor·n + inflateBytes.
+	inflateFactor = 8
+	inflateBytes  = 64 << 10
+)
+
+// conversions bounds the conversions of all workers.
+type conversions struct {
+	slots chan struct{} // one for each that runs
+	large chan struct{} // the one that may inflate to maxInflatedBytes
+}
+
+func newConversions() conversions {
+	return conversions{
+		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		large: make(chan struct{}, 1),
+	}
+}
+
+// run calls convert with what it may inflate a set of n bytes to, and again with
+// more if that was too little. It waits for its turn and returns ctx's error if that ends
+// first. Workers only.
+func (c *conversions) run(ctx context.Context, n int, convert func(limitBytes int) error) error {
+	if err := take(ctx, c.slots); err != nil {
+		return err
+	}
+	defer func() { <-c.slots }()
+	limit := inflateLimit(n)
+	err := convert(limit)
+	if !errors.Is(err, batch.ErrTooLarge) || limit == maxInflatedBytes {
+		return err
+	}
+	if err := take(ctx, c.large); err != nil {
+		return err
+	}
+	defer func() { <-c.large }()
+	return convert(maxInflatedBytes)
+}
+
+func take(ctx context.Context, slots chan struct{}) error {
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting to convert records: %w", ctx.Err())
+	}
+}
+
+func inflateLimit(n int) int { return min(inflateFactor*n+inflateBytes, maxInflatedBytes) }
+
+// scratch is the buffer that a conversion of n bytes writes to. Snappy's encoder wants
+// room for the worst case of a block, whatever comes of it.
+func scratch(n int) *buffer.Buffer { return buffer.Get(n + n/2 + 48<<10) }
+
+// kept returns a buffer of its own for b, which lies in a scratch buffer or has outgrown it.
+func kept(b []byte) *buffer.Buffer {
+	own := buffer.Get(len(b))
+	copy(own.B, b)
+	return own
+}
