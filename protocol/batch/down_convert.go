@@ -76,7 +76,7 @@ func (c *downConverter) convert(dst []byte, b Batch, magic int8, from int64, lim
 	if err != nil || len(c.set) == 0 {
 		return dst, err
 	}
-	return appendWrapper(dst, last, magic, attributes|byte(b.Codec()), b.Codec(), c.set)
+	return appendWrapper(dst, last, magic, attributes|byte(b.Codec()), b.Codec(), c.set, len(b)+len(b)/4)
 }
 
 // lastMessage is what a wrapper has to tell of the messages in it.
@@ -124,8 +124,8 @@ func appendMessages(dst []byte, b Batch, records []byte, magic int8, attributes 
 }
 
 // appendWrapper appends set in a message of its own, compressed (MemoryRecordsBuilder).
-func appendWrapper(dst []byte, last lastMessage, magic int8, attributes byte, codec Codec, set []byte) ([]byte, error) {
-	out := beginMessage(dst, last.offset, magic, attributes, last.maxTimestamp)
+func appendWrapper(dst []byte, last lastMessage, magic int8, attributes byte, codec Codec, set []byte, sizeHint int) ([]byte, error) {
+	out := beginMessage(slices.Grow(dst, sizeHint), last.offset, magic, attributes, last.maxTimestamp)
 	out = appendInt32Bytes(out, nil)
 	value := len(out)
 	out = append(out, 0, 0, 0, 0)

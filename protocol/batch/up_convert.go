@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 )
 
@@ -154,7 +155,7 @@ func (c *upConverter) convert(dst, set []byte, o *UpConvertOptions) ([]byte, err
 	if o.Recode {
 		codec, level = o.Codec, o.Level
 	}
-	return c.build(dst, in, codec, level, o.MaxBatchBytes)
+	return c.build(dst, in, codec, level, o.MaxBatchBytes, HeaderBytes+len(set))
 }
 
 // checkOuter checks a message before anything is known of those after it.
@@ -299,7 +300,7 @@ const maxRecordOverhead = 5 + 1 + 10 + 5 + 5 + 5 + 1
 
 // build appends the messages as batches of at most maxBatchBytes. A batch that turns out too
 // large is made again of half as many bytes before compression, as are those after it.
-func (c *upConverter) build(dst []byte, in messages, codec Codec, level, maxBatchBytes int) ([]byte, error) {
+func (c *upConverter) build(dst []byte, in messages, codec Codec, level, maxBatchBytes, sizeHint int) ([]byte, error) {
 	limit := math.MaxInt32
 	if maxBatchBytes > 0 {
 		limit = min(limit, maxBatchBytes)
@@ -310,6 +311,7 @@ func (c *upConverter) build(dst []byte, in messages, codec Codec, level, maxBatc
 	}
 	header := Plain
 	header.Codec, header.Level = codec, level
+	dst = slices.Grow(dst, sizeHint)
 	for built := 0; in.count > 0; {
 		after := in
 		c.builder.Reset(header)
