@@ -43,6 +43,10 @@ var kafkaNames = map[string]string{
 	"AlterPartitionAssignments":    "AlterPartitionReassignments",
 	"DescribeUserSCRAMCredentials": "DescribeUserScramCredentials",
 	"AlterUserSCRAMCredentials":    "AlterUserScramCredentials",
+	"CreateACLs":                   "CreateAcls",
+	"DeleteACLs":                   "DeleteAcls",
+	"DescribeACLs":                 "DescribeAcls",
+	"InitProducerID":               "InitProducerId",
 	"SASLHandshake":                "SaslHandshake",
 	"SASLAuthenticate":             "SaslAuthenticate",
 }

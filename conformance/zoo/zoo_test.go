@@ -62,6 +62,11 @@ func TestTablesAreOfTheResults(t *testing.T) {
 	if read(compatibilityFile) != compatibilityDocument(rows(), r, differences) {
 		t.Errorf("%s is not what %s and %s give: go run ./zoo -tables", compatibilityFile, resultsFile, differencesFile)
 	}
+	for _, row := range rows() {
+		if len(r.checks[row.Name]) == 0 {
+			t.Errorf("%s knows nothing of row %s: go run ./zoo -full -update", resultsFile, row.Name)
+		}
+	}
 	for row := range r.checks {
 		if !slices.ContainsFunc(rows(), func(r Row) bool { return r.Name == row }) {
 			t.Errorf("%s: row %s does not exist", resultsFile, row)
