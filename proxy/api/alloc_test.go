@@ -31,6 +31,19 @@ func (c *client) roundTrip(q kmsg.Request) func() {
 	}
 }
 
+// measure fails the test if sending q and reading its answer allocates more
+// than most times in the whole process.
+func (c *client) measure(what string, q kmsg.Request, most float64) {
+	c.t.Helper()
+	f := c.roundTrip(q)
+	for range 200 {
+		f()
+	}
+	if n := testing.AllocsPerRun(500, f); n > most {
+		c.t.Errorf("%s: %v allocations, at most %v", what, n, most)
+	}
+}
+
 // TestAllocations counts what a request allocates in the whole process, from
 // the socket to the ledger tier and back.
 func TestAllocations(t *testing.T) {
@@ -46,28 +59,11 @@ func TestAllocations(t *testing.T) {
 	for p := range topic.Partitions - 1 {
 		many.Topics[0].Partitions = append(many.Topics[0].Partitions, produceOne(13, topic, p+1, records).Topics[0].Partitions...)
 	}
-	measure := func(what string, q kmsg.Request, most float64) {
-		t.Helper()
-		f := c.roundTrip(q)
-		for range 200 {
-			f()
-		}
-		if n := testing.AllocsPerRun(500, f); n > most {
-			t.Errorf("%s: %v allocations, at most %v", what, n, most)
-		}
-	}
+	measure := c.measure
 	measure("produce v9", produceOne(9, topic, 0, records), 2)
 	measure("produce v13", produceOne(13, topic, 0, records), 2)
 	measure("produce of 100 KB", produceOne(13, topic, 0, makeBatch(t, batch.Plain, string(make([]byte, 100_000)))), 2)
 	measure("produce to 8 partitions", many, 2)
-	texts := make([]string, 150)
-	for i := range texts {
-		texts[i] = string(make([]byte, 100))
-	}
-	measure("produce of a small set, on the loop", produceOne(1, topic, 0, sentSet(t, 0, batch.None, texts...)), 3)
-	measure("produce of a large set", produceOne(2, topic, 0, sentSet(t, 1, batch.None, string(make([]byte, 100_000)))), 6)
-	measure("produce of a snappy set", produceOne(2, topic, 0, sentSet(t, 1, batch.Snappy, texts...)), 12)
-
 	_, _, end := s.store.Log(logID(topic, 0)).Offsets()
 	measure("fetch at the end", fetchOne(13, topic, 0, end), 0)
 	measure("fetch from the tail", fetchOne(13, topic, 0, end-1), 0)
@@ -78,8 +74,6 @@ func TestAllocations(t *testing.T) {
 		all.Topics[0].Partitions = append(all.Topics[0].Partitions, fetchTopic(topic, p+1, end-1).Partitions...)
 	}
 	measure("fetch from 8 partitions", all, 0)
-	_, _, end = s.store.Log(logID(topic, 0)).Offsets()
-	measure("fetch of an old consumer, converted before", fetchOne(2, topic, 0, end-1), 8)
 
 	_, _, other := s.store.Log(logID(topic, 1)).Offsets()
 	step := c.sessionSteps(sessionFetch(13, 0, 0, fetchTopic(topic, 0, end-1), fetchTopic(topic, 1, other-1)))
@@ -104,6 +98,23 @@ func TestHeartbeatAllocations(t *testing.T) {
 	if n := testing.AllocsPerRun(500, heartbeat); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
+}
+
+// TestConversionAllocations counts what old clients cost beside that.
+func TestConversionAllocations(t *testing.T) {
+	s := newServer(t, func(o *options) { o.store.TailCacheBytes = 1 << 20 })
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	c.produce(topic, 0, "a")
+	s.tier.set(func() { s.tier.forgets = true })
+	texts := benchValues(150)
+	c.measure("produce of a small set, on the loop", produceOne(1, topic, 0, sentSet(t, 0, batch.None, texts[:50]...)), 2)
+	c.measure("produce of a large set", produceOne(2, topic, 0, sentSet(t, 1, batch.None, string(make([]byte, 100_000)))), 12)
+	for _, codec := range oldCodecs[1:] {
+		c.measure("produce of a set in "+codec.String(), produceOne(2, topic, 0, sentSet(t, 1, codec, texts...)), 18)
+	}
+	_, _, end := s.store.Log(logID(topic, 0)).Offsets()
+	c.measure("fetch that was converted before", fetchOne(2, topic, 0, end-1), 8)
 }
 
 // sessionSteps makes a session of a full fetch and returns a function that takes
