@@ -19,6 +19,7 @@ type batch struct {
 	// Limits of one transaction, at most those of package meta. A store that is
 	// set up with lower ones makes them lower.
 	limitOps, limitBytes int
+	limitSpares          int
 
 	number  uint64
 	sent    bool // it may have been executed, or may be yet
@@ -30,6 +31,7 @@ type batch struct {
 	bytes   int // of keys and values, conditions included
 	// The transaction, once it is made, puts something, and deletes something.
 	puts, deletes bool
+	spares        []string // that it puts
 
 	conds []meta.Cond
 	ops   []meta.Op
@@ -76,7 +78,7 @@ type target struct {
 func (b *batch) init(c *Committer) {
 	b.keys = c.c.Keys
 	b.skipFor = c.c.SkipUnchangedFor.Milliseconds()
-	b.limitOps, b.limitBytes = meta.MaxTxnOps, meta.MaxRequestBytes
+	b.limitOps, b.limitBytes, b.limitSpares = meta.MaxTxnOps, meta.MaxRequestBytes, maxSpares
 	b.index = make(map[groupID]int32)
 }
 
@@ -122,7 +124,7 @@ func (b *batch) group(it *item) (at int32, ok bool) {
 	if at, ok = b.index[id]; ok {
 		return at, true
 	}
-	conds := 1 + len(b.slots) + len(b.groups) + 1
+	conds := 2 + len(b.slots) + len(b.groups) + 1
 	bytes := b.bytes
 	newSlot := it.slot.batch != b.number
 	if newSlot {
@@ -290,13 +292,12 @@ func (b *batch) chunkValue(group, at int32, topic *TopicID, number int32, value 
 	return true
 }
 
-// finish makes the transaction. A batch that writes nothing only compares. One
-// that only deletes does not put the sequence key either: a store that has no
-// space takes no put, and deletions are what makes room there. Nothing is lost by
-// it: to delete twice is to delete once, and whatever is put afterwards moves the
-// sequence, so that an attempt which comes late finds its condition broken.
+// finish makes the transaction. A batch that writes nothing only compares.
 func (b *batch) finish(s *sequence) {
 	b.conds = append(b.conds[:0], meta.Cond{Key: s.key, Modified: s.revision})
+	if len(s.spares) > 0 {
+		b.conds = append(b.conds, meta.Cond{Key: s.spares[0].key, Modified: s.spares[0].revision})
+	}
 	for _, slot := range b.slots {
 		b.conds = append(b.conds, slot.owner)
 	}
@@ -304,7 +305,7 @@ func (b *batch) finish(s *sequence) {
 		b.conds = append(b.conds, meta.Cond{Key: b.groups[i].recordKey, Modified: b.groups[i].revision})
 	}
 	clear(b.ops)
-	b.ops = b.ops[:0]
+	b.ops, b.spares = b.ops[:0], nil
 	b.puts, b.deletes = false, false
 	for i := range b.targets {
 		if t := &b.targets[i]; !t.dropped {
@@ -312,9 +313,13 @@ func (b *batch) finish(s *sequence) {
 			b.deletes = b.deletes || t.value == nil
 		}
 	}
-	if b.puts {
+	b.puts = b.puts || b.deletes && len(s.spares) == 0
+	switch {
+	case b.puts:
 		binary.BigEndian.PutUint64(s.stamp[16:], b.number)
 		b.ops = append(b.ops, meta.Put(s.key, slices.Clone(s.stamp[:])))
+	case b.deletes:
+		b.ops = append(b.ops, meta.Delete(s.spares[0].key))
 	}
 	for i := range b.targets {
 		t := &b.targets[i]
@@ -324,6 +329,14 @@ func (b *batch) finish(s *sequence) {
 			b.ops = append(b.ops, meta.Put(t.key, t.value))
 		default:
 			b.ops = append(b.ops, meta.Op{Key: t.key, Delete: true, Prefix: t.kind == offsetsTarget})
+		}
+	}
+	if b.puts && len(s.spares) < maxSpares/2 {
+		for len(s.spares)+len(b.spares) < maxSpares && len(b.ops) < b.limitOps && len(b.spares) < b.limitSpares {
+			s.made++
+			key := fmt.Sprintf("%s/%x-%d", s.key, s.stamp[:8], s.made)
+			b.spares = append(b.spares, key)
+			b.ops = append(b.ops, meta.Put(key, nil))
 		}
 	}
 }
@@ -358,11 +371,15 @@ func (b *batch) apply(revision meta.Revision) {
 // shrink lowers the limits after the store found the batch too large; false if
 // it is a single write already.
 func (b *batch) shrink() bool {
-	if b.writes <= 1 && len(b.groups) <= 1 {
+	switch {
+	case len(b.spares) > 0:
+		b.limitSpares = len(b.spares) / 2
+		return true
+	case b.writes <= 1 && len(b.groups) <= 1:
 		return false
 	}
-	// One write of one group needs three conditions, the deletion of a group three operations.
-	b.limitOps = max(3, max(len(b.conds), len(b.ops))/2)
+	// One write of one group needs four conditions, the deletion of a group three operations.
+	b.limitOps = max(4, max(len(b.conds), len(b.ops))/2)
 	b.limitBytes = b.bytes / 2
 	return true
 }

@@ -127,14 +127,31 @@ type Committer struct {
 	pause    time.Duration
 }
 
-// sequence is the chain of this committer's transactions: the key's revision,
-// and what the batch in flight puts there, which no other transaction does.
+// sequence is the chain of this committer's transactions. Each compares the
+// sequence key and the first of the spare keys. One that puts something puts the
+// sequence key, with a stamp that no other transaction has. One that only deletes
+// deletes the spare instead: a store without space takes no put, and deletions
+// are what makes room there. Either way no other that compared the same can be
+// executed any more.
 type sequence struct {
 	key      string
 	known    bool
 	revision meta.Revision
 	stamp    [24]byte // incarnation, random; number of the batch
+	spares   []spare
+	made     int // spares by this incarnation
 }
+
+// spare is a key that the committer has in store.
+type spare struct {
+	key      string
+	revision meta.Revision
+	own      bool // made by this incarnation: nobody else deletes it
+}
+
+// maxSpares is how many transactions that only delete a committer can make in a
+// store without space. Whatever puts something fills up what is missing.
+const maxSpares = 64
 
 // NewCommitter starts a committer. Close it.
 func NewCommitter(c Config) *Committer {

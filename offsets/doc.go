@@ -18,9 +18,9 @@
 //     revision of the record of each group in it. Who has lost a slot writes
 //     nothing, whatever it believes.
 //  2. The transactions of a committer form a chain: each compares the
-//     committer's sequence key, and each that puts something puts it. A
-//     transaction that was cut short and repeated takes effect at most once, or
-//     only deletes, and never after a later one that puts.
+//     committer's sequence, and each that writes moves it on. A transaction that
+//     was cut short and repeated takes effect at most once, and never after a
+//     later one.
 //  3. Shown and acknowledged means committed. A table changes, and an item is
 //     answered without an error, only when a transaction is known to have been
 //     executed that contains the item or a later write of the same key. What is

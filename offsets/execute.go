@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/quirelog/quire/storage/meta"
@@ -30,11 +29,13 @@ func (c *Committer) stage() bool {
 			end++
 			continue
 		}
-		removes := it.removes()
-		if c.full && len(b.groups) > 0 && (removes || removing) {
-			break
+		if c.full {
+			removes := b.removes(it)
+			if len(b.groups) > 0 && removes != removing {
+				break
+			}
+			removing = removes
 		}
-		removing = removing || removes
 		if it.kind == reloadItem || it.kind == barrierItem {
 			// What comes before it is to be executed first.
 			if len(b.groups) > 0 {
@@ -69,14 +70,23 @@ func (c *Committer) stage() bool {
 	return true
 }
 
-// removes says whether an item only removes, which a full store may still do: it
-// does if no key is left with less in it.
-func (it *item) removes() bool {
+// removes says whether an item only deletes keys, as far as the tables tell: a
+// store without space takes it then.
+func (b *batch) removes(it *item) bool {
 	switch it.kind {
 	case deleteRecordItem, deleteGroupItem:
 		return true
 	case commitItem:
-		return !slices.ContainsFunc(it.updates, func(u Update) bool { return u.Action == Set })
+		for rest := it.updates[it.committed:]; len(rest) > 0; {
+			topic := rest[0].Topic
+			number, _ := chunkOf(rest[0].Partition.Partition)
+			value, _, n := b.merge(it.slot.groups[it.group].value(&topic, number), rest, topic, number)
+			if value != nil {
+				return false
+			}
+			rest = rest[n:]
+		}
+		return true
 	}
 	return false
 }
@@ -170,9 +180,10 @@ func (c *Committer) failed(err error, before bool) bool {
 		c.executed(revision)
 		return true
 	case v == overtaken:
+		c.fail(ErrUnknownOutcome)
 		c.overtaken()
 		return true
-	case v == notExecuted && noSpace && c.batch.puts:
+	case v == notExecuted && noSpace:
 		// The store has answered this attempt, so it will not be executed later.
 		if before {
 			c.noSpace(ErrUnknownOutcome)
@@ -185,9 +196,10 @@ func (c *Committer) failed(err error, before bool) bool {
 }
 
 // noSpace ends a batch that the store has no space for. The first time, what it
-// removes has not been tried without the puts beside it: all goes again, apart.
+// removes has not been tried without the puts beside it: all goes again, apart,
+// unless an earlier attempt may yet be executed.
 func (c *Committer) noSpace(why error) {
-	if c.full || !c.batch.deletes {
+	if c.full || !c.batch.deletes || why != ErrNoSpace {
 		c.fail(why)
 	}
 	c.full = true
@@ -195,7 +207,7 @@ func (c *Committer) noSpace(why error) {
 }
 
 // guardFailed finds out why a comparison did not hold. before says whether an
-// earlier attempt may be executed. True: the batch is done with.
+// earlier attempt may have been executed. True: the batch is done with.
 func (c *Committer) guardFailed(before bool) bool {
 	switch v, revision := c.look(); v {
 	case wasExecuted:
@@ -203,6 +215,9 @@ func (c *Committer) guardFailed(before bool) bool {
 		c.executed(revision)
 		return true
 	case overtaken:
+		if before {
+			c.fail(ErrUnknownOutcome)
+		}
 		c.overtaken()
 		return true
 	case unclear:
@@ -228,89 +243,56 @@ func (c *Committer) guardFailed(before bool) bool {
 		}
 		if kv.Modified != g.revision {
 			found = true
-			if before && !b.puts && kv.Modified == 0 {
-				continue // by an earlier attempt; see reread
-			}
 			g.slot.mu.Lock()
 			g.slot.groupLocked(g.name).changed = true
 			g.slot.mu.Unlock()
 		}
 	}
-	if !found || before && !b.puts && !c.reread() {
-		return false
+	if found {
+		// The rest goes again, without the items whose guard fails for good.
+		c.drop()
 	}
-	if before && !b.puts {
-		c.answerRefused(ErrUnknownOutcome)
-	}
-	// The rest goes again, without the items whose guard fails for good.
-	c.drop()
-	return true
+	return found
 }
 
-// answerRefused answers those items of the batch with why that need not be tried again.
-func (c *Committer) answerRefused(why error) {
-	for i := c.head; i < c.head+c.inFlight; i++ {
-		if it := &c.pending[i]; !it.answered && it.refusal() != nil {
-			c.answer(it, nil, why)
-		}
-	}
-}
-
-// reread brings the tables to what is stored of the groups of a batch that only
-// deletes. The sequence does not tell whether an earlier attempt was executed. One
-// that may yet be is not: a guard that fails does so for good.
-func (c *Committer) reread() bool {
-	for i := range c.batch.groups {
-		g := &c.batch.groups[i]
-		if t := g.slot.groups[g.name]; g.slot.gone.Load() || t != nil && t.changed {
-			continue
-		}
-		if _, err := c.readGroup(g.slot, g.name); err != nil && !errors.Is(err, ErrFormat) {
-			return false
-		}
-	}
-	return true
-}
-
-// readGroup reads a group into its table.
-func (c *Committer) readGroup(s *Slot, group string) (record []byte, err error) {
-	var read *groupTable
-	err = c.call(func(ctx context.Context) (err error) {
-		record, read, err = s.readGroup(ctx, group)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	*s.groupLocked(group) = *read
-	s.tidyLocked(group)
-	return record, nil
-}
-
-// verdict is what the sequence key says about the batch.
+// verdict is what the sequence says about the batch.
 type verdict uint8
 
 const (
 	unclear     verdict = iota // the store did not answer
-	notExecuted                // and may be yet, if an attempt is on its way; or only deletes
+	notExecuted                // and may be yet, if an attempt is on its way
 	wasExecuted
-	overtaken // somebody else has written the key
+	overtaken // somebody else has written it
 )
 
-// look reads whether the batch was executed, and at which revision.
+// look reads whether the batch was executed, and at which revision if it puts something.
 func (c *Committer) look() (verdict, meta.Revision) {
-	kv, err := c.get(c.sequence.key)
-	switch {
-	case err != nil:
+	q, b := &c.sequence, &c.batch
+	kv, err := c.get(q.key)
+	if err != nil {
 		return unclear, 0
-	case kv.Modified == c.sequence.revision:
-		return notExecuted, 0
-	case bytes.Equal(kv.Value, c.sequence.stamp[:]) && c.batch.puts:
-		return wasExecuted, kv.Modified
 	}
-	c.sequence.known = false
+	if kv.Modified != q.revision {
+		if bytes.Equal(kv.Value, q.stamp[:]) && b.puts {
+			return wasExecuted, kv.Modified
+		}
+		q.known = false
+		return overtaken, 0
+	}
+	if len(q.spares) == 0 {
+		return notExecuted, 0
+	}
+	first := &q.spares[0]
+	if kv, err = c.get(first.key); err != nil {
+		return unclear, 0
+	}
+	switch {
+	case kv.Modified == first.revision:
+		return notExecuted, 0
+	case kv.Modified == 0 && first.own && b.deletes && !b.puts:
+		return wasExecuted, 0
+	}
+	q.known = false
 	return overtaken, 0
 }
 
@@ -333,8 +315,9 @@ func (c *Committer) overtaken() {
 // executed shows and answers what a batch has done.
 func (c *Committer) executed(revision meta.Revision) {
 	b := &c.batch
+	c.sequence.move(b, revision)
 	if b.puts {
-		c.sequence.revision, c.full = revision, false
+		c.full = false
 	}
 	c.pause = 0
 	b.apply(revision)
@@ -366,6 +349,23 @@ func (c *Committer) drop() {
 	c.pop()
 }
 
+// readGroup reads a group into its table.
+func (c *Committer) readGroup(s *Slot, group string) (record []byte, err error) {
+	var read *groupTable
+	err = c.call(func(ctx context.Context) (err error) {
+		record, read, err = s.readGroup(ctx, group)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*s.groupLocked(group) = *read
+	s.tidyLocked(group)
+	return record, nil
+}
+
 // reload carries out the first item.
 func (c *Committer) reload() {
 	for c.ctx.Err() == nil {
@@ -393,6 +393,19 @@ func (c *Committer) reload() {
 	}
 }
 
+// move takes note of what a batch, executed at revision, has done to the sequence.
+func (q *sequence) move(b *batch, revision meta.Revision) {
+	switch {
+	case b.puts:
+		q.revision = revision
+		for _, key := range b.spares {
+			q.spares = append(q.spares, spare{key, revision, true})
+		}
+	case b.deletes:
+		q.spares = q.spares[1:]
+	}
+}
+
 // readSequence finds where the chain stands that an earlier process has left.
 func (c *Committer) readSequence() bool {
 	kv, err := c.get(c.sequence.key)
@@ -401,7 +414,21 @@ func (c *Committer) readSequence() bool {
 		c.pop()
 		return false
 	}
-	c.sequence.revision, c.sequence.known = kv.Modified, true
+	q := &c.sequence
+	q.revision, q.spares = kv.Modified, nil
+	err = c.call(func(ctx context.Context) error {
+		_, err := c.c.Store.List(ctx, q.key+"/", func(kv meta.KV) bool {
+			q.spares = append(q.spares, spare{key: kv.Key, revision: kv.Modified})
+			return true
+		})
+		return err
+	})
+	if err != nil {
+		c.rest()
+		c.pop()
+		return false
+	}
+	q.known = true
 	return true
 }
 

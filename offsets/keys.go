@@ -11,6 +11,7 @@ import (
 //	g/{slot}/{group}                      group record; its format is its writer's
 //	o/{slot}/{group}/{topic id}/{chunk}   offsets of PartitionsPerChunk partitions, see encoding.go
 //	seq/{name}                            sequence of the committer of that name
+//	seq/{name}/{any}                      its spares, see sequence
 //
 // The slot is four decimal digits. A topic id is 22 characters of base64url.
 // The chunk is decimal; chunk n holds the partitions from n × PartitionsPerChunk
@@ -42,6 +43,9 @@ func (k Keys) GroupOffsets(slot int, group string) string {
 
 // Sequence is the key that chains a committer's transactions.
 func (k Keys) Sequence(name string) string { return k.Prefix + "seq/" + name }
+
+// Spares is the prefix of a committer's spare keys.
+func (k Keys) Spares(name string) string { return k.Sequence(name) + "/" }
 
 func (k Keys) slot(kind string, slot int) string { return string(k.appendSlot(nil, kind, slot)) }
 

@@ -481,7 +481,11 @@ func TestModel(t *testing.T) {
 
 // TestModelLong is the same with runs as long as they never are by chance.
 func TestModelLong(t *testing.T) {
+	seeds := []uint64{1160, 1232, 1263, 1335, 1476, 1601, 1881} // deletions at odds with late attempts
 	for seed := range uint64(50) {
+		seeds = append(seeds, seed)
+	}
+	for _, seed := range seeds {
 		random := rand.New(rand.NewPCG(seed, 1))
 		steps := make([]uint32, 400)
 		for i := range steps {
