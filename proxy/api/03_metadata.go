@@ -25,7 +25,8 @@ import (
 //	v8: authorized operations (of the cluster up to v10)
 //	v9: flexible
 //	v10: topic ids (KIP-516), in requests from v12 on; before, one id or null name is
-//	    the error of all topics
+//	    the error of all topics, and no broker is told
+//	v12: where one topic is asked for by its id, those asked for by name are left out
 //	v13: top-level error
 //
 // A topic that is created on demand is made before the answer leaves, so that
@@ -42,6 +43,18 @@ const (
 
 func (h *Handlers) metadata(r *proxy.Request, q *kmsg.MetadataRequest) {
 	m := metadataAnswer{h: h, q: q, resp: q.ResponseKind().(*kmsg.MetadataResponse)}
+	byID := slices.ContainsFunc(q.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.TopicID != [16]byte{} })
+	if q.Version < 12 && (byID || slices.ContainsFunc(q.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.Topic == nil })) {
+		m.resp.ControllerID = -1
+		for i := range q.Topics {
+			m.refuse(q.Topics[i].Topic, q.Topics[i].TopicID, protocol.InvalidRequest)
+		}
+		h.respond(r, m.resp)
+		return
+	}
+	if byID {
+		q.Topics = slices.DeleteFunc(q.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.TopicID == [16]byte{} })
+	}
 	m.brokers, m.resp.ControllerID = h.brokers(r.Conn.Listener)
 	for _, b := range m.brokers {
 		out := kmsg.NewMetadataResponseBroker()
@@ -120,12 +133,6 @@ type metadataAnswer struct {
 // find looks for the topics asked for, each once, and answers those that
 // neither are there nor are to be created.
 func (m *metadataAnswer) find() {
-	if m.q.Version < 12 && slices.ContainsFunc(m.q.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.Topic == nil || t.TopicID != [16]byte{} }) {
-		for i := range m.q.Topics {
-			m.refuse(m.q.Topics[i].Topic, m.q.Topics[i].TopicID, protocol.InvalidRequest)
-		}
-		return
-	}
 	creates := m.h.c.AutoCreateTopics && (m.q.Version < 4 || m.q.AllowAutoTopicCreation)
 	type ref struct {
 		id   [16]byte

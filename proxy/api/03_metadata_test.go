@@ -133,12 +133,13 @@ func TestMetadataByID(t *testing.T) {
 	c := s.dial()
 	q := kmsg.NewPtrMetadataRequest()
 	q.Version = 12
-	q.Topics = []kmsg.MetadataRequestTopic{{TopicID: topic.ID}, {TopicID: [16]byte{1, 2}}, {}}
+	name := kmsg.StringPtr("orders")
+	q.Topics = []kmsg.MetadataRequestTopic{{TopicID: topic.ID}, {TopicID: [16]byte{1, 2}}, {}, {Topic: name}}
 	resp := do[*kmsg.MetadataResponse](c, q)
-	if len(resp.Topics) != 3 {
+	if len(resp.Topics) != 2 {
 		t.Fatalf("topics are %+v", resp.Topics)
 	}
-	for i, want := range []protocol.Code{protocol.None, protocol.UnknownTopicID, protocol.InvalidRequest} {
+	for i, want := range []protocol.Code{protocol.None, protocol.UnknownTopicID} {
 		at := slices.IndexFunc(resp.Topics, func(t kmsg.MetadataResponseTopic) bool { return t.TopicID == q.Topics[i].TopicID })
 		if at < 0 {
 			t.Fatalf("no answer to %x", q.Topics[i].TopicID)
@@ -147,6 +148,33 @@ func TestMetadataByID(t *testing.T) {
 		wantCode(t, "by id", got.ErrorCode, want)
 		if known := want == protocol.None; known && *got.Topic != "orders" || !known && got.Topic != nil {
 			t.Errorf("%x is answered with %+v", q.Topics[i].TopicID, got)
+		}
+	}
+}
+
+// TestMetadataByIDTooEarly: ids are told from v10 on and may be asked for from v12 on.
+func TestMetadataByIDTooEarly(t *testing.T) {
+	s := newServer(t)
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	name := kmsg.StringPtr("orders")
+	for v := int16(10); v <= 12; v++ {
+		for _, topics := range [][]kmsg.MetadataRequestTopic{{{TopicID: topic.ID}}, {{Topic: name, TopicID: topic.ID}}, {{Topic: name}, {}}} {
+			q := kmsg.NewPtrMetadataRequest()
+			q.Version, q.Topics = v, topics
+			resp := do[*kmsg.MetadataResponse](c, q)
+			if v == 12 {
+				if len(resp.Brokers) != 1 || resp.ControllerID != 1 {
+					t.Errorf("v%d: %+v", v, resp)
+				}
+				continue
+			}
+			if len(resp.Topics) != len(topics) || len(resp.Brokers) != 0 || resp.ControllerID != -1 || resp.ClusterID != nil {
+				t.Errorf("v%d: %+v", v, resp)
+			}
+			for i := range resp.Topics {
+				wantCode(t, "too early", resp.Topics[i].ErrorCode, protocol.InvalidRequest)
+			}
 		}
 	}
 }

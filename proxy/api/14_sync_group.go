@@ -14,7 +14,8 @@ import (
 //	v1: throttle time
 //	v3: instance ids (KIP-345)
 //	v4: flexible
-//	v5: protocol type and name, which have to be the group's (KIP-559)
+//	v5: protocol type and name, which have to be there before anything else is looked
+//	    at (KafkaApis), and to be the group's (KIP-559)
 //
 // The answer comes when the leader's assignment is durable.
 
@@ -31,7 +32,12 @@ func (h *Handlers) syncGroup(p *parked, q *kmsg.SyncGroupRequest) {
 	p.refuse = func(code protocol.Code) kmsg.Response {
 		return syncResponse(version, code, new(group.SyncGroupResponse))
 	}
+	unnamed := version >= 5 && (q.ProtocolType == nil || q.Protocol == nil)
 	if !p.wait() {
+		return
+	}
+	if unnamed {
+		p.respond(p.refuse(protocol.InconsistentGroupProtocol))
 		return
 	}
 	h.c.Coordinator.Groups().Sync(id, r, func(a *group.SyncGroupResponse) {

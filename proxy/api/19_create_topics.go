@@ -14,7 +14,7 @@ import (
 //
 //	v1: validate only, error message
 //	v2: throttle time
-//	v4: -1 partitions or replicas mean the broker's default (KIP-464)
+//	v4: -1 partitions or replicas mean the broker's default (KIP-464); taken in all versions
 //	v5: flexible; the answer tells partitions, replication factor and configs (KIP-525)
 //	v6: strict controller mutation quotas
 //	v7: topic ids
@@ -48,7 +48,7 @@ func (h *Handlers) createdTopics(ctx context.Context, q *kmsg.CreateTopicsReques
 			errs[i] = fmt.Errorf("topic %q is named twice: %w", in.Topic, errRequest)
 			continue
 		}
-		n, err := h.newTopic(in, q.Version)
+		n, err := h.newTopic(in)
 		if err != nil {
 			errs[i] = err
 			continue
@@ -96,8 +96,11 @@ func (h *Handlers) createdTopic(q *kmsg.CreateTopicsRequest, i int, t *coordinat
 }
 
 // newTopic checks what only a request can have wrong; the coordinator checks the rest.
-func (h *Handlers) newTopic(in *kmsg.CreateTopicsRequestTopic, version int16) (coordinator.NewTopic, error) {
+func (h *Handlers) newTopic(in *kmsg.CreateTopicsRequestTopic) (coordinator.NewTopic, error) {
 	n := coordinator.NewTopic{Name: in.Topic, Partitions: in.NumPartitions, ReplicationFactor: in.ReplicationFactor}
+	if in.Topic == metadataTopic {
+		return n, fmt.Errorf("topic %q is the controllers': %w", in.Topic, errRequest)
+	}
 	if len(in.Configs) > 0 {
 		n.Config = make(map[string]string, len(in.Configs))
 	}
@@ -105,22 +108,13 @@ func (h *Handlers) newTopic(in *kmsg.CreateTopicsRequestTopic, version int16) (c
 		if c.Value == nil {
 			return n, fmt.Errorf("topic %q: config %q has no value: %w", in.Topic, c.Name, coordinator.ErrInvalidConfig)
 		}
-		if _, twice := n.Config[c.Name]; twice {
-			return n, fmt.Errorf("topic %q: config %q is set twice: %w", in.Topic, c.Name, errRequest)
-		}
-		n.Config[c.Name] = *c.Value
+		n.Config[c.Name] = *c.Value // As in Kafka, the last one counts.
 	}
 	if len(in.ReplicaAssignment) > 0 {
 		if n.Partitions != -1 || n.ReplicationFactor != -1 {
 			return n, fmt.Errorf("topic %q: with an assignment, partitions and replication factor must be -1: %w", in.Topic, errRequest)
 		}
 		return h.assignedTopic(in, n)
-	}
-	if version < 4 && n.Partitions == -1 {
-		return n, fmt.Errorf("topic %q: -1 partitions need CreateTopics v4: %w", in.Topic, coordinator.ErrInvalidPartitions)
-	}
-	if version < 4 && n.ReplicationFactor == -1 {
-		return n, fmt.Errorf("topic %q: a replication factor of -1 needs CreateTopics v4: %w", in.Topic, coordinator.ErrInvalidReplication)
 	}
 	return n, nil
 }

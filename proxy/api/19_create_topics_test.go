@@ -79,8 +79,13 @@ func TestCreateTopicsChecks(t *testing.T) {
 		want    protocol.Code
 	}{
 		{"default partitions", 4, "n1", func(t *kmsg.CreateTopicsRequestTopic) { t.NumPartitions, t.ReplicationFactor = -1, -1 }, protocol.None},
-		{"default partitions of old", 3, "x", func(t *kmsg.CreateTopicsRequestTopic) { t.NumPartitions = -1 }, protocol.InvalidPartitions},
-		{"default replicas of old", 3, "x", func(t *kmsg.CreateTopicsRequestTopic) { t.ReplicationFactor = -1 }, protocol.InvalidReplicationFactor},
+		{"default partitions of old", 3, "n4", func(t *kmsg.CreateTopicsRequestTopic) { t.NumPartitions = -1 }, protocol.None},
+		{"default replicas of the oldest", 0, "n5", func(t *kmsg.CreateTopicsRequestTopic) { t.ReplicationFactor = -1 }, protocol.None},
+		{"the controllers'", 7, "__cluster_metadata", nil, protocol.InvalidRequest},
+		{"config twice", 7, "n6", func(t *kmsg.CreateTopicsRequestTopic) {
+			config("retention.ms", kmsg.StringPtr("soon"))(t)
+			config("retention.ms", kmsg.StringPtr("1"))(t)
+		}, protocol.None},
 		{"no partitions", 7, "x", func(t *kmsg.CreateTopicsRequestTopic) { t.NumPartitions = 0 }, protocol.InvalidPartitions},
 		{"negative partitions", 7, "x", func(t *kmsg.CreateTopicsRequestTopic) { t.NumPartitions = -2 }, protocol.InvalidPartitions},
 		{"too many partitions", 7, "x", func(t *kmsg.CreateTopicsRequestTopic) { t.NumPartitions = 1 << 30 }, protocol.InvalidPartitions},

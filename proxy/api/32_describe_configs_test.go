@@ -156,6 +156,7 @@ func TestAlterConfigs(t *testing.T) {
 		{"no value", false, kmsg.ConfigResourceTypeTopic, "orders", []kv{{Name: "retention.ms"}}, protocol.InvalidRequest},
 		{"twice", false, kmsg.ConfigResourceTypeTopic, "orders", []kv{{Name: "retention.ms", Value: str("1")}, {Name: "retention.ms", Value: str("1")}}, protocol.InvalidRequest},
 		{"unknown topic", false, kmsg.ConfigResourceTypeTopic, "nope", nil, protocol.UnknownTopicOrPartition},
+		{"all topics", false, kmsg.ConfigResourceTypeTopic, "", nil, protocol.InvalidRequest},
 		{"broker", false, kmsg.ConfigResourceTypeBroker, "1", []kv{{Name: "log.retention.ms", Value: str("1")}}, protocol.InvalidRequest},
 		{"all brokers", false, kmsg.ConfigResourceTypeBroker, "", []kv{{Name: "log.retention.ms", Value: str("1")}}, protocol.InvalidRequest},
 		{"nothing of a broker", false, kmsg.ConfigResourceTypeBroker, "1", nil, protocol.None},

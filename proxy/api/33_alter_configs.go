@@ -73,6 +73,9 @@ func (h *Handlers) alterResource(ctx context.Context, id configResource, named i
 	if id.kind != kmsg.ConfigResourceTypeTopic {
 		return h.alterNothing(id, change)
 	}
+	if id.name == "" {
+		return fmt.Errorf("there are no configs of all topics: %w", errRequest)
+	}
 	if _, err := h.namedTopic(id.name); err != nil {
 		return err
 	}

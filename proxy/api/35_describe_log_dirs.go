@@ -19,7 +19,8 @@ import (
 //	v5: cordoned directories; none
 //
 // All logs lie in one directory that exists in name only. Topics and
-// partitions that are asked for and unknown are absent, as in Kafka. A log that is not
+// partitions that are asked for and unknown are absent, as in Kafka, and so is a topic of
+// which no partition is left. A log that is not
 // open, since nobody has used it, has a size of 0.
 
 func (h *Handlers) describeLogDirs(r *proxy.Request, q *kmsg.DescribeLogDirsRequest) {
@@ -34,8 +35,12 @@ func (h *Handlers) describeLogDirs(r *proxy.Request, q *kmsg.DescribeLogDirsRequ
 			}
 		}
 		for i := range q.Topics {
-			if t := h.c.Coordinator.Topic(q.Topics[i].Topic); t != nil {
-				dir.Topics = append(dir.Topics, h.describeLogDir(t, q.Topics[i].Partitions))
+			t := h.c.Coordinator.Topic(q.Topics[i].Topic)
+			if t == nil || len(q.Topics[i].Partitions) == 0 {
+				continue
+			}
+			if out := h.describeLogDir(t, q.Topics[i].Partitions); len(out.Partitions) > 0 {
+				dir.Topics = append(dir.Topics, out)
 			}
 		}
 		resp.Dirs = append(resp.Dirs, dir)

@@ -38,14 +38,14 @@ func (h *Handlers) offsetDelete(p *parked, q *kmsg.OffsetDeleteRequest) {
 	if !p.wait() {
 		return
 	}
-	if len(partitions) == 0 {
-		p.respond(resp)
-		return
-	}
 	// Other requests about offsets take the empty id for a group like others
 	// (GroupCoordinatorService.deleteOffsets).
 	if q.Group == "" {
 		resp.ErrorCode, resp.Topics = int16(protocol.InvalidGroupID), nil
+		p.respond(resp)
+		return
+	}
+	if len(partitions) == 0 {
 		p.respond(resp)
 		return
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"math"
+	"net/netip"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -91,6 +92,8 @@ func quotasOf(entity []kmsg.AlterClientQuotasRequestEntryEntity) (map[string]flo
 			return nil, fmt.Errorf("there are no quotas of entity type %.100q: %w", e.Type, errRequest)
 		case e.Name != nil && *e.Name == "":
 			return nil, fmt.Errorf("a %s has no empty name: %w", e.Type, errRequest)
+		case e.Name != nil && e.Type == quotaIP && !isAddress(*e.Name):
+			return nil, fmt.Errorf("%.100q is not an address: %w", *e.Name, errRequest)
 		}
 		seen[e.Type] = true
 	}
@@ -103,4 +106,11 @@ func quotasOf(entity []kmsg.AlterClientQuotasRequestEntryEntity) (map[string]flo
 		return nil, fmt.Errorf("quotas of an ip do not go with those of users and client ids: %w", errRequest)
 	}
 	return ipQuotas, nil
+}
+
+// isAddress says whether name is an IP address. Kafka takes host names too, and looks
+// them up.
+func isAddress(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }

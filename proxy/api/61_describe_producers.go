@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/storage"
 )
 
 // DescribeProducers: v0
@@ -30,7 +31,11 @@ func (h *Handlers) describeProducers(r *proxy.Request, q *kmsg.DescribeProducers
 func (h *Handlers) describeProducersOf(ctx context.Context, topic string, partition int32) kmsg.DescribeProducersResponseTopicPartition {
 	out := kmsg.NewDescribeProducersResponseTopicPartition()
 	out.Partition = partition
-	l, err := h.openLog(ctx, h.c.Coordinator.Topic(topic), partition)
+	t, err := h.namedTopic(topic)
+	var l *storage.Log
+	if err == nil {
+		l, err = h.openLog(ctx, t, partition)
+	}
 	if err != nil {
 		out.ErrorCode, out.ErrorMessage = int16(dataErrors.code(err)), text(err)
 		return out

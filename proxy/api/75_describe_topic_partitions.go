@@ -86,6 +86,9 @@ func describeRefused(name string, code protocol.Code) kmsg.DescribeTopicPartitio
 	t.Topic = kmsg.StringPtr(name)
 	t.ErrorCode = int16(code)
 	t.IsInternal = isInternal(name)
+	if code == protocol.UnknownTopicOrPartition {
+		t.AuthorizedOperations = authorizedTopic
+	}
 	return t
 }
 

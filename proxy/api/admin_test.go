@@ -279,6 +279,7 @@ func TestAlterClientQuotas(t *testing.T) {
 		{"unknown entity", []entity{{Type: "group", Name: str("a")}}, nil, protocol.InvalidRequest},
 		{"empty name", []entity{{Type: "user", Name: str("")}}, nil, protocol.InvalidRequest},
 		{"ip with user", []entity{ip, user}, nil, protocol.InvalidRequest},
+		{"ip that is none", []entity{{Type: "ip", Name: str("here")}}, nil, protocol.InvalidRequest},
 		{"unknown key", []entity{user}, []op{{Key: "nope", Value: 1}}, protocol.InvalidRequest},
 		{"key of another entity", []entity{ip}, []op{{Key: "producer_byte_rate", Value: 1}}, protocol.InvalidRequest},
 		{"zero", []entity{user}, []op{{Key: "producer_byte_rate"}}, protocol.InvalidRequest},

@@ -118,6 +118,7 @@ func TestDescribeLogDirs(t *testing.T) {
 			t.Errorf("v%d: bytes of %+v", v, resp.Dirs[0])
 		}
 		q.Topics = []kmsg.DescribeLogDirsRequestTopic{{Topic: "orders", Partitions: []int32{1, 7}}, {Topic: "nope", Partitions: []int32{0}}}
+		q.Topics = append(q.Topics, kmsg.DescribeLogDirsRequestTopic{Topic: "other"}, kmsg.DescribeLogDirsRequestTopic{Topic: "other", Partitions: []int32{1}})
 		resp = do[*kmsg.DescribeLogDirsResponse](c, q)
 		if ts := resp.Dirs[0].Topics; len(ts) != 1 || len(ts[0].Partitions) != 1 || ts[0].Partitions[0].Partition != 1 {
 			t.Errorf("v%d: asked for one, told of %+v", v, ts)
@@ -134,7 +135,7 @@ func TestDescribeProducers(t *testing.T) {
 	resp := do[*kmsg.ProduceResponse](c, produceOne(9, topic, 0, makeBatch(t, h, "a", "b")))
 	wantCode(t, "produce", resp.Topics[0].Partitions[0].ErrorCode, protocol.None)
 	q := kmsg.NewPtrDescribeProducersRequest()
-	q.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: "orders", Partitions: []int32{0, 1, 2}}, {Topic: "nope", Partitions: []int32{0}}}
+	q.Topics = []kmsg.DescribeProducersRequestTopic{{Topic: "orders", Partitions: []int32{0, 1, 2}}, {Topic: "nope", Partitions: []int32{0}}, {Topic: "a b", Partitions: []int32{0}}}
 	d := do[*kmsg.DescribeProducersResponse](c, q)
 	ps := d.Topics[0].Partitions
 	if len(ps[0].ActiveProducers) != 1 || len(ps[1].ActiveProducers) != 0 {
@@ -146,6 +147,7 @@ func TestDescribeProducers(t *testing.T) {
 	}
 	wantCode(t, "partition", ps[2].ErrorCode, protocol.UnknownTopicOrPartition)
 	wantCode(t, "topic", d.Topics[1].Partitions[0].ErrorCode, protocol.UnknownTopicOrPartition)
+	wantCode(t, "impossible topic", d.Topics[2].Partitions[0].ErrorCode, protocol.InvalidTopicException)
 }
 
 func TestInitProducerID(t *testing.T) {
