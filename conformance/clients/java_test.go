@@ -52,6 +52,9 @@ const (
 	consoleConsumer     = "org.apache.kafka.tools.consumer.ConsoleConsumer"
 	deleteRecords       = "org.apache.kafka.tools.DeleteRecordsCommand"
 	logDirs             = "org.apache.kafka.tools.LogDirsCommand"
+	leaderElection      = "org.apache.kafka.tools.LeaderElectionCommand"
+	reassignPartitions  = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
+	metadataQuorum      = "org.apache.kafka.tools.MetadataQuorumCommand"
 )
 
 func (g generation) run(t *testing.T, stdin, class string, args ...string) string {
@@ -233,5 +236,23 @@ func TestJavaDeleteRecordsAndLogDirs(t *testing.T) {
 		file := writeFile(t, "delete.json", request)
 		mustContain(t, g.run(t, "", deleteRecords, "--offset-json-file", file), "low_watermark: 20")
 		mustContain(t, g.run(t, "", logDirs, "--describe", "--topic-list", topic), `"partition":"`+topic+`-0"`)
+	})
+}
+
+// The tools that move replicas, elect leaders and look at the quorum find a
+// cluster in which there is nothing to do.
+func TestJavaClusterTools(t *testing.T) {
+	eachGeneration(t, func(t *testing.T, g generation) {
+		topic := newTopic(t, 2)
+		mustContain(t, g.run(t, "", leaderElection, "--election-type", "preferred", "--topic", topic, "--partition", "1"), "Valid replica already elected for partitions "+topic+"-1")
+
+		out := g.run(t, "", metadataQuorum, "describe", "--status")
+		leader := regexp.MustCompile(`LeaderId: +(\d+)`).FindStringSubmatch(out)
+		if leader == nil {
+			t.Fatalf("no leader in\n%s", out)
+		}
+		plan := writeFile(t, "plan.json", fmt.Sprintf(`{"version":1,"partitions":[{"topic":%q,"partition":0,"replicas":[%s]}]}`, topic, leader[1]))
+		mustContain(t, g.run(t, "", reassignPartitions, "--execute", "--reassignment-json-file", plan), "Successfully started partition reassignment for "+topic+"-0")
+		mustContain(t, g.run(t, "", reassignPartitions, "--verify", "--reassignment-json-file", plan), "Reassignment of partition "+topic+"-0 is completed.")
 	})
 }
