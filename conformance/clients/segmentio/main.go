@@ -96,7 +96,9 @@ func reader(settings kafka.ReaderConfig) *kafka.Reader {
 }
 
 func group(ctx context.Context, group, topic string, count int) (records []goclient.Record, err error) {
-	r := reader(kafka.ReaderConfig{GroupID: group, Topic: topic})
+	// The old version does not always leave: its successor waits for its session.
+	r := reader(kafka.ReaderConfig{GroupID: group, Topic: topic,
+		SessionTimeout: 6 * time.Second, RebalanceTimeout: 6 * time.Second, HeartbeatInterval: time.Second})
 	defer func() { err = errors.Join(err, r.Close()) }()
 	var messages []kafka.Message
 	for len(messages) < count {

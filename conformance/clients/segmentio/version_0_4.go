@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -109,7 +110,7 @@ var newerChecks = []goclient.Check{
 			return err
 		}
 		for _, p := range r.PartitionResults {
-			if p.Error != nil && p.Error != kafka.ElectionNotNeeded {
+			if p.Error != nil && !errors.Is(p.Error, kafka.ElectionNotNeeded) {
 				return p.Error
 			}
 		}
