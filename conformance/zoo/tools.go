@@ -20,6 +20,8 @@ import (
 type Tools struct {
 	Root string // folder of the conformance module
 	Work string // the cache
+
+	built map[string]bool // programs that this process has built with Go
 }
 
 func newTools() (*Tools, error) {
@@ -36,7 +38,7 @@ func newTools() (*Tools, error) {
 			return nil, err
 		}
 	}
-	return &Tools{Root: root, Work: work}, nil
+	return &Tools{Root: root, Work: work, built: map[string]bool{}}, nil
 }
 
 // Source returns the path of a file or folder of conformance/clients.
@@ -69,14 +71,21 @@ func (t *Tools) Javac(ctx context.Context, name, classPath string, sources ...st
 
 // GoBuild builds the main package in folder, which may be a module of its own,
 // and returns the binary. flags go to go build, -modfile=… for one folder at
-// several versions. Go's cache makes it cheap to repeat.
+// several versions. Each is built once by a process: Go's own cache makes that
+// cheap, and keeps a program from being older than its source.
 func (t *Tools) GoBuild(ctx context.Context, name, folder string, flags ...string) (binary string, err error) {
 	binary = filepath.Join(t.Work, "zoo", "bin", name)
 	args := slices.Concat([]string{"build", "-o", binary}, flags, []string{"."})
+	program := folder + " " + strings.Join(args, " ")
+	if t.built[program] {
+		return binary, nil
+	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
-	return binary, t.run(cmd)
+	err = t.run(cmd)
+	t.built[program] = err == nil
+	return binary, err
 }
 
 // Pip installs requirements (package==version, the dependencies among them) and
