@@ -307,7 +307,13 @@ func (s *shard) written(e *entry, seq uint64, err error) {
 		return
 	}
 	s.failed(e, err)
-	e.group.Written(s.g.config.Now(), seq, err, &s.effects)
+	outcome := err
+	if errors.Is(err, offsets.ErrTooLarge) {
+		outcome = group.ErrMaxSizeReached
+		s.g.c.logger.Error("a group has become too large to be stored, so its newest members are refused: give it fewer members, or members with shorter subscriptions",
+			zap.String("group", e.id), zap.Error(err))
+	}
+	e.group.Written(s.g.config.Now(), seq, outcome, &s.effects)
 	if errors.Is(err, offsets.ErrGroupChanged) && !s.effects.Reload {
 		s.unload(e)
 	}

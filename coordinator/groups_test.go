@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/coordinator/group"
@@ -616,6 +621,226 @@ func TestUnreadableRecord(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestUnreadableOffsets: a key that nobody understands keeps back its own group
+// and no other of the slot. The log and a metric tell of it.
+func TestUnreadableOffsets(t *testing.T) {
+	t.Parallel()
+	s := newMem(t)
+	c := openLoaded(t, s)
+	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	neighbour := ""
+	for i := 0; neighbour == ""; i++ {
+		if id := fmt.Sprint("n", i); coordinator.SlotOf(id) == coordinator.SlotOf("g") {
+			neighbour = id
+		}
+	}
+	for _, id := range []string{"g", neighbour} {
+		if err := commit(t, c, id, nobody, partition(topic, 0), 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	prefix := fmt.Sprintf("quire/test/o/%04d/g/", coordinator.SlotOf("g"))
+	keys := keysUnder(t, s, prefix)
+	if len(keys) != 1 {
+		t.Fatalf("the group has the keys %q", keys)
+	}
+	if _, _, err := s.Txn(t.Context(), nil, []meta.Op{meta.Put(keys[0], []byte("not offsets"))}); err != nil {
+		t.Fatal(err)
+	}
+
+	core, log := observer.New(zap.ErrorLevel)
+	registry := prometheus.NewRegistry()
+	c = openLoaded(t, s, func(c *coordinator.Config) { c.Logger, c.Groups.Registerer = zap.New(core), registry })
+	if _, err := fetch(t, c, "g", partition(topic, 0)); !errors.Is(err, group.ErrUnavailable) {
+		t.Errorf("fetch: %v, want %v", err, group.ErrUnavailable)
+	}
+	if err := commit(t, c, "g", nobody, partition(topic, 0), 4); !errors.Is(err, group.ErrUnavailable) {
+		t.Errorf("commit: %v, want %v", err, group.ErrUnavailable)
+	}
+	if o, err := fetch(t, c, neighbour, partition(topic, 0)); err != nil || o != 3 {
+		t.Errorf("the neighbour's offset is %d (%v)", o, err)
+	}
+	if lines := log.FilterField(zap.String("group", "g")).All(); len(lines) != 1 || !strings.Contains(fmt.Sprint(lines[0].ContextMap()), keys[0]) {
+		t.Errorf("the log does not name the key: %v", lines)
+	}
+	if n := counter(t, registry, "quire_group_keys_unreadable_total"); n != 1 {
+		t.Errorf("%v keys are counted", n)
+	}
+	if err := deleteGroup(t, c, "g"); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	if o, err := fetch(t, c, "g", partition(topic, 0)); err != nil || o != -1 {
+		t.Errorf("the deleted group's offset is %d (%v)", o, err)
+	}
+}
+
+// counter is the value of a metric without labels.
+func counter(t *testing.T, registry *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.Metric[0].Counter.GetValue()
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+// TestHeartbeatNow: a heartbeat is answered on the caller's goroutine where
+// somebody is known, and keeps the session; who is not known has to wait.
+func TestHeartbeatNow(t *testing.T) {
+	t.Parallel()
+	var seconds atomic.Int64
+	s := newMem(t)
+	c := openLoaded(t, s, func(c *coordinator.Config) {
+		c.Groups.Now = func() time.Time { return time.Now().Add(time.Duration(seconds.Load()) * time.Second) }
+	})
+	j := join(t, c, "g", "")
+	if a := syncGroup(t, c, "g", j.MemberID, 1); a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	now := func(id, member string, generation int32) error {
+		var err error
+		eventually(t, "the shard has nothing else to do", func() (ok bool) {
+			err, ok = c.Groups().HeartbeatNow(id, &group.HeartbeatRequest{MemberID: member, Generation: generation})
+			return ok
+		})
+		return err
+	}
+	if err := now("g", j.MemberID, 2); !errors.Is(err, group.ErrIllegalGeneration) {
+		t.Errorf("of another generation: %v", err)
+	}
+	if err := now("g", "nobody", 1); !errors.Is(err, group.ErrUnknownMember) {
+		t.Errorf("of nobody: %v", err)
+	}
+	for range 5 {
+		seconds.Add(9) // of a session of 10
+		if err := now("g", j.MemberID, 1); err != nil {
+			t.Fatalf("after %d s: %v", seconds.Load(), err)
+		}
+	}
+	// Silence ends the session, by the shard's own clock.
+	seconds.Add(11)
+	if err := heartbeat(t, c, "other", "x", 1); !errors.Is(err, group.ErrUnknownMember) {
+		t.Errorf("a group that is not there: %v", err)
+	}
+	if _, ok := c.Groups().HeartbeatNow("other", &group.HeartbeatRequest{MemberID: "x", Generation: 1}); ok {
+		t.Error("a group that is not there was answered at once")
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := c.Groups().HeartbeatNow("g", &group.HeartbeatRequest{MemberID: j.MemberID, Generation: 1}); ok {
+		t.Error("a coordinator that is closed answers at once")
+	}
+}
+
+// TestHeartbeatsAndAllElse has members beat at once from many goroutines while
+// their group is listed, committed to and joined: nobody is lost, and -race sees
+// who reads what.
+func TestHeartbeatsAndAllElse(t *testing.T) {
+	t.Parallel()
+	s := newMem(t)
+	c := openLoaded(t, s)
+	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	j := join(t, c, "g", "")
+	if a := syncGroup(t, c, "g", j.MemberID, 1); a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	var beating sync.WaitGroup
+	done := make(chan struct{})
+	var atOnce atomic.Int64
+	for range 4 {
+		beating.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				err, ok := c.Groups().HeartbeatNow("g", &group.HeartbeatRequest{MemberID: j.MemberID, Generation: 1})
+				if ok {
+					atOnce.Add(1)
+				} else {
+					answered := make(chan error, 1)
+					c.Groups().Heartbeat("g", &group.HeartbeatRequest{MemberID: j.MemberID, Generation: 1}, func(err error) { answered <- err })
+					err = <-answered
+				}
+				if err != nil {
+					t.Errorf("heartbeat: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for i := range int64(200) {
+		if err := commit(t, c, "g", group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}, partition(topic, 0), i); err != nil {
+			t.Errorf("commit: %v", err)
+		}
+		if _, err := listGroups(t, c); err != nil {
+			t.Errorf("list: %v", err)
+		}
+	}
+	close(done)
+	beating.Wait()
+	if atOnce.Load() == 0 {
+		t.Error("no heartbeat was answered at once")
+	}
+}
+
+// TestTooManyMembers: when the record of all is larger than a value may be, the
+// newest members are told that the group is full, and no more are let in.
+func TestTooManyMembers(t *testing.T) {
+	t.Parallel()
+	c := openLoaded(t, newMem(t), func(c *coordinator.Config) { c.Groups.Group.InitialRebalanceDelay = time.Second })
+	const n = 20
+	random := rand.NewChaCha8([32]byte{})
+	join := func(member string, reply func(*group.JoinGroupResponse)) {
+		metadata := append(subscription("orders"), make([]byte, meta.MaxValueBytes/n+1000)...)
+		random.Read(metadata[len(subscription("orders")):])
+		c.Groups().Join("g", &group.JoinGroupRequest{MemberID: member, SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second,
+			ProtocolType: "consumer", Protocols: []group.Protocol{{Name: "range", Metadata: metadata}}}, reply)
+	}
+	joined := make(chan *group.JoinGroupResponse, n)
+	for range n {
+		join("", func(a *group.JoinGroupResponse) { joined <- a })
+	}
+	synced := make(chan error, n)
+	for range n {
+		select {
+		case a := <-joined:
+			if a.Err != nil {
+				t.Fatal(a.Err)
+			}
+			c.Groups().Sync("g", &group.SyncGroupRequest{MemberID: a.MemberID, Generation: a.Generation}, func(a *group.SyncGroupResponse) { synced <- a.Err })
+		case <-time.After(patience):
+			t.Fatal("not everybody has joined")
+		}
+	}
+	full := 0
+	for range n {
+		if err := <-synced; errors.Is(err, group.ErrMaxSizeReached) || errors.Is(err, group.ErrUnknownMember) {
+			full++
+		} else if !errors.Is(err, group.ErrUnavailable) && !errors.Is(err, group.ErrRebalanceInProgress) {
+			t.Errorf("sync: %v", err)
+		}
+	}
+	if full != n/4 {
+		t.Errorf("%d members of %d are refused, want a quarter", full, n)
+	}
+	d, err := describe(t, c, "g")
+	if err != nil || len(d.Members) != n-n/4 {
+		t.Errorf("%d members are left (%v)", len(d.Members), err)
 	}
 }
 

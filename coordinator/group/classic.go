@@ -56,6 +56,9 @@ type classic struct {
 	syncSeq uint64
 	// emptySeq is the write that says the group is Empty.
 	emptySeq uint64
+	// room is how many members a record could hold when one could not hold all;
+	// 0: as many as are allowed.
+	room int
 
 	// topics caches what the members subscribe to; nil is not known.
 	topics *subscriptions
@@ -349,6 +352,7 @@ func (c *classic) completeJoin(now time.Time, e *Effects) {
 	c.generation++
 	if len(c.members) == 0 {
 		c.state = Empty
+		c.room = 0
 		c.protocolName = ""
 		c.emptySince = now
 		c.emptySeq = c.g.change()
@@ -508,11 +512,37 @@ func (c *classic) written(now time.Time, seq uint64, e *Effects) {
 
 // writeFailed: an assignment that is not stored must not be seen, so everybody
 // joins again. Nobody depends on the other writes but those who were refused.
-func (c *classic) writeFailed(now time.Time, seq uint64, e *Effects) {
+func (c *classic) writeFailed(now time.Time, seq uint64, why error, e *Effects) {
 	if c.state != CompletingRebalance || c.syncSeq == 0 || c.syncSeq > seq {
 		return
 	}
+	if why == ErrMaxSizeReached {
+		c.shed(e)
+	}
 	c.prepareRebalance(now, ErrUnavailable, e)
+}
+
+// shedShare of the members go when the record of all does not fit.
+const shedShare = 4
+
+// shed drops the newest members, and lets no more in than are left until the
+// group is Empty: the record of all of them is too large to be stored, so the
+// group would rebalance for ever. It may take some generations.
+func (c *classic) shed(e *Effects) {
+	c.room = len(c.members) - max(1, len(c.members)/shedShare)
+	gone := make(map[*member]bool)
+	for _, m := range c.members[c.room:] {
+		gone[m] = true
+	}
+	c.removeAll(func(m *member) bool { return gone[m] }, ErrMaxSizeReached, e)
+}
+
+// maxSize is how many members there may be.
+func (c *classic) maxSize() int {
+	if c.room > 0 {
+		return min(c.room, c.g.config.MaxSize)
+	}
+	return c.g.config.MaxSize
 }
 
 func (c *classic) describe() *Description {

@@ -71,9 +71,9 @@ func (c *classic) accepts(r *JoinGroupRequest) bool {
 	}
 	switch c.state {
 	case PreparingRebalance:
-		return known != nil && known.join.waiting || c.joining < c.g.config.MaxSize
+		return known != nil && known.join.waiting || c.joining < c.maxSize()
 	case CompletingRebalance, Stable:
-		return known != nil || len(c.members) < c.g.config.MaxSize
+		return known != nil || len(c.members) < c.maxSize()
 	}
 	return true
 }

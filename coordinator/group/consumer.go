@@ -356,8 +356,8 @@ func (c *consumer) written(time.Time, uint64, *Effects) {}
 
 // writeFailed: members may have been promised nothing of what memory holds now,
 // and storage may hold all of it or nothing, so both are read anew.
-func (c *consumer) writeFailed(_ time.Time, _ uint64, e *Effects) {
-	c.g.failWithheld(ErrUnavailable, e)
+func (c *consumer) writeFailed(why error, e *Effects) {
+	c.g.failWithheld(why, e)
 	c.g.log.dirty = false
 	e.Reload = true
 }

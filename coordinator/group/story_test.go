@@ -98,7 +98,11 @@ func (s *story) event(verb, who string, args map[string]string) {
 		s.finish(nil)
 		return
 	case "failed":
-		s.finish(errors.New("the store is away"))
+		if who == "too-large" {
+			s.finish(ErrMaxSizeReached)
+		} else {
+			s.finish(errors.New("the store is away"))
+		}
 		return
 	case "crash":
 		s.load()

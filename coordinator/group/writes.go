@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
@@ -71,13 +72,19 @@ func (g *Group) flush(e *Effects) {
 }
 
 // Written tells the outcome of write seq and of all before. After an error the
-// stored record may be that of the write, or the one before.
+// stored record may be that of the write, or the one before. ErrMaxSizeReached
+// says that the record is larger than any that can be stored; who made it so is
+// told the same, everybody else ErrUnavailable.
 func (g *Group) Written(now time.Time, seq uint64, err error, e *Effects) {
 	w := &g.log
 	if seq <= w.done || seq > w.seq {
 		return
 	}
 	w.done = seq
+	why := ErrUnavailable
+	if errors.Is(err, ErrMaxSizeReached) {
+		why = ErrMaxSizeReached
+	}
 	kept := w.withheld[:0]
 	for _, h := range w.withheld {
 		switch {
@@ -86,7 +93,7 @@ func (g *Group) Written(now time.Time, seq uint64, err error, e *Effects) {
 		case err == nil:
 			e.reply(h.ticket, h.ok)
 		default:
-			e.reply(h.ticket, h.ok.refused(ErrUnavailable))
+			e.reply(h.ticket, h.ok.refused(why))
 		}
 	}
 	clear(w.withheld[len(kept):])
@@ -101,11 +108,11 @@ func (g *Group) Written(now time.Time, seq uint64, err error, e *Effects) {
 	case g.consumer != nil && err == nil:
 		g.consumer.written(now, seq, e)
 	case g.consumer != nil:
-		g.consumer.writeFailed(now, seq, e)
+		g.consumer.writeFailed(why, e)
 	case err == nil:
 		g.classic.written(now, seq, e)
 	default:
-		g.classic.writeFailed(now, seq, e)
+		g.classic.writeFailed(now, seq, why, e)
 	}
 	g.flush(e)
 }
