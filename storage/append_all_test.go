@@ -27,9 +27,9 @@ func sendAll(l *Log, bs ...batch.Batch) []*result {
 func TestAppendAllHasNoGaps(t *testing.T) {
 	w := newWorld(t)
 	l := w.log(plain())
-	const appends, each = 50, 3
+	const appends, each = 300, 3
 	var done sync.WaitGroup
-	for i := range 4 {
+	for i := range 12 {
 		done.Go(func() {
 			for j := range appends {
 				if i%2 == 0 {
