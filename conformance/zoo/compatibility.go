@@ -18,18 +18,13 @@ import (
 func compatibilityDocument(all []Row, r results, differences []difference) string {
 	var b strings.Builder
 	b.WriteString("# Compatibility\n\n" + generatedBy + `
-Any Kafka client since 0.8 works with Quire on one port, old and new on the same
-topic at once, with no setting but its address. What is said here is what was run:
+Kafka clients from 0.8 on work with Quire on one port, old and new on the same topic
+at once, with no setting but its address. What is said here is what was run:
 ` + "[RESULTS.md](RESULTS.md) shows every client and every check.\n\n")
-	b.WriteString("## Clients\n\n| client | versions run | formats and codecs |\n|---|---|---|\n")
+	b.WriteString("## Clients\n\n| client | versions run (as a release whose protocol they were told to speak; ✗ not in everything) | codecs |\n|---|---|---|\n")
 	for _, group := range clients(all) {
-		var versions, written []string
+		var written []string
 		for _, row := range group {
-			version := row.Version
-			if failed(row, r) {
-				version += " (✗ in part)"
-			}
-			versions = append(versions, version)
 			written = append(written, row.Codecs...)
 			written = append(written, row.reads()...)
 		}
@@ -39,7 +34,7 @@ topic at once, with no setting but its address. What is said here is what was ru
 				known = append(known, c)
 			}
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", group[0].Client, strings.Join(slices.Compact(versions), ", "), strings.Join(known, ", "))
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", group[0].Client, versionList(group, r), strings.Join(known, ", "))
 	}
 	b.WriteString("\nWhat no server of today can do for them:\n\n" + cmp.Or(impossibles(all), "Nothing.\n"))
 	b.WriteString(apiTable(r))
@@ -54,6 +49,36 @@ topic at once, with no setting but its address. What is said here is what was ru
 		}
 	}
 	return b.String()
+}
+
+// versionList names each version once, with the protocol settings it ran with:
+// rows say "1.0 as 0.8".
+func versionList(group []Row, r results) string {
+	var versions []string
+	settings := map[string][]string{}
+	for _, row := range group {
+		version, setting, set := strings.Cut(row.Version, " as ")
+		if !slices.Contains(versions, version) {
+			versions = append(versions, version)
+		}
+		if !set {
+			setting = "its own choice"
+		}
+		if failed(row, r) {
+			setting += " ✗"
+		}
+		settings[version] = append(settings[version], setting)
+	}
+	for i, v := range versions {
+		switch all := settings[v]; {
+		case len(all) == 1 && all[0] == "its own choice":
+		case len(all) == 1 && all[0] == "its own choice ✗":
+			versions[i] += " ✗"
+		default:
+			versions[i] += " (as " + strings.Join(all, ", ") + ")"
+		}
+	}
+	return strings.Join(versions, "; ")
 }
 
 // clients groups the rows by client, in the order of the table.
@@ -97,7 +122,7 @@ func apiTable(r results) string {
 		}
 	}
 	var b strings.Builder
-	b.WriteString("\n## APIs\n\nVersions as the servers advertise them.\n\n| key | API |")
+	b.WriteString("\n## APIs\n\nVersions as the servers advertise them. Kafka 4 names Produce from 0 on for the sake of\nlibrdkafka and takes it from 3 on.\n\n| key | API |")
 	for _, s := range servers {
 		fmt.Fprintf(&b, " %s |", s.head)
 	}
