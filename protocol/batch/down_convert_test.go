@@ -97,20 +97,21 @@ func readFranz(t testing.TB, set []byte, broken bool) (all []flat) {
 	return all
 }
 
-// storedBatch makes a batch as it lies in a log, with headers, of the messages at their offsets.
+// storedBatch makes a batch as it lies in a log, with headers, of the messages at their
+// offsets. Compaction has removed what was before and after them.
 func storedBatch(t testing.TB, c Codec, all []flat) Batch {
 	t.Helper()
 	var w Builder
 	h := Plain
-	h.BaseOffset = all[0].offset
+	h.BaseOffset = all[0].offset &^ 7
 	w.Reset(h)
 	for i, f := range all {
 		var headers []RecordHeader
 		if i%3 == 0 {
 			headers = []RecordHeader{{Key: []byte("h"), Value: []byte("x")}}
 		}
-		w.count = int32(f.offset - all[0].offset) // leaves a gap
-		if w.count == 0 {
+		w.count = int32(f.offset - h.BaseOffset) // leaves a gap
+		if i == 0 {
 			w.baseTimestamp, w.maxTimestamp = f.timestamp, f.timestamp
 		}
 		w.Add(f.timestamp, f.key, f.value, headers...)
@@ -121,6 +122,7 @@ func storedBatch(t testing.TB, c Codec, all []flat) Batch {
 	}
 	b := Batch(plain)
 	binary.BigEndian.PutUint32(b[offCount:], uint32(len(all)))
+	binary.BigEndian.PutUint32(b[offLastOffsetDelta:], uint32(b.LastOffsetDelta()+3))
 	out, err := Recompress(nil, b, c, 0, b.Records())
 	if err != nil {
 		t.Fatal(err)

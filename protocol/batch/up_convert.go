@@ -275,13 +275,10 @@ func (in *messages) checkMessage(m Message, o *UpConvertOptions, wrapped bool) (
 			return false, err
 		}
 	}
-	key, _, err := m.KeyValue()
-	if err != nil {
-		return false, err
-	}
+	key, _, malformed := m.KeyValue()
 	t := in.timestampOf(m)
 	switch {
-	case o.RequireKeys && key == nil:
+	case o.RequireKeys && key == nil && malformed == nil:
 		return true, fmt.Errorf("%w: a compacted topic needs keys", ErrInvalid)
 	case t < NoTimestamp:
 		return true, fmt.Errorf("%w: %d", ErrTimestamp, t)
@@ -292,7 +289,7 @@ func (in *messages) checkMessage(m Message, o *UpConvertOptions, wrapped bool) (
 	case in.logAppendTime || m.LogAppendTime() && !wrapped:
 		return true, fmt.Errorf("%w: a producer must not set the type LogAppendTime", ErrTimestamp)
 	}
-	return false, nil
+	return true, malformed
 }
 
 // maxRecordOverhead is the most that a record without headers has beside its key and value.

@@ -246,6 +246,7 @@ func TestUpConvertTimestamps(t *testing.T) {
 		"none and largest":         {slices.Concat(plain(-1, 1<<63-1)...), []int64{-1, 1<<63 - 1}},
 		"type of a plain message":  {altered(plain(7)[0], func(m []byte) { m[17] |= 8 }), []int64{7}},
 		"type of an inner message": {wrapper(t, 1, Gzip, flat{}, altered(plain(7)[0], func(m []byte) { m[17] |= 8 })), []int64{7}},
+		"no type of the wrapper":   {wrapper(t, 1, Gzip, flat{}, altered(plain(-1)[0], func(m []byte) { m[17] |= 8 })), []int64{-1}},
 		"type in magic 0":          {altered(message(0, 0, flat{}), func(m []byte) { m[17] |= 8 }), []int64{-1}},
 	} {
 		out, err := UpConvert(nil, c.in, wide)
@@ -461,7 +462,7 @@ func refusals(t testing.TB) map[string]refusal {
 		"message too large":          {v1, ErrTooLarge, 0, limit(len(v1) - 1)},
 		"message too large as batch": {v1, ErrTooLarge, 0, limit(len(v1))},
 		"second too large":           {cat(v1, message(1, 0, flat{key: noise(1, 100)})), ErrTooLarge, 1, limit(150)},
-		"inner too large as batch":   {gz(flat{}, message(1, 0, flat{key: noise(1, 10)}), message(1, 0, flat{key: noise(1, 100)})), ErrTooLarge, 1, limit(200)},
+		"inner too large as batch":   {gz(flat{}, v1, message(1, 0, flat{key: make([]byte, 300)})), ErrTooLarge, 1, func(o *UpConvertOptions) { o.MaxBatchBytes, o.Recode = 200, true }},
 		"wrapper too large":          {gz(flat{}, v1), ErrTooLarge, 0, limit(60)},
 		"inflates too far":           {gz(flat{}, message(1, 0, flat{value: make([]byte, 1<<20)})), ErrTooLarge, -1, nil},
 		"codec of the topic unknown": {v1, ErrUnknownCodec, -1, func(o *UpConvertOptions) { o.Recode, o.Codec = true, 6 }},
