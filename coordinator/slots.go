@@ -128,6 +128,12 @@ func (s *slots) mine(o *slotOwner) bool { return o.exists && o.Incarnation == s.
 // claimableLocked says whether this node is to claim a slot: nobody has it, or a
 // node that is gone, or this node's process before this one. A later process of
 // the same name is left alone.
+//
+// A node that is gone may only be cut off, and go on answering from memory what
+// the next owner will change; its writes are fenced, its answers to OffsetFetch are
+// not. So a claim waits for the end of the node's lease, and where several nodes
+// share a cluster, shard.slot must refuse a slot once this node's own lease may
+// have ended: leaseSeconds after it sent the last renewal that was answered.
 func (s *slots) claimableLocked(o *slotOwner) bool {
 	switch {
 	case !o.exists:

@@ -44,6 +44,20 @@ func (f *groupFlags) check() error {
 	return nil
 }
 
+// chosen runs do with a client and the names of the groups.
+func (f *groupFlags) chosen(p *process, server *clientFlags, do func(c *groupClient, names []string) error) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return server.groups(p, func(c *groupClient) error {
+		names, err := f.names(c)
+		if err != nil {
+			return err
+		}
+		return do(c, names)
+	})
+}
+
 // names are the groups chosen, sorted, each once.
 func (f *groupFlags) names(c *groupClient) ([]string, error) {
 	names := slices.Clone(f.Group)
@@ -124,14 +138,7 @@ type groupDeleteVerb struct {
 }
 
 func (v *groupDeleteVerb) Run(p *process) error {
-	if err := v.check(); err != nil {
-		return err
-	}
-	return v.groups(p, func(c *groupClient) error {
-		names, err := v.names(c)
-		if err != nil {
-			return err
-		}
+	return v.chosen(p, &v.clientFlags, func(c *groupClient, names []string) error {
 		var failed []error
 		for chunk := range slices.Chunk(names, groupsAtOnce) {
 			for _, d := range c.delete(chunk) {

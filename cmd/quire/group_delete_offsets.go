@@ -16,18 +16,11 @@ type groupDeleteOffsetsVerb struct {
 }
 
 func (v *groupDeleteOffsetsVerb) Run(p *process) error {
-	if err := v.check(); err != nil {
-		return err
-	}
 	scope, err := parseScope(v.Topic)
 	if err != nil {
 		return err
 	}
-	return v.groups(p, func(c *groupClient) error {
-		names, err := v.names(c)
-		if err != nil {
-			return err
-		}
+	return v.chosen(p, &v.clientFlags, func(c *groupClient, names []string) error {
 		commits, err := c.committed(names)
 		if err != nil {
 			return err

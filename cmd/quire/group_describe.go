@@ -80,14 +80,7 @@ func compareRows(a, b offsetRow) int {
 }
 
 func (v *groupDescribeVerb) Run(p *process) error {
-	if err := v.check(); err != nil {
-		return err
-	}
-	return v.groups(p, func(c *groupClient) error {
-		names, err := v.names(c)
-		if err != nil {
-			return err
-		}
+	return v.chosen(p, &v.clientFlags, func(c *groupClient, names []string) error {
 		descriptions, err := c.describe(names)
 		if err != nil {
 			return err

@@ -13,14 +13,7 @@ type groupExportVerb struct {
 }
 
 func (v *groupExportVerb) Run(p *process) error {
-	if err := v.check(); err != nil {
-		return err
-	}
-	return v.groups(p, func(c *groupClient) error {
-		names, err := v.names(c)
-		if err != nil {
-			return err
-		}
+	return v.chosen(p, &v.clientFlags, func(c *groupClient, names []string) error {
 		descriptions, err := c.describe(names)
 		if err != nil {
 			return err

@@ -27,15 +27,9 @@ func main() {
 	}
 }
 
-// repeated is a flag that may be given more than once.
-type repeated []string
-
-func (r *repeated) String() string     { return strings.Join(*r, ",") }
-func (r *repeated) Set(s string) error { *r = append(*r, s); return nil }
-
 func runCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("faults", flag.ExitOnError)
-	var overrides repeated
+	var overrides []string
 	var (
 		rounds       = flags.Int("kills", 100, "how often the server is ended, or its disk is harmed")
 		terminate    = flags.Bool("term", false, "end it with SIGTERM and demand exit status 0 within 10 s, instead of SIGKILL")
@@ -52,21 +46,15 @@ func runCommand(ctx context.Context, args []string) error {
 		seed         = flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments when the server is ended")
 		dir          = flags.String("dir", "", "data folder, kept afterwards (default: a new one, removed after a run without findings)")
 	)
-	flags.Var(&overrides, "override", "broker config key=value; may be repeated")
+	flags.Func("override", "broker config key=value; may be repeated", func(s string) error { overrides = append(overrides, s); return nil })
 	flags.Parse(args)
 	if *minUp > *maxUp || *rounds < 0 || *topics < 1 || *partitions < 1 || *perSecond < 1 {
 		return errors.New("flags: need min-up ≤ max-up, kills ≥ 0, and at least one topic, partition and record per second")
 	}
 
-	data := *dir
-	if data == "" {
-		work, err := peer.WorkDir()
-		if err != nil {
-			return err
-		}
-		if data, err = os.MkdirTemp(work, "faults-"); err != nil {
-			return err
-		}
+	data, err := peer.DataDir(*dir, "faults")
+	if err != nil {
+		return err
 	}
 	if *smallJournal {
 		overrides = append(overrides, smallJournalOverrides...)

@@ -52,16 +52,9 @@ func main() {
 	}
 }
 
-// repeated is a flag that may be given more than once.
-type repeated []string
-
-func (r *repeated) String() string     { return strings.Join(*r, ",") }
-func (r *repeated) Set(s string) error { *r = append(*r, s); return nil }
-
 func runCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("groupfaults", flag.ExitOnError)
 	p := &plan{logf: func(format string, args ...any) { fmt.Printf(format+"\n", args...) }}
-	var overrides repeated
 	flags.IntVar(&p.groups, "groups", 24, "groups")
 	flags.IntVar(&p.members, "members", 3, "members of each group at the start")
 	flags.IntVar(&p.changing, "changing", 16, "groups whose members come, leave and fall silent")
@@ -84,9 +77,9 @@ func runCommand(ctx context.Context, args []string) error {
 	flags.Uint64Var(&p.seed, "seed", uint64(time.Now().UnixNano()), "of what is done when")
 	chosen := flags.String("kinds", allKinds, "kinds of groups, taken in turn")
 	dir := flags.String("dir", "", "folder of the servers, kept afterwards (default: a new one, removed after a run without findings)")
-	flags.Var(&overrides, "override", "broker config key=value; may be repeated")
+	flags.Func("override", "broker config key=value; may be repeated", func(s string) error { p.overrides = append(p.overrides, s); return nil })
 	flags.Parse(args)
-	p.partitions, p.overrides = int32(*partitions), overrides
+	p.partitions = int32(*partitions)
 	for _, name := range strings.Split(*chosen, ",") {
 		f, ok := kinds[name]
 		if !ok {
@@ -97,15 +90,9 @@ func runCommand(ctx context.Context, args []string) error {
 	if p.groups < 1 || p.members < 1 || p.changing > p.groups || *partitions < p.members+1 || p.perSecond < 1 || p.leaves+p.silent < 1 || p.minGap > p.maxGap {
 		return errors.New("flags: need at least one group, member and record per second, more partitions than members, a way for members to go, min-gap ≤ max-gap, and no more changing groups than groups")
 	}
-	p.dir = *dir
-	if p.dir == "" {
-		work, err := peer.WorkDir()
-		if err != nil {
-			return err
-		}
-		if p.dir, err = os.MkdirTemp(work, "groupfaults-"); err != nil {
-			return err
-		}
+	var err error
+	if p.dir, err = peer.DataDir(*dir, "groupfaults"); err != nil {
+		return err
 	}
 	fmt.Printf("seed %d, data in %s\n", p.seed, p.dir)
 	res, err := p.run(ctx)

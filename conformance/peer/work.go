@@ -57,6 +57,19 @@ func WorkDir() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
+// DataDir returns dir, or a new folder in the cache folder if it is "". Its user
+// removes it.
+func DataDir(dir, name string) (string, error) {
+	if dir != "" {
+		return dir, os.MkdirAll(dir, 0o755)
+	}
+	work, err := WorkDir()
+	if err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(work, name+"-")
+}
+
 // QuireBinary returns the program under test: QUIRE_BIN when set, else
 // .work/bin/quire, built from the parent folder by the first call of this
 // process. The Go tool's own cache makes building again cheap, so a binary of
