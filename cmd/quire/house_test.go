@@ -37,6 +37,17 @@ var imports = map[string][]string{
 	"storage/meta/etcd":         {"storage/meta"},
 	"storage":                   {"storage/ledger", "storage/meta", "protocol/batch", "protocol/buffer"},
 
+	"storage/bookkeeper/wire":       {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/metadata":   {},
+	"storage/bookkeeper/quorum":     {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/place":      {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/bookie":     {"storage/bookkeeper/wire", "storage/bookkeeper/metadata", "protocol/buffer"},
+	"storage/bookkeeper/bookietest": {"storage/bookkeeper/wire", "storage/bookkeeper/metadata"},
+	"storage/bookkeeper": {
+		"storage/bookkeeper/wire", "storage/bookkeeper/metadata", "storage/bookkeeper/quorum", "storage/bookkeeper/place",
+		"storage/bookkeeper/bookie", "storage/ledger", "protocol/buffer",
+	},
+
 	"offsets": {"storage/meta"},
 
 	"coordinator/group": {},
@@ -58,6 +69,8 @@ var testImports = map[string][]string{
 	"storage/meta/mem":          {"storage/meta/metatest"},
 	"storage/meta/etcd":         {"storage/meta/metatest"},
 	"storage":                   {"storage/meta/mem", "storage/embedded", "storage/vfs"},
+	"storage/bookkeeper/bookie": {"storage/bookkeeper/bookietest"},
+	"storage/bookkeeper":        {"storage/ledger/ledgertest", "storage/bookkeeper/bookietest"},
 	"offsets":                   {"storage/meta/mem", "storage/meta/etcd"},
 	"coordinator":               {"storage/meta/mem", "storage/meta/etcd"},
 	"proxy/api":                 {"storage/meta/mem", "storage/embedded", "storage/vfs"},

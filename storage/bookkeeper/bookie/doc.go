@@ -1,0 +1,2 @@
+// Package bookie holds the connections to one bookie.
+package bookie
