@@ -23,6 +23,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -114,22 +115,35 @@ func Main(c Client) {
 			run("produce-"+codec, func(ctx context.Context) error { return c.Produce(ctx, topic, 0, codec, Canonical()) })
 		}
 	case "consume":
+		// Most of a short read is waiting: for a connection, a long poll, a
+		// library that closes.
+		const atOnce = 8
+		slots := make(chan struct{}, atOnce)
+		var reading sync.WaitGroup
 		for _, topic := range s.topics {
-			run("consume", func(ctx context.Context) error {
-				records, err := c.Consume(ctx, topic)
-				for _, r := range records {
-					write(s.readLine(topic, r))
-				}
-				if err != nil {
-					return fmt.Errorf("%s: %w", topic, err)
-				}
-				return nil
+			slots <- struct{}{}
+			reading.Go(func() {
+				defer func() { <-slots }()
+				run("consume", func(ctx context.Context) error { return s.print(ctx, c, topic) })
 			})
 		}
+		reading.Wait()
 	default:
 		fmt.Fprintf(os.Stderr, "ZOO_PHASE is %q: want own, produce or consume\n", s.phase)
 		os.Exit(1)
 	}
+}
+
+// print reads a topic and writes a line for each record.
+func (s settings) print(ctx context.Context, c Client, topic string) error {
+	records, err := c.Consume(ctx, topic)
+	for _, r := range records {
+		write(s.readLine(topic, r))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", topic, err)
+	}
+	return nil
 }
 
 // own runs every check on topics and groups of the row's own.
@@ -318,9 +332,14 @@ func hexOf(b []byte) *string {
 	return &s
 }
 
+// output keeps lines whole.
+var output sync.Mutex
+
 func write(l any) {
 	b, err := json.Marshal(l)
 	if err == nil {
+		output.Lock()
+		defer output.Unlock()
 		_, err = os.Stdout.Write(append(b, '\n'))
 	}
 	if err != nil {
