@@ -49,6 +49,8 @@ func (r results) set(row string, c check) {
 	}
 }
 
+func (r results) failed(row, name string) bool { return r.checks[row][name] != "" }
+
 func (r results) read(consumer, codec, producer string, v verdict) {
 	if r.reads[consumer] == nil {
 		r.reads[consumer] = map[string]map[string]verdict{}

@@ -76,11 +76,19 @@ func simple(language, version, artifact, writer, commit string) javaClient {
 	if language == "java" {
 		client = "Java producer, SimpleConsumer"
 	}
-	return javaClient{
+	v := javaClient{
 		client: client, version: version, artifacts: []string{artifact}, ci: version == "0.8.2.2",
 		sources: []string{writer, "reader-simple.java", "simple.java", commit},
 		checks:  []string{"SimpleChecks", "CommitChecks"},
 	}
+	if language == "scala" && version != "0.8.1.1" { // which has them in other packages
+		v.sources = append(v.sources, "tools.java")
+		v.checks = append(v.checks, "ToolChecks")
+		if commit == "commit-0.9.java" {
+			v.checks = append(v.checks, "ToolChecks0_9")
+		}
+	}
+	return v
 }
 
 // oldest has no lz4, and a snappy library that a Java of today has to be opened

@@ -165,23 +165,7 @@ func (z *zoo) produce(ctx context.Context, r Row) {
 
 // consume lets r read what every row wrote in the codecs that r knows.
 func (z *zoo) consume(ctx context.Context, r Row) {
-	var topics []string
-	type source struct {
-		producer Row
-		codec    string
-	}
-	sources := map[string]source{}
-	for _, p := range z.rows {
-		if _, ok := z.programs[p.Name]; !ok || p.impossible(phaseProduce) != "" {
-			continue
-		}
-		for _, codec := range p.Codecs {
-			if slices.Contains(r.reads(), codec) {
-				topics = append(topics, p.topic(codec))
-				sources[p.topic(codec)] = source{p, codec}
-			}
-		}
-	}
+	topics, sources := z.written(r)
 	checks, records, err := z.phase(ctx, r, phaseConsume, topics)
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -203,6 +187,35 @@ func (z *zoo) consume(ctx context.Context, r Row) {
 		}
 		z.results.read(r.Name, s.codec, s.producer.Name, reason)
 	}
+}
+
+// A source is what a topic of the cross matrix holds.
+type source struct {
+	producer Row
+	codec    string
+}
+
+// written returns the topics that r reads, and by name what they hold.
+func (z *zoo) written(r Row) (topics []string, sources map[string]source) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	sources = map[string]source{}
+	for _, p := range z.rows {
+		if _, ok := z.programs[p.Name]; !ok || p.impossible(phaseProduce) != "" {
+			continue
+		}
+		// One failure is enough for one that has not written.
+		if z.results.failed(p.Name, phaseProduce) {
+			continue
+		}
+		for _, codec := range p.Codecs {
+			if slices.Contains(r.reads(), codec) {
+				topics = append(topics, p.topic(codec))
+				sources[p.topic(codec)] = source{p, codec}
+			}
+		}
+	}
+	return topics, sources
 }
 
 // judge records a check of a program. A check that is listed as impossible has
