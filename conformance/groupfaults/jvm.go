@@ -63,7 +63,9 @@ func startJVM(ctx context.Context, library, dir, bootstrap string, t timing, rec
 	}
 	defer log.Close()
 	j := &jvm{library: library, rec: rec, members: map[string]*javaMember{}}
-	j.cmd = exec.Command("java", "-Xss512k", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classPath, source, topic)
+	j.cmd = exec.Command("java", "-Xss512k", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-Dorg.slf4j.simpleLogger.showDateTime=true", // and why a member joins:
+		"-Dorg.slf4j.simpleLogger.log.org.apache.kafka.clients.consumer.internals.ConsumerCoordinator=info", "-cp", classPath, source, topic)
 	j.cmd.Args = append(j.cmd.Args, javaArguments(bootstrap, t)...)
 	j.cmd.Stderr = log
 	j.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -83,7 +85,13 @@ func startJVM(ctx context.Context, library, dir, bootstrap string, t timing, rec
 
 // javaArguments are the time between commits and what all members are configured with.
 func javaArguments(bootstrap string, t timing) []string {
-	args := []string{strconv.FormatInt(t.commit.Milliseconds(), 10), "bootstrap.servers=" + bootstrap, "enable.metrics.push=false"}
+	args := []string{
+		strconv.FormatInt(t.commit.Milliseconds(), 10), "bootstrap.servers=" + bootstrap, "enable.metrics.push=false",
+		// By its default since 4.0 (KIP-899) a client that reaches no broker forgets
+		// all metadata, and the leader of a classic group then joins again since its
+		// topics seem to have changed: with one server, at every restart of it, Kafka's too.
+		"metadata.recovery.strategy=none",
+	}
 	for _, p := range []struct {
 		name string
 		d    time.Duration
