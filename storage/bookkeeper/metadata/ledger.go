@@ -9,6 +9,20 @@ import "slices"
 // operator chose another. A name is no address: see Bookie.
 type BookieID string
 
+// Valid says whether bookies accept the id as one (BookieId).
+func (id BookieID) Valid() bool {
+	if id == "" || id == "readonly" {
+		return false
+	}
+	for i := range len(id) {
+		// BookKeeper's expression has the range from ':' to '_' in it.
+		if c := id[i]; !(c >= '0' && c <= '_' || c >= 'a' && c <= 'z' || c == '-' || c == '.') {
+			return false
+		}
+	}
+	return true
+}
+
 // State is where a ledger is in its life. It only ever moves forward, except
 // that a recovery may be begun again.
 type State int8
@@ -70,6 +84,8 @@ type Version int64
 type Segment struct {
 	First   int64
 	Bookies []BookieID
+
+	unknown []byte // fields of a newer BookKeeper
 }
 
 // Ledger is the metadata of one ledger (LedgerMetadataFormat, version 3).
@@ -87,6 +103,8 @@ type Ledger struct {
 	Custom      map[string][]byte
 	CToken      int64 // chosen by the creator, to know its own write again
 	CreatedMS   int64 // 0: not recorded
+
+	unknown []byte // fields of a newer BookKeeper, written back as they are
 }
 
 // EnsembleAt returns the segment that entry belongs to.
