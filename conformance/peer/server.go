@@ -196,7 +196,17 @@ var jvmPerformance = []string{
 // NewKafka returns one combined broker and controller of Apache Kafka 4.4.0
 // with the values of the shipped server.properties and heap.
 func NewKafka(ctx context.Context, opts Options) (*Server, error) {
-	classPath, err := KafkaServer.Fetch(ctx)
+	return newKafka(ctx, "Apache Kafka 4.4.0", KafkaServer, opts)
+}
+
+// NewKafka3 is NewKafka for 3.9.1, the last version that serves clients from
+// before 2.1. Its broker comes with its tools.
+func NewKafka3(ctx context.Context, opts Options) (*Server, error) {
+	return newKafka(ctx, "Apache Kafka 3.9.1", Tools3, opts)
+}
+
+func newKafka(ctx context.Context, name string, set JarSet, opts Options) (*Server, error) {
+	classPath, err := set.Fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +215,7 @@ func NewKafka(ctx context.Context, opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		name: "Apache Kafka 4.4.0",
+		name: name,
 		addr: fmt.Sprintf("127.0.0.1:%d", ports[0]),
 		opts: opts,
 	}
@@ -277,15 +287,17 @@ const kafkaLogging = `<?xml version="1.0" encoding="UTF-8"?>
 `
 
 // NewTarget returns the server that the client tests run against: Quire, or
-// with QUIRE_CONFORMANCE_TARGET=kafka Apache Kafka, which shows that the tests
-// themselves expect what Kafka does.
+// with QUIRE_CONFORMANCE_TARGET=kafka (kafka3 for 3.9.1) Apache Kafka, which
+// shows that the tests themselves expect what Kafka does.
 func NewTarget(ctx context.Context, opts Options) (*Server, error) {
 	switch target := os.Getenv("QUIRE_CONFORMANCE_TARGET"); target {
 	case "", "quire":
 		return NewQuire(ctx, opts)
 	case "kafka":
 		return NewKafka(ctx, opts)
+	case "kafka3":
+		return NewKafka3(ctx, opts)
 	default:
-		return nil, fmt.Errorf("QUIRE_CONFORMANCE_TARGET=%s: want quire or kafka", target)
+		return nil, fmt.Errorf("QUIRE_CONFORMANCE_TARGET=%s: want quire, kafka or kafka3", target)
 	}
 }
