@@ -74,7 +74,26 @@ func loadConfig(file string, environ []string, overrides []override) (*config, e
 	if err := checkEtcdSet(c); err != nil {
 		return nil, err
 	}
+	if err := checkGroupBounds(c); err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+// checkGroupBounds holds timeouts of groups to the bounds that somebody has set.
+// The default bounds are what tools are told, and keep nobody from a shorter timeout.
+func checkGroupBounds(c *config) error {
+	for _, name := range []string{"session.timeout.ms", "heartbeat.interval.ms"} {
+		key := "group.consumer." + name
+		lowest, highest := "group.consumer.min."+name, "group.consumer.max."+name
+		switch n := c.number(key); {
+		case c.isSet(lowest) && n < c.number(lowest):
+			return fmt.Errorf("%s: %s is %d and %s is %d", c.get(lowest).Where, lowest, c.number(lowest), key, n)
+		case c.isSet(highest) && n > c.number(highest):
+			return fmt.Errorf("%s: %s is %d and %s is %d", c.get(highest).Where, highest, c.number(highest), key, n)
+		}
+	}
+	return nil
 }
 
 // set checks and stores one value.

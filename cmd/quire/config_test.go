@@ -54,6 +54,29 @@ func TestCatalog(t *testing.T) {
 	}
 }
 
+// TestGroupKeys: bounds of groups' timeouts that are set are held, those that are
+// not keep nobody away; assignors are the two that there are.
+func TestGroupKeys(t *testing.T) {
+	for _, c := range []struct{ file, want string }{
+		{"group.consumer.session.timeout.ms: 6000\n", ""},
+		{"group.consumer.session.timeout.ms: 6000\ngroup.consumer.min.session.timeout.ms: 6000\n", ""},
+		{"group.consumer.session.timeout.ms: 5999\ngroup.consumer.min.session.timeout.ms: 6000\n", "group.consumer.min.session.timeout.ms is 6000 and group.consumer.session.timeout.ms is 5999"},
+		{"group.consumer.max.heartbeat.interval.ms: 4000\n", "group.consumer.max.heartbeat.interval.ms is 4000 and group.consumer.heartbeat.interval.ms is 5000"},
+		{"group.consumer.assignors: [range]\n", ""},
+		{"group.consumer.assignors: [range, sticky]\n", `must be of uniform and range, not "sticky"`},
+		{"group.consumer.assignors: [range, range]\n", "must have range once"},
+		{"group.consumer.assignors: \",\"\n", "must have one"},
+	} {
+		_, err := loadConfig(writeFile(t, c.file), nil, nil)
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%q: %v", c.file, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%q: %v, want %q", c.file, err, c.want)
+		}
+	}
+}
+
 func TestLaterSourcesWin(t *testing.T) {
 	file := writeFile(t, "num.partitions: 2\nmessage.max.bytes: 2000\nfetch.max.bytes: 2000\n")
 	env := []string{"QUIRE_MESSAGE_MAX_BYTES=3000", "QUIRE_FETCH_MAX_BYTES=3000", "HOME=/"}
