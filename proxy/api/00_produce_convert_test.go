@@ -427,17 +427,30 @@ func TestProduceSetsBounded(t *testing.T) {
 // TestProduceBomb: a set that inflates far beyond its size is refused, or is
 // stored, but never inflates without bound.
 func TestProduceBomb(t *testing.T) {
-	s := newServer(t)
+	const limit = 4 << 20
+	s := newServer(t, func(o *options) { o.config.maxInflatedBytes = limit })
 	topic := s.createTopic("orders", 1)
 	c := s.dial()
-	zeros := string(make([]byte, 1<<20))
-	fine := sentSet(t, 1, batch.Gzip, zeros, zeros, zeros) // 1 : 1000, more than one conversion usually may
-	wantCode(t, "3 MiB of zeros", do[*kmsg.ProduceResponse](c, produceOne(2, topic, 0, fine)).Topics[0].Partitions[0].ErrorCode, protocol.None)
-	huge, err := batch.Compress(nil, batch.Gzip, 0, make([]byte, maxInflatedBytes+1))
-	check(t, err)
-	set := encodeMessage(1, oldMessage{timestamp: time.Now().UnixMilli(), codec: batch.Gzip, value: huge})
-	wantCode(t, "more than the limit", do[*kmsg.ProduceResponse](c, produceOne(2, topic, 0, set)).Topics[0].Partitions[0].ErrorCode, protocol.MessageTooLarge)
-	if base := c.produce(topic, 0, "x"); base != 3 {
-		t.Errorf("base offset %d", base)
+	now := time.Now().UnixMilli()
+	zeros := func(n int) []byte {
+		return wrapped(t, 1, batch.Gzip, now, 0, encodeMessage(1, oldMessage{timestamp: now, value: make([]byte, n)}))
 	}
+	for _, tc := range []struct {
+		what string
+		n    int
+		want protocol.Code
+	}{
+		{"1 : 1000, more than one conversion may beside others", 1 << 20, protocol.None},
+		{"all but the limit", limit - 100, protocol.None},
+		{"more than the limit", limit, protocol.MessageTooLarge},
+	} {
+		p := &do[*kmsg.ProduceResponse](c, produceOne(2, topic, 0, zeros(tc.n))).Topics[0].Partitions[0]
+		wantCode(t, tc.what, p.ErrorCode, tc.want)
+	}
+	// What a consumer asks for is bounded likewise.
+	for offset := range int64(2) {
+		wantCode(t, "fetch", c.oldFetch(2, topic, offset).ErrorCode, protocol.None)
+	}
+	c.put(topic, codedBatch(t, batch.Gzip, now, string(make([]byte, limit))))
+	wantCode(t, "fetch of more than the limit", c.oldFetch(2, topic, 2).ErrorCode, protocol.CorruptMessage)
 }

@@ -189,44 +189,47 @@ func TestFetchOldLimits(t *testing.T) {
 // TestFetchOldSkipsMarkers: what has no place in the old formats is read over, within
 // one answer if there is something behind it, and else it is waited there.
 func TestFetchOldSkipsMarkers(t *testing.T) {
-	for _, cache := range []int64{0, 1} {
-		s := newServer(t, func(o *options) { o.store.TailCacheBytes = cache })
-		topic := s.createTopic("orders", 1)
-		c := s.dial()
-		c.produce(topic, 0, "a")
-		s.mark(topic, 40)
-		c.produce(topic, 0, "b")
-		s.mark(topic, 40)
-		for v := int16(0); v <= 3; v++ {
-			magic := fetchMagic(v)
-			for _, offset := range []int64{1, 20, 41} {
-				p := c.oldFetch(v, topic, offset, partitionMax(100))
-				wantTexts(t, fmt.Sprintf("v%d at %d", v, offset), readMessages(t, magic, p.RecordBatches), "41:b")
-			}
-			if p := c.oldFetch(v, topic, 42); len(p.RecordBatches) != 0 || p.HighWatermark != 82 || p.ErrorCode != 0 {
-				t.Errorf("v%d, only markers: %+v", v, p)
-			}
+	t.Run("from memory", func(t *testing.T) { fetchOldSkipsMarkers(t, 0) })
+	t.Run("from ledgers", func(t *testing.T) { fetchOldSkipsMarkers(t, 1) })
+}
+
+func fetchOldSkipsMarkers(t *testing.T, tailCacheBytes int64) {
+	s := newServer(t, func(o *options) { o.store.TailCacheBytes = tailCacheBytes })
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	c.produce(topic, 0, "a")
+	s.mark(topic, 40)
+	c.produce(topic, 0, "b")
+	s.mark(topic, 40)
+	for v := int16(0); v <= 3; v++ {
+		magic := fetchMagic(v)
+		for _, offset := range []int64{1, 20, 41} {
+			p := c.oldFetch(v, topic, offset, partitionMax(100))
+			wantTexts(t, fmt.Sprintf("v%d at %d", v, offset), readMessages(t, magic, p.RecordBatches), "41:b")
 		}
-		// Markers are no reason to answer, whatever they come to in bytes.
-		q := fetchOne(2, topic, 0, 42)
-		q.MaxWaitMillis = 3_600_000
-		c.send(q)
-		s.mark(topic, 2)
-		s.dial().produce(topic, 0, "c")
-		r, err := c.receive(q)
-		check(t, err)
-		wantTexts(t, "after markers", readMessages(t, 1, r.(*kmsg.FetchResponse).Topics[0].Partitions[0].RecordBatches), "84:c")
-		// A client that goes away meanwhile.
-		gone := s.dial()
-		q.Topics[0].Partitions[0].FetchOffset = 85
-		gone.send(q)
-		s.mark(topic, 1)
-		check(t, gone.conn.Close())
-		s.mark(topic, 1)
-		// Nothing but markers until the end of the wait.
-		if p := c.oldFetch(1, topic, 85, func(q *kmsg.FetchRequest) { q.MaxWaitMillis = 20 }); len(p.RecordBatches) != 0 || p.ErrorCode != 0 {
-			t.Errorf("at the end of the wait: %+v", p)
+		if p := c.oldFetch(v, topic, 42); len(p.RecordBatches) != 0 || p.HighWatermark != 82 || p.ErrorCode != 0 {
+			t.Errorf("v%d, only markers: %+v", v, p)
 		}
+	}
+	// Markers are no reason to answer, whatever they come to in bytes.
+	q := fetchOne(2, topic, 0, 42)
+	q.MaxWaitMillis = 3_600_000
+	c.send(q)
+	s.mark(topic, 2)
+	s.dial().produce(topic, 0, "c")
+	r, err := c.receive(q)
+	check(t, err)
+	wantTexts(t, "after markers", readMessages(t, 1, r.(*kmsg.FetchResponse).Topics[0].Partitions[0].RecordBatches), "84:c")
+	// A client that goes away meanwhile.
+	gone := s.dial()
+	q.Topics[0].Partitions[0].FetchOffset = 85
+	gone.send(q)
+	s.mark(topic, 1)
+	check(t, gone.conn.Close())
+	s.mark(topic, 1)
+	// Nothing but markers until the end of the wait.
+	if p := c.oldFetch(1, topic, 85, func(q *kmsg.FetchRequest) { q.MaxWaitMillis = 20 }); len(p.RecordBatches) != 0 || p.ErrorCode != 0 {
+		t.Errorf("at the end of the wait: %+v", p)
 	}
 }
 
@@ -331,33 +334,36 @@ func pick[T any](first bool, a, b T) T {
 	return b
 }
 
-// TestFetchOldFromLedgers: what is not in memory is read and converted as well, and many
+// TestFetchOldInPieces: what is not in memory is read and converted as well, and many
 // small batches too.
-func TestFetchOldFromLedgers(t *testing.T) {
-	for _, cache := range []int64{0, 1} {
-		s := newServer(t, func(o *options) { o.store.TailCacheBytes = cache })
-		topic := s.createTopic("orders", 1)
-		c := s.dial()
-		var want []string
-		for i := range 300 {
-			v := fmt.Sprint(i, strings.Repeat("x", i%7*300))
-			c.produce(topic, 0, v)
-			want = append(want, fmt.Sprintf("%d:%s", i, v))
+func TestFetchOldInPieces(t *testing.T) {
+	t.Run("from memory", func(t *testing.T) { fetchOldInPieces(t, 0) })
+	t.Run("from ledgers", func(t *testing.T) { fetchOldInPieces(t, 1) })
+}
+
+func fetchOldInPieces(t *testing.T, tailCacheBytes int64) {
+	s := newServer(t, func(o *options) { o.store.TailCacheBytes = tailCacheBytes })
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	var want []string
+	for i := range 300 {
+		v := fmt.Sprint(i, strings.Repeat("x", i%7*300))
+		c.produce(topic, 0, v)
+		want = append(want, fmt.Sprintf("%d:%s", i, v))
+	}
+	for v := int16(0); v <= 3; v++ {
+		var got []oldMessage
+		for offset := int64(0); offset < 300; offset = got[len(got)-1].offset + 1 {
+			p := c.oldFetch(v, topic, offset, partitionMax(40_000), func(q *kmsg.FetchRequest) { q.MaxWaitMillis = 3_600_000 })
+			wantCode(t, "fetch", p.ErrorCode, protocol.None)
+			ms := readMessages(t, fetchMagic(v), p.RecordBatches)
+			if len(ms) == 0 || len(p.RecordBatches) > 40_000 {
+				t.Fatalf("v%d at %d: %d messages in %d bytes", v, offset, len(ms), len(p.RecordBatches))
+			}
+			got = append(got, ms...)
 		}
-		for v := int16(0); v <= 3; v++ {
-			var got []oldMessage
-			for offset := int64(0); offset < 300; offset = got[len(got)-1].offset + 1 {
-				p := c.oldFetch(v, topic, offset, partitionMax(40_000), func(q *kmsg.FetchRequest) { q.MaxWaitMillis = 3_600_000 })
-				wantCode(t, "fetch", p.ErrorCode, protocol.None)
-				ms := readMessages(t, fetchMagic(v), p.RecordBatches)
-				if len(ms) == 0 || len(p.RecordBatches) > 40_000 {
-					t.Fatalf("v%d at %d: %d messages in %d bytes", v, offset, len(ms), len(p.RecordBatches))
-				}
-				got = append(got, ms...)
-			}
-			if !slices.Equal(texts(got), want) {
-				t.Errorf("v%d: read %d messages", v, len(got))
-			}
+		if !slices.Equal(texts(got), want) {
+			t.Errorf("v%d: read %d messages", v, len(got))
 		}
 	}
 }

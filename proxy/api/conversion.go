@@ -30,14 +30,16 @@ const (
 
 // conversions bounds the conversions of all workers.
 type conversions struct {
-	slots chan struct{} // one for each that runs
-	large chan struct{} // the one that may inflate to maxInflatedBytes
+	slots     chan struct{} // one for each that runs
+	large     chan struct{} // the one that may inflate to mostBytes
+	mostBytes int
 }
 
-func newConversions() conversions {
+func newConversions(mostBytes int) conversions {
 	return conversions{
-		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		large: make(chan struct{}, 1),
+		slots:     make(chan struct{}, runtime.GOMAXPROCS(0)),
+		large:     make(chan struct{}, 1),
+		mostBytes: mostBytes,
 	}
 }
 
@@ -49,16 +51,16 @@ func (c *conversions) run(ctx context.Context, n int, convert func(limitBytes in
 		return err
 	}
 	defer func() { <-c.slots }()
-	limit := inflateLimit(n)
+	limit := min(inflateLimit(n), c.mostBytes)
 	err := convert(limit)
-	if !errors.Is(err, batch.ErrTooLarge) || limit == maxInflatedBytes {
+	if !errors.Is(err, batch.ErrTooLarge) || limit == c.mostBytes {
 		return err
 	}
 	if err := take(ctx, c.large); err != nil {
 		return err
 	}
 	defer func() { <-c.large }()
-	return convert(maxInflatedBytes)
+	return convert(c.mostBytes)
 }
 
 func take(ctx context.Context, slots chan struct{}) error {
@@ -70,7 +72,7 @@ func take(ctx context.Context, slots chan struct{}) error {
 	}
 }
 
-func inflateLimit(n int) int { return min(inflateFactor*n+inflateBytes, maxInflatedBytes) }
+func inflateLimit(n int) int { return inflateFactor*n + inflateBytes }
 
 // scratch is the buffer that a conversion of n bytes writes to. Snappy's encoder wants
 // room for the worst case of a block, whatever comes of it.

@@ -38,6 +38,8 @@ type Config struct {
 	Registerer             prometheus.Registerer // of the metrics; nil: none
 	Logger                 *zap.Logger           // silence
 	Now                    func() time.Time
+
+	maxInflatedBytes int // replaced by tests
 }
 
 // BrokerConfig is one setting of this node as DescribeConfigs tells it.
@@ -91,6 +93,9 @@ func New(c Config) *Handlers {
 	if c.MaxConvertedBytes == 0 {
 		c.MaxConvertedBytes = 256 << 20
 	}
+	if c.maxInflatedBytes == 0 {
+		c.maxInflatedBytes = maxInflatedBytes
+	}
 	if c.ConversionCacheBytes == 0 {
 		c.ConversionCacheBytes = 32 << 20
 	}
@@ -116,7 +121,7 @@ func New(c Config) *Handlers {
 		c.Now = time.Now
 	}
 	h := &Handlers{c: c, rows: index(table)}
-	h.conversions, h.cache = newConversions(), newConversionCache(c.ConversionCacheBytes)
+	h.conversions, h.cache = newConversions(c.maxInflatedBytes), newConversionCache(c.ConversionCacheBytes)
 	h.registerMetrics()
 	h.produces.New, h.fetches.New = h.newProduceRequest, h.newFetchRequest
 	h.ctx, h.cancel = context.WithCancel(context.Background())
