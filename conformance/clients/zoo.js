@@ -145,20 +145,23 @@ const own = async (client) => {
   }
 }
 
+// codec is the last part of the name of a topic that others read or write.
+const codec = (topic) => topic.slice(topic.lastIndexOf('-') + 1)
+
 const main = async (client) => {
   const topics = (ZOO_TOPICS || '').split(',').filter(Boolean)
   if (ZOO_PHASE === 'own') {
     await own(client)
   } else if (ZOO_PHASE === 'produce') {
     for (const topic of topics) {
-      const codec = topic.slice(topic.lastIndexOf('-') + 1)
-      await check(`produce-${codec}`, () => client.produce(topic, codec, canonical()))
+      await check(`produce-${codec(topic)}`, () => client.produce(topic, codec(topic), canonical()))
     }
   } else if (ZOO_PHASE === 'consume') {
     let all
     if (client.readAll) await check('consume', async () => (all = await client.readAll(topics)))
     for (const topic of topics) {
-      await check(`consume-${topic}`, async () => {
+      console.error(topic)
+      await check(`consume-${codec(topic)}`, async () => {
         for (const r of all ? all.get(topic) : await client.read(topic)) {
           print({ topic, k: hex(r.key), v: hex(r.value), t: r.timestamp, h: r.headers && r.headers.map(([name, v]) => [name, hex(v)]) })
         }

@@ -182,12 +182,13 @@ def consume(client, topics):
         return None if b is None else bytes(b).hex()
 
     def print_records(topic):
+        print(topic, file=sys.stderr)
         for r in client.read(topic):
             shown = None if r.headers is None else [[name, hexed(v)] for name, v in r.headers]
             print(json.dumps({"topic": topic, "k": hexed(r.key), "v": hexed(r.value), "t": r.timestamp, "h": shown}), flush=True)
 
     for topic in topics:
-        check("consume-" + topic, lambda: print_records(topic))
+        check("consume-" + topic.rsplit("-", 1)[1], lambda: print_records(topic))
 
 
 def main(client):

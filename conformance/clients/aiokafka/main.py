@@ -43,12 +43,18 @@ async def produce(topic, codec, records, **more):
         await p.stop()
 
 
+async def end_of(c, p):
+    """end_offsets needs ListOffsets v1; to seek does not."""
+    await c.seek_to_end(p)
+    return await c.position(p)
+
+
 async def read(topic, c):
     p = TopicPartition(topic, 0)
     records = []
     c.assign([p])
+    end = await end_of(c, p)
     await c.seek_to_beginning(p)
-    end = (await c.end_offsets([p]))[p]
     while await c.position(p) < end:
         for r in (await c.getmany(p, timeout_ms=500)).get(p, []):
             records.append(record(r))
@@ -112,20 +118,24 @@ class Client:
     def group(self, topic, group_id, count, commit=None):
         return run(group(topic, group_id, count, commit))
 
-    def offset_at(self, topic, ms):
-        p = TopicPartition(topic, 0)
-        found = run(with_consumer(lambda c: c.offsets_for_times({p: ms})))[p]
-        return found and found.offset
-
     def bounds(self, topic):
         p = TopicPartition(topic, 0)
 
         async def ask(c):
-            return (await c.beginning_offsets([p]))[p], (await c.end_offsets([p]))[p]
+            c.assign([p])
+            await c.seek_to_beginning(p)
+            return await c.position(p), await end_of(c, p)
         return run(with_consumer(ask))
 
     def topics(self):
         return run(with_consumer(lambda c: c.topics()))
+
+
+class Times:
+    def offset_at(self, topic, ms):
+        p = TopicPartition(topic, 0)
+        found = run(with_consumer(lambda c: c.offsets_for_times({p: ms})))[p]
+        return found and found.offset
 
 
 class Idempotent:
@@ -189,6 +199,10 @@ class Admin:
 
 
 parts = [Client]
+if not zoo.VERSION or zoo.VERSION >= (0, 10, 1):
+    parts.append(Times)
 if not zoo.VERSION or zoo.VERSION >= (0, 11):
-    parts += [Idempotent, Admin]
+    parts.append(Idempotent)
+if not zoo.VERSION:
+    parts.append(Admin)
 zoo.main(type("AIOKafka", tuple(parts), {})())

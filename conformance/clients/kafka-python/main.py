@@ -29,11 +29,9 @@ def closing(client):
 
 
 def new_consumer(group=None):
-    settings = dict(SETTINGS, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False,
-                    fetch_max_wait_ms=100, max_partition_fetch_bytes=2 << 20)
-    if group and zoo.VERSION[:2] not in [(0, 8)]:
-        settings.update(session_timeout_ms=10000, heartbeat_interval_ms=1000)
-    return KafkaConsumer(**settings)
+    return KafkaConsumer(group_id=group, auto_offset_reset="earliest", enable_auto_commit=False,
+                         fetch_max_wait_ms=100, max_partition_fetch_bytes=2 << 20,
+                         session_timeout_ms=10000, heartbeat_interval_ms=1000, **SETTINGS)
 
 
 def consumer(group=None):
@@ -86,12 +84,6 @@ class Client:
                 zoo.equal(c.committed(p), commit)
         return records
 
-    def offset_at(self, topic, ms):
-        p = TopicPartition(topic, 0)
-        with consumer() as c:
-            found = c.offsets_for_times({p: ms})[p]
-        return found and found.offset
-
     def bounds(self, topic):
         p = TopicPartition(topic, 0)
         with consumer() as c:
@@ -102,8 +94,15 @@ class Client:
             return c.topics()
 
 
+class Times:
+    def offset_at(self, topic, ms):
+        p = TopicPartition(topic, 0)
+        with consumer() as c:
+            found = c.offsets_for_times({p: ms})[p]
+        return found and found.offset
+
+
 class Admin:
-    """The admin calls, in the form of the version."""
 
     def admin(self, names):
         c = kafka.KafkaAdminClient(**SETTINGS)
@@ -116,8 +115,10 @@ class Idempotent:
 
 
 parts = [Client]
-if not zoo.VERSION or zoo.VERSION >= (0, 10, 1):
+if not zoo.VERSION:
     parts.append(Admin)
+if not zoo.VERSION or zoo.VERSION >= (0, 10, 1):
+    parts.append(Times)
 if NEWEST and (not zoo.VERSION or zoo.VERSION >= (0, 11)):
     parts.append(Idempotent)
 zoo.main(type("KafkaPython", tuple(parts), {})())
