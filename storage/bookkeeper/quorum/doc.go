@@ -1,4 +1,25 @@
 // Package quorum holds BookKeeper's replication protocol as pure state machines:
-// the writer of a ledger and the recovery of one whose writer is gone. Events go
-// in, sends and outcomes come out; there is no clock, no I/O and no goroutine.
+// the Writer of a ledger and the Recovery of one whose writer is gone. Events go
+// in as method calls, effects come out in order; there is no clock, no I/O and no
+// goroutine, so that a simulator can drive them through any order of faults.
+//
+//	        Append, AddReply, BookieFailed, Stored, Conflict, Close …
+//	shell ------------------------------------------------------------> machine
+//	      <------------------------------------------------------------
+//	        Send, Acknowledge, Release, Store, Degraded, Failed, Sealed …
+//
+// After each event the caller takes the effects and carries them out in order.
+// The machines never see an entry's bytes, only ids and lengths. They are not
+// safe for use from several goroutines: the caller holds one lock, or is one
+// goroutine, per ledger, and issues its callbacks after unlocking.
+//
+// What a machine keeps per entry lives from Append until Release. How many
+// entries that may be is the caller's limit (entries and bytes in flight); the
+// machines have none of their own but MaxEntries.
+//
+// The safety of the protocol rests on few rules, which rules.go lists one by one;
+// the tests break each of them and see the simulator find the loss. They are
+// those of the TLA+ models of Vanlightly (BookKeeperProtocol.tla) and of
+// BookKeeper 4.17's LedgerHandle, PendingAddOp, ReadOnlyLedgerHandle and
+// LedgerRecoveryOp.
 package quorum
