@@ -115,8 +115,8 @@ func (r *result) summary() string {
 	fmt.Fprintf(&b, "%d members came, %d left, %d fell silent; %d assignments\n", r.Came, r.Left, r.Silenced, r.Told)
 	fmt.Fprintf(&b, "%d records received; offsets of %d partitions committed, %d acknowledged, %d read back\n", r.Records, r.Commits, r.Acked, r.Reads)
 	if n := len(r.Recovery); n > 0 {
-		fmt.Fprintf(&b, "server ready to the next record of a member at rest: median %s, 99%% %s, longest %s (%d in all)\n",
-			r.Recovery[n/2].Round(time.Millisecond), r.Recovery[n*99/100].Round(time.Millisecond), r.Recovery[n-1].Round(time.Millisecond), n)
+		fmt.Fprintf(&b, "server ready to the next record of a member at rest: median %s, 99%% %s, longest %s (%s; %d in all)\n",
+			r.Recovery[n/2].Round(time.Millisecond), r.Recovery[n*99/100].Round(time.Millisecond), r.Recovery[n-1].Round(time.Millisecond), r.Slowest, n)
 	}
 	if r.UserErrors != "" {
 		fmt.Fprintf(&b, "errors that users saw:\n%s", r.UserErrors)

@@ -39,6 +39,7 @@ type recorder struct {
 	up        int64
 	waiting   map[string]bool
 	recovered []time.Duration
+	slowest   string // member of the longest of them
 }
 
 func newRecorder(groups map[string]groupcheck.Group) *recorder {
@@ -86,8 +87,8 @@ func (r *recorder) event(e groupcheck.Event) {
 			}
 		}
 	case e.Kind == groupcheck.Down:
-		for range r.waiting { // at least that long
-			r.recovered = append(r.recovered, time.Duration(e.At-r.up))
+		for name := range r.waiting { // at least that long
+			r.recover(name, e.At)
 		}
 		r.waiting = nil
 	}
@@ -100,8 +101,17 @@ func (r *recorder) received(member string, n int) {
 	r.records += n
 	if r.waiting[member] {
 		delete(r.waiting, member)
-		r.recovered = append(r.recovered, time.Duration(r.now()-r.up))
+		r.recover(member, r.now())
 	}
+}
+
+// recover takes note of how long a member has waited.
+func (r *recorder) recover(member string, at int64) {
+	took := time.Duration(at - r.up)
+	if len(r.recovered) == 0 || took > slices.Max(r.recovered) {
+		r.slowest = member
+	}
+	r.recovered = append(r.recovered, took)
 }
 
 // recovering is how many members have not received anything since the start.

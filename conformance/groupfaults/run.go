@@ -72,6 +72,7 @@ type result struct {
 	Violations               []groupcheck.Violation
 	Fatal                    []string
 	UserErrors               string
+	Slowest                  string          // member of the longest recovery, and its library
 	Recovery                 []time.Duration // from the server's readiness to a member's next record, sorted
 }
 
@@ -216,6 +217,7 @@ func (p *plan) finish(res *result) *result {
 			res.Told++
 		}
 	}
+	res.Slowest = p.rec.slowest + " of " + p.libraryOf(p.rec.slowest)
 	res.Recovery = slices.Clone(p.rec.recovered)
 	slices.Sort(res.Recovery)
 	return res
@@ -404,18 +406,32 @@ func (p *plan) producer() (func(context.Context), error) {
 	}, nil
 }
 
+// flavorOf is that of the member of a number of a group.
+func (p *plan) flavorOf(group, n int) flavor {
+	kinds := p.flavors[group%len(p.flavors)]
+	return kinds[n%len(kinds)]
+}
+
+// libraryOf is the library of a member.
+func (p *plan) libraryOf(member string) string {
+	var group, n int
+	if _, err := fmt.Sscanf(member, "g%d-%d", &group, &n); err != nil {
+		return "nothing"
+	}
+	return p.flavorOf(group, n).Library
+}
+
 // join starts one more member of a group.
 func (p *plan) join(group string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var number int
 	fmt.Sscanf(group, "g%d", &number)
-	kinds := p.flavors[number%len(p.flavors)]
 	n := p.made[group]
 	p.made[group]++
 	m := &member{
 		name: fmt.Sprintf("%s-%d", group, n), group: group, topic: topic, bootstrap: p.tap.addr(),
-		flavor: kinds[n%len(kinds)], timing: p.timing, rec: p.rec,
+		flavor: p.flavorOf(number, n), timing: p.timing, rec: p.rec,
 	}
 	m.jvm = p.jvms[m.flavor.Library]
 	p.tap.follow(m)
