@@ -77,6 +77,8 @@ const numCommitters = 4
 //	                                            ▼               │ written
 //	                                     offsets.Committer ─────┘
 //
+// Heartbeats need not go this way: HeartbeatNow.
+//
 // Each request ends in one call of its reply function, on a goroutine of this
 // package: at once, or when what it waits for has happened. A reply must not
 // block. Everything that is refused before a group has seen it is refused with
