@@ -32,7 +32,7 @@ func rowsGo() []Row {
 	}
 	ibm := goClient{row: "sarama-1.61.1", client: "IBM/sarama", version: "1.61.1", folder: "sarama", codecs: codecs}
 	franz := goClient{row: "franz-go-1.22.2", client: "franz-go", version: "1.22.2", folder: "franz-go", codecs: codecs}
-	kcat := goClient{row: "kcat", client: "kcat (librdkafka)", version: "1.7.1", folder: "kcat", codecs: codecs}
+	kcat := goClient{row: "kcat", client: "kcat (librdkafka)", version: "Debian's", folder: "kcat", codecs: codecs}
 	segmentio := goClient{row: "segmentio-0.4.51", client: "segmentio/kafka-go", version: "0.4.51", folder: "segmentio", codecs: codecs}
 	segmentioOld := goClient{row: "segmentio-0.2.0", client: "segmentio/kafka-go", version: "0.2.0", folder: "segmentio",
 		flags: []string{"-modfile=0.2.0.mod", "-tags=kafkago0_2"}, codecs: codecs[:1]}
