@@ -729,8 +729,14 @@ func TestHeartbeatNow(t *testing.T) {
 			t.Fatalf("after %d s: %v", seconds.Load(), err)
 		}
 	}
-	// Silence ends the session, by the shard's own clock.
+	// Silence ends the session; the shard sees it when something makes it look.
 	seconds.Add(11)
+	if _, err := listGroups(t, c); err != nil {
+		t.Fatal(err)
+	}
+	if err := heartbeat(t, c, "g", j.MemberID, 1); !errors.Is(err, group.ErrUnknownMember) {
+		t.Errorf("after silence: %v, want %v", err, group.ErrUnknownMember)
+	}
 	if err := heartbeat(t, c, "other", "x", 1); !errors.Is(err, group.ErrUnknownMember) {
 		t.Errorf("a group that is not there: %v", err)
 	}
