@@ -37,12 +37,16 @@ var imports = map[string][]string{
 	"storage/meta/etcd":         {"storage/meta"},
 	"storage":                   {"storage/ledger", "storage/meta", "protocol/batch", "protocol/buffer"},
 
-	"storage/bookkeeper/wire":       {"storage/bookkeeper/metadata"},
-	"storage/bookkeeper/metadata":   {},
-	"storage/bookkeeper/quorum":     {"storage/bookkeeper/metadata"},
-	"storage/bookkeeper/place":      {"storage/bookkeeper/metadata"},
-	"storage/bookkeeper/bookie":     {"storage/bookkeeper/wire", "storage/bookkeeper/metadata", "protocol/buffer"},
-	"storage/bookkeeper/bookietest": {"storage/bookkeeper/wire", "storage/bookkeeper/metadata"},
+	"storage/bookkeeper/wire":                  {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/metadata":              {},
+	"storage/bookkeeper/metadata/metadatatest": {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/metadata/mem":          {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/metadata/etcd":         {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/metadata/zookeeper":    {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/quorum":                {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/place":                 {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/bookie":                {"storage/bookkeeper/wire", "storage/bookkeeper/metadata", "protocol/buffer"},
+	"storage/bookkeeper/bookietest":            {"storage/bookkeeper/wire", "storage/bookkeeper/metadata"},
 	"storage/bookkeeper": {
 		"storage/bookkeeper/wire", "storage/bookkeeper/metadata", "storage/bookkeeper/quorum", "storage/bookkeeper/place",
 		"storage/bookkeeper/bookie", "storage/ledger", "protocol/buffer",
@@ -63,17 +67,20 @@ var imports = map[string][]string{
 // testImports lists what tests may import beside that: the fakes and suites of
 // the contracts that the package builds on.
 var testImports = map[string][]string{
-	"protocol":                  {},
-	"storage/embedded":          {"storage/ledger/ledgertest"},
-	"storage/ledger/ledgertest": {"storage/embedded", "storage/vfs"}, // faults planted under a real tier
-	"storage/meta/mem":          {"storage/meta/metatest"},
-	"storage/meta/etcd":         {"storage/meta/metatest"},
-	"storage":                   {"storage/meta/mem", "storage/embedded", "storage/vfs"},
-	"storage/bookkeeper/bookie": {"storage/bookkeeper/bookietest"},
-	"storage/bookkeeper":        {"storage/ledger/ledgertest", "storage/bookkeeper/bookietest"},
-	"offsets":                   {"storage/meta/mem", "storage/meta/etcd"},
-	"coordinator":               {"storage/meta/mem", "storage/meta/etcd"},
-	"proxy/api":                 {"storage/meta/mem", "storage/embedded", "storage/vfs"},
+	"protocol":                              {},
+	"storage/embedded":                      {"storage/ledger/ledgertest"},
+	"storage/ledger/ledgertest":             {"storage/embedded", "storage/vfs"}, // faults planted under a real tier
+	"storage/meta/mem":                      {"storage/meta/metatest"},
+	"storage/meta/etcd":                     {"storage/meta/metatest"},
+	"storage":                               {"storage/meta/mem", "storage/embedded", "storage/vfs"},
+	"storage/bookkeeper/metadata/mem":       {"storage/bookkeeper/metadata/metadatatest"},
+	"storage/bookkeeper/metadata/etcd":      {"storage/bookkeeper/metadata/metadatatest"},
+	"storage/bookkeeper/metadata/zookeeper": {"storage/bookkeeper/metadata/metadatatest"},
+	"storage/bookkeeper/bookie":             {"storage/bookkeeper/bookietest"},
+	"storage/bookkeeper":                    {"storage/ledger/ledgertest", "storage/bookkeeper/bookietest", "storage/bookkeeper/metadata/mem"},
+	"offsets":                               {"storage/meta/mem", "storage/meta/etcd"},
+	"coordinator":                           {"storage/meta/mem", "storage/meta/etcd"},
+	"proxy/api":                             {"storage/meta/mem", "storage/embedded", "storage/vfs"},
 }
 
 func TestImports(t *testing.T) {

@@ -20,10 +20,13 @@ const (
 const MaxEnsemble = 1 << 10
 
 // AppendLedger appends the metadata in version 3, as BookKeeper writes it.
-// ErrInvalid if it makes no sense. Ledger.ID is not part of it.
+// ErrInvalid if it makes no sense. The id is not part of it.
 func AppendLedger(dst []byte, l *Ledger) ([]byte, error) {
-	if err := l.check(); err != nil {
-		return nil, fmt.Errorf("ledger %d: %w: %w", l.ID, ErrInvalid, err)
+	if err := Check(l); err != nil {
+		return nil, err
+	}
+	if l.ID < 0 {
+		return nil, fmt.Errorf("ledger %d: %w: the id is negative", l.ID, ErrInvalid)
 	}
 	dst = append(dst, header...)
 	body := appendFormat(nil, l)
@@ -64,6 +67,14 @@ func ParseLedger(id int64, data []byte) (*Ledger, error) {
 		return fail(ErrCorrupt, err.Error())
 	}
 	return l, nil
+}
+
+// Check says with ErrInvalid whether a ledger makes sense, whatever its id.
+func Check(l *Ledger) error {
+	if err := l.check(); err != nil {
+		return fmt.Errorf("ledger %d: %w: %w", l.ID, ErrInvalid, err)
+	}
+	return nil
 }
 
 // check says why a ledger makes no sense.

@@ -64,7 +64,8 @@ type Store interface {
 	// to it: bookies drop what is not in the store. If l.ID is NoID, it takes an id
 	// that no ledger has had and sets l.ID; an id that the caller chose may be
 	// ErrExists. It sets l.CToken if that is 0, and knows by it its own write whose
-	// answer was lost. After ErrUnknownOutcome a ledger l.ID may exist or appear.
+	// answer was lost. After ErrUnknownOutcome a ledger l.ID may exist or appear;
+	// another Create with the same l finds out.
 	Create(ctx context.Context, l *Ledger) (Version, error)
 
 	// Read returns the ledger as of now (linearizably). ErrNotFound.
