@@ -23,6 +23,8 @@ type memoryTier struct {
 func (t *memoryTier) Create(context.Context, ledger.Properties) (ledger.Writer, error) {
 	return &memoryWriter{t: t}, nil
 }
+func (*memoryTier) MaxEntryBytes() int { return 64 << 20 }
+
 func (t *memoryTier) List(context.Context, func(ledger.Info) bool) error { return nil }
 func (t *memoryTier) Recover(context.Context, ledger.ID) (ledger.Reader, error) {
 	return nil, errors.New("keeps nothing")

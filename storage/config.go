@@ -41,7 +41,7 @@ type LogConfig struct {
 // StoreConfig holds what all logs of a node share. Zero values mean the default
 // named in the comment.
 type StoreConfig struct {
-	Tier   ledger.Tier
+	Tier   ledger.Tier // one, or Tiers
 	Meta   meta.Store
 	Prefix string // of all keys, "quire/{cluster}/"
 
@@ -51,7 +51,7 @@ type StoreConfig struct {
 	SnapshotEveryBytes int64         // producer state and index into the log: 16 MiB
 	RetentionInterval  time.Duration // 5 min, Kafka's log.retention.check.interval.ms
 	ProducerExpiry     time.Duration // 24 h, producer.id.expiration.ms
-	MaxProducersPerLog int           // remembered idempotent producers; the longest silent goes first: 100,000
+	MaxProducersPerLog int           // remembered idempotent producers; the longest silent goes first: 100,000, or what a snapshot has room for
 	OrphanAge          time.Duration // a ledger outside every chain is deleted at this age: 10 min
 	Now                func() time.Time
 

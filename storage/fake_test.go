@@ -231,6 +231,8 @@ func (t *fakeTier) Delete(_ context.Context, id ledger.ID) error {
 	return nil
 }
 
+func (*fakeTier) MaxEntryBytes() int { return 64 << 20 }
+
 func (t *fakeTier) List(_ context.Context, f func(ledger.Info) bool) error {
 	t.mu.Lock()
 	var all []ledger.Info

@@ -41,7 +41,7 @@ func (l *Log) wantsRoll(now int64) bool {
 	s, c := l.seg, l.config.Load()
 	full := c.SegmentBytes > 0 && s.bytes >= c.SegmentBytes ||
 		c.SegmentAge > 0 && now-s.created >= c.SegmentAge.Milliseconds() ||
-		s.next >= maxLedgerEntries || len(s.aborted) >= maxLedgerAborted
+		s.next >= maxLedgerEntries || len(s.aborted) >= min(maxLedgerAborted, l.store.c.Tier.MaxEntryBytes()/maxAbortedBytes)
 	return full && s.next > 0 && now >= l.rollAfter
 }
 

@@ -22,6 +22,14 @@ import (
 // snapshot and the entries after it are all that opening a log has to read.
 const snapshotVersion = 1
 
+// A snapshot is one entry, and some tiers take only short ones. These are above
+// what one producer and one aborted transaction may come to; half of an entry is for
+// producers, a quarter for transactions, and the index has the rest.
+const (
+	maxProducerBytes = 2 * (6*10 + 5*5*10)
+	maxAbortedBytes  = 4 * 30
+)
+
 // snapshotShare bounds what snapshots add to a ledger: the next one is due after
 // so many times the bytes of the last one, whatever SnapshotEveryBytes says.
 const snapshotShare = 8

@@ -14,9 +14,11 @@ import (
 
 // Store keeps the logs of one node. Its methods may be called from any goroutine.
 type Store struct {
-	c       StoreConfig
-	started int64 // ms
-	metrics *metrics
+	c             StoreConfig
+	started       int64 // ms
+	metrics       *metrics
+	maxBatchBytes int // that fit into an entry of the tier
+
 	shards  [shards]shard
 	tail    tailCache
 	cold    *budget
@@ -77,7 +79,9 @@ func Open(ctx context.Context, c StoreConfig) (*Store, error) {
 		return nil, errors.New("storage: StoreConfig needs a Tier and a Meta")
 	}
 	c.setDefaults()
-	s := &Store{c: c, started: c.Now().UnixMilli(), opening: make(map[LogID]*opening)}
+	entry := c.Tier.MaxEntryBytes()
+	c.MaxProducersPerLog = min(c.MaxProducersPerLog, max(entry/maxProducerBytes, 1))
+	s := &Store{c: c, maxBatchBytes: entry - headBytes, started: c.Now().UnixMilli(), opening: make(map[LogID]*opening)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.handles.byID = make(map[ledger.ID]*handle)
 	s.cold = newBudget(c.ColdReadBytes)

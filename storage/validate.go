@@ -159,6 +159,9 @@ func (l *Log) checkSize(b batch.Batch, c *LogConfig) error {
 	if c.MaxMessageBytes > 0 && len(b) > c.MaxMessageBytes {
 		return fmt.Errorf("log %s: %w: %d bytes of at most %d", logName(l.id), ErrMessageTooLarge, len(b), c.MaxMessageBytes)
 	}
+	if most := l.store.maxBatchBytes; len(b) > most {
+		return fmt.Errorf("log %s: %w: %d bytes, and the ledgers take %d", logName(l.id), ErrMessageTooLarge, len(b), most)
+	}
 	if c.SegmentBytes > 0 && int64(len(b)) > c.SegmentBytes {
 		return fmt.Errorf("log %s: %w: %d bytes of at most %d", logName(l.id), ErrListTooLarge, len(b), c.SegmentBytes)
 	}

@@ -157,6 +157,8 @@ func (t *memTier) Delete(_ context.Context, id ledger.ID) error {
 	return nil
 }
 
+func (*memTier) MaxEntryBytes() int { return 64 << 20 }
+
 func (t *memTier) List(_ context.Context, f func(ledger.Info) bool) error {
 	t.mu.Lock()
 	var all []ledger.Info

@@ -301,8 +301,8 @@ func (j *journal) layOut(l *ledgerState) (n int, bytes int64, full bool) {
 	t := &l.tail
 	a := l.work
 	size := len(a.Head) + len(a.Body)
-	if size > ledger.MaxEntryBytes || len(a.Head) > ledger.MaxHead {
-		l.ended = fmt.Errorf("ledger %d: entry of %d bytes exceeds %d: %w", l.id, size, ledger.MaxEntryBytes, ledger.ErrFailed)
+	if size > maxEntryBytes || len(a.Head) > ledger.MaxHead {
+		l.ended = fmt.Errorf("ledger %d: entry of %d bytes exceeds %d: %w", l.id, size, maxEntryBytes, ledger.ErrFailed)
 		return 0, 0, false
 	}
 	need := runHeaderBytes + frameHeaderBytes + size
@@ -342,7 +342,7 @@ func (j *journal) layOut(l *ledgerState) (n int, bytes int64, full bool) {
 			full = true
 			break
 		}
-		if size > ledger.MaxEntryBytes || len(a.Head) > ledger.MaxHead {
+		if size > maxEntryBytes || len(a.Head) > ledger.MaxHead {
 			break
 		}
 		if t.end-t.lastNoted >= j.t.c.indexEvery || t.indexLen == 0 {

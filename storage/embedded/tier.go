@@ -56,6 +56,12 @@ type Tier struct {
 
 var _ ledger.Tier = (*Tier)(nil)
 
+// maxEntryBytes is above what a producer may send in one request.
+const maxEntryBytes = 128 << 20
+
+// MaxEntryBytes implements ledger.Tier.
+func (*Tier) MaxEntryBytes() int { return maxEntryBytes }
+
 // Open opens the store in c.Dir, or makes it, and replays the journal. One
 // process may have it open: ErrLocked. ErrNewerFormat and ledger.ErrCorrupt
 // mean that the folder is left as it is.

@@ -25,9 +25,6 @@ const NoEntry int64 = -1
 // MaxHead is the longest Head that an Append may carry, in bytes.
 const MaxHead = 32
 
-// MaxEntryBytes is the longest entry (Head and Body together) that every tier takes.
-const MaxEntryBytes = 128 << 20
-
 // Errors that a tier returns, wrapped with the ledger they concern.
 var (
 	// ErrFenced: another holder recovered the ledger. The outcome of the
@@ -125,6 +122,10 @@ type Tier interface {
 
 	// List calls f for each ledger until f returns false.
 	List(ctx context.Context, f func(Info) bool) error
+
+	// MaxEntryBytes is the longest entry, Head and Body together, that the tier
+	// takes. It never changes. A longer one fails its ledger.
+	MaxEntryBytes() int
 
 	// Close seals nothing: it stops taking appends, waits for those under
 	// way and releases everything. Writers and readers return ErrClosed after it.
