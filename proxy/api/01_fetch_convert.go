@@ -13,8 +13,11 @@ import (
 // answer, in stored bytes as Kafka does; a worker converts.
 //
 // What is sent is cut between messages. Below v3 the limit of a partition is hard: if its first
-// message is larger, as much of it is sent as the limit allows, from which these
-// consumers tell that they must ask for more. In v3 the first message of the answer is sent whole.
+// batch is larger as it is stored, as much of its first message is sent as the limit allows,
+// from which these consumers tell that they must ask for more. A batch that only its
+// conversion has made larger than the limit begins with a whole message all the same,
+// or a consumer whose limit is max.message.bytes could never read on. In v3 the first message of
+// the answer is sent whole.
 //
 // Markers of transactions, and batches of which nothing is left, are skipped: an
 // old consumer that gets an empty set before the end of the log would ask for the
@@ -155,7 +158,7 @@ func (c *conversionOf) add(ctx context.Context, b batch.Batch) {
 		return
 	}
 	if len(set) > 0 {
-		c.take(set, owner)
+		c.take(set, owner, len(b))
 	} else if p.read.Bytes == 0 {
 		p.position = b.LastOffset() + 1
 	}
@@ -164,13 +167,13 @@ func (c *conversionOf) add(ctx context.Context, b batch.Batch) {
 	}
 }
 
-// take adds as much of set as may be sent.
-func (c *conversionOf) take(set []byte, owner *buffer.Buffer) {
+// take adds as much of set, which was stored in storedBytes, as may be sent.
+func (c *conversionOf) take(set []byte, owner *buffer.Buffer, storedBytes int) {
 	s, rd := c.s, &c.p.read
 	n := wholeMessages(set, c.limit-rd.Bytes)
 	switch {
 	case n > 0 || rd.Bytes > 0:
-	case c.enter:
+	case c.enter, s.hardLimits() && storedBytes <= c.limit:
 		m, _, _ := batch.NextMessage(set)
 		n = len(m)
 	case s.hardLimits():

@@ -154,7 +154,7 @@ func TestFetchOldLimits(t *testing.T) {
 			{"nothing", plain, 0, [2]int{0, 0}, [2]int{size, 0}},
 			{"negative", plain, -5, [2]int{0, 0}, [2]int{size, 0}},
 			{"two wrappers", packed, 3*wrapper - 1, [2]int{2 * wrapper, 2 * wrapper}, [2]int{2 * wrapper, 2 * wrapper}},
-			{"less than a wrapper", packed, wrapper - 1, [2]int{wrapper - 1, wrapper - 1}, [2]int{wrapper, 0}},
+			{"less than a wrapper", packed, wrapper / 2, [2]int{wrapper / 2, wrapper / 2}, [2]int{wrapper, 0}},
 		} {
 			q := fetchOne(v, tc.topic, 0, 0)
 			q.Topics[0].Partitions = append(q.Topics[0].Partitions, fetchTopic(tc.topic, 1, 0).Partitions...)
@@ -184,6 +184,32 @@ func TestFetchOldLimits(t *testing.T) {
 	}
 	// The next fetch begins within the batch.
 	wantTexts(t, "within a batch", readMessages(t, 1, c.oldFetch(2, plain, 2).RecordBatches), "2:"+value)
+}
+
+// TestFetchOldGrown: the limit concerns what is stored. A batch within it is sent
+// although its message set, with a checksum for each message, is larger.
+func TestFetchOldGrown(t *testing.T) {
+	s := newServer(t)
+	c := s.dial()
+	topic := s.createTopic("grown", 1)
+	values := make([]string, 300)
+	want := make([]string, len(values))
+	for i := range values {
+		values[i] = fmt.Sprint("v", i)
+		want[i] = fmt.Sprintf("%d:%s", i, values[i])
+	}
+	stored := codedBatch(t, batch.Gzip, time.Now().UnixMilli(), values...)
+	c.put(topic, stored)
+	for v := int16(0); v <= 3; v++ {
+		set := c.oldFetch(v, topic, 0, partitionMax(len(stored))).RecordBatches
+		if len(set) <= len(stored) {
+			t.Fatalf("v%d: %d bytes of a batch of %d: the test needs one that grows", v, len(set), len(stored))
+		}
+		wantTexts(t, fmt.Sprint("v", v), readMessages(t, fetchMagic(v), set), want...)
+	}
+	if set := c.oldFetch(2, topic, 0, partitionMax(len(stored)-1)).RecordBatches; len(set) != len(stored)-1 {
+		t.Errorf("%d bytes within a limit of %d", len(set), len(stored)-1)
+	}
 }
 
 // TestFetchOldSkipsMarkers: what has no place in the old formats is read over, within
