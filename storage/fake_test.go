@@ -31,6 +31,8 @@ type fakeTier struct {
 	// sloppy makes the tier forget that an ErrNoSpace fails what is queued behind it.
 	sloppy bool
 	reads  int // entries read
+
+	maxEntryBytes int
 }
 
 type fakeAppend struct {
@@ -52,7 +54,7 @@ type fakeLedger struct {
 }
 
 func newFakeTier() *fakeTier {
-	t := &fakeTier{next: 1, ledgers: make(map[ledger.ID]*fakeLedger), done: make(chan struct{})}
+	t := &fakeTier{maxEntryBytes: 64 << 20, next: 1, ledgers: make(map[ledger.ID]*fakeLedger), done: make(chan struct{})}
 	t.more = sync.NewCond(&t.mu)
 	go t.run()
 	return t
@@ -231,7 +233,13 @@ func (t *fakeTier) Delete(_ context.Context, id ledger.ID) error {
 	return nil
 }
 
-func (*fakeTier) MaxEntryBytes() int { return 64 << 20 }
+func (t *fakeTier) MaxEntryBytes() int { return t.maxEntryBytes }
+
+func (t *fakeTier) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.ledgers)
+}
 
 func (t *fakeTier) List(_ context.Context, f func(ledger.Info) bool) error {
 	t.mu.Lock()

@@ -1,0 +1,122 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/meta/mem"
+)
+
+// crossing is a node whose logs may lie in two tiers.
+type crossing struct {
+	t     *testing.T
+	tiers []ledger.Tier
+	facts *mem.Store
+	store *Store
+}
+
+// open opens the store with new ledgers in tier create; a number may be without a tier.
+func (x *crossing) open(create int, tiers ...ledger.Tier) *Log {
+	x.t.Helper()
+	both, err := NewTiers(create, tiers...)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.store, err = Open(context.Background(), StoreConfig{Tier: both, Meta: x.facts, Prefix: "quire/test/", TailCacheBytes: 1})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	l, err := x.store.OpenLog(context.Background(), testLog, plain())
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return l
+}
+
+func (x *crossing) close() {
+	x.t.Helper()
+	if err := x.store.Close(context.Background()); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// TestChainCrossesTiers: a log begins in one tier, goes on in another whose ledgers
+// have the same ids, and is read, trimmed and deleted wherever it lies.
+func TestChainCrossesTiers(t *testing.T) {
+	near, far := newFakeTier(), newFakeTier()
+	defer near.Close()
+	defer far.Close()
+	x := &crossing{t: t, facts: mem.New(nil)}
+	defer x.facts.Close()
+
+	l := x.open(0, near)
+	put(t, l, makeBatch(batch.Plain, 1, 2, "near"))
+	x.close()
+	l = x.open(1, near, far)
+	put(t, l, makeBatch(batch.Plain, 1, 2, "far"))
+	wantValues(t, values(t, l, 0, ReadUncommitted), "near-0", "near-1", "far-0", "far-1")
+	x.close()
+	if near.count() != 1 || far.count() != 1 {
+		t.Fatalf("%d and %d ledgers, want one in each tier", near.count(), far.count())
+	}
+
+	l = x.open(1, near, far) // recovers what lies in both
+	wantValues(t, values(t, l, 0, ReadUncommitted), "near-0", "near-1", "far-0", "far-1")
+	x.close()
+
+	// Without the first tier nothing is taken for missing or empty.
+	both, err := NewTiers(1, nil, far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := both.Open(context.Background(), 1); !errors.Is(err, ErrNoTier) {
+		t.Errorf("a ledger of no tier: %v", err)
+	}
+
+	l = x.open(1, near, far)
+	if _, err := l.DeleteRecords(context.Background(), 2); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return near.count() == 0 })
+	wantValues(t, values(t, l, 2, ReadUncommitted), "far-0", "far-1")
+	if err := x.store.DeleteLogs(context.Background(), testLog.Topic, 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return far.count() == 0 })
+	x.close()
+}
+
+// TestEntryLimitOfTheTier: a batch that the tier could not take is refused and its
+// ledger goes on.
+func TestEntryLimitOfTheTier(t *testing.T) {
+	w := newWorld(t)
+	w.tier.maxEntryBytes = 2000
+	w.close()
+	w.open()
+	c := *plain()
+	c.MaxMessageBytes = 1 << 20
+	l := w.log(&c)
+	long := string(make([]byte, 3000))
+	if r := send(l, makeBatch(batch.Plain, 1, 1, long)).wait(t); !errors.Is(r.Err, ErrMessageTooLarge) {
+		t.Errorf("a batch longer than an entry: %v", r.Err)
+	}
+	put(t, l, makeBatch(batch.Plain, 1, 1, "fits"))
+}
+
+func TestTierOf(t *testing.T) {
+	for _, tc := range []struct {
+		tier int
+		own  ledger.ID
+	}{{0, 1}, {0, 1<<tierShift - 1}, {1, 1}, {1, 1 << 40}, {maxTiers - 1, 7}} {
+		tier, own := TierOf((&Tiers{}).outside(tc.tier, tc.own))
+		if tier != tc.tier || own != tc.own {
+			t.Errorf("tier %d id %d came back as %d, %d", tc.tier, tc.own, tier, own)
+		}
+	}
+	if _, err := NewTiers(1, &fakeTier{}); err == nil {
+		t.Error("ledgers are created in a tier that is not there")
+	}
+}
