@@ -185,7 +185,9 @@ def consume(client, topics):
         print(topic, file=sys.stderr)
         for r in client.read(topic):
             shown = None if r.headers is None else [[name, hexed(v)] for name, v in r.headers]
-            print(json.dumps({"topic": topic, "k": hexed(r.key), "v": hexed(r.value), "t": r.timestamp, "h": shown}), flush=True)
+            # A client that shows a record without timestamp as having none means Kafka's -1.
+            time_ms = -1 if r.timestamp is None and "timestamps" in CARRIES else r.timestamp
+            print(json.dumps({"topic": topic, "k": hexed(r.key), "v": hexed(r.value), "t": time_ms, "h": shown}), flush=True)
 
     for topic in topics:
         check("consume-" + topic.rsplit("-", 1)[1], lambda: print_records(topic))

@@ -222,7 +222,9 @@ pub fn run<C: Client>(client: C) {
                         let pairs: Vec<String> = all.iter().map(|(name, v)| format!("[{},{}]", quoted(name), hex(v))).collect();
                         format!("[{}]", pairs.join(","))
                     });
-                    let time = r.timestamp.map_or("null".into(), |t| t.to_string());
+                    // A client that shows a record without timestamp as having none means Kafka's -1.
+                    let none = if carries("timestamps") { "-1" } else { "null" };
+                    let time = r.timestamp.map_or(none.into(), |t| t.to_string());
                     println!("{{\"topic\":{},\"k\":{},\"v\":{},\"t\":{time},\"h\":{headers}}}", quoted(&topic), hex(&r.key), hex(&r.value));
                 }
                 Ok(())
