@@ -28,12 +28,14 @@ type EtcdMember struct {
 	bin, dir, name string
 	client, peer   string // URLs
 	cluster        string
+	flags          []string
 	proc           *Process
 }
 
 // NewEtcd returns a cluster that has not started. It builds the server from the
-// module in this suite's folder etcd unless that is done already.
-func NewEtcd(dir string, members int) (*Etcd, error) {
+// module in this suite's folder etcd unless that is done already. flags are more
+// flags of each member.
+func NewEtcd(dir string, members int, flags ...string) (*Etcd, error) {
 	bin, err := buildEtcd()
 	if err != nil {
 		return nil, err
@@ -49,6 +51,7 @@ func NewEtcd(dir string, members int) (*Etcd, error) {
 			bin: bin, name: fmt.Sprintf("etcd-%d", i),
 			client: fmt.Sprintf("http://127.0.0.1:%d", ports[2*i]),
 			peer:   fmt.Sprintf("http://127.0.0.1:%d", ports[2*i+1]),
+			flags:  flags,
 		}
 		m.dir = filepath.Join(dir, m.name)
 		cluster = append(cluster, m.name+"="+m.peer)
@@ -104,10 +107,11 @@ func (m *EtcdMember) Exec() error {
 	if err := os.MkdirAll(m.dir, 0o755); err != nil {
 		return err
 	}
-	cmd := exec.Command(m.bin, "--name", m.name, "--data-dir", filepath.Join(m.dir, "data"),
+	args := append([]string{"--name", m.name, "--data-dir", filepath.Join(m.dir, "data"),
 		"--listen-client-urls", m.client, "--advertise-client-urls", m.client,
 		"--listen-peer-urls", m.peer, "--initial-advertise-peer-urls", m.peer,
-		"--initial-cluster", m.cluster, "--log-level", "warn")
+		"--initial-cluster", m.cluster, "--log-level", "warn"}, m.flags...)
+	cmd := exec.Command(m.bin, args...)
 	cmd.Dir = m.dir
 	proc, err := startProcess(cmd, filepath.Join(m.dir, "etcd.log"), nil)
 	if err != nil {

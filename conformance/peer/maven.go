@@ -16,7 +16,8 @@ import (
 // A JarSet is a class path that Maven resolves from coordinates.
 type JarSet struct {
 	Name      string   // folder below the cache
-	Artifacts []string // group:artifact:version
+	Imports   []string // group:artifact:version of poms that manage versions, the first first
+	Artifacts []string // group:artifact:version, or group:artifact where an import has the version
 	Excluded  []string // group:artifact, dropped wherever they would come in
 }
 
@@ -59,10 +60,24 @@ var (
 		},
 		Excluded: []string{"org.slf4j:slf4j-reload4j"},
 	}
+	// Bookies is Apache BookKeeper with the metadata drivers of Apache Pulsar, the
+	// newest pair of which the second is built on the first. Pulsar's versions
+	// count, so that there is one Netty, one SLF4J and one RocksDB.
+	Bookies = JarSet{
+		Name:    "bookkeeper-4.17.3",
+		Imports: []string{"org.apache.pulsar:pulsar:4.2.4"},
+		Artifacts: []string{
+			"org.apache.bookkeeper:bookkeeper-server:4.17.3",
+			"org.apache.pulsar:pulsar-metadata:4.2.4",
+			"org.apache.logging.log4j:log4j-slf4j2-impl",
+			"org.apache.logging.log4j:log4j-core",
+		},
+		Excluded: []string{"org.apache.logging.log4j:log4j-slf4j-impl"},
+	}
 )
 
 // JarSets lists every set, for fetching them all.
-var JarSets = []JarSet{KafkaServer, Tools4, Tools3}
+var JarSets = []JarSet{KafkaServer, Tools4, Tools3, Bookies}
 
 const copyDependencies = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
@@ -123,18 +138,34 @@ func (s JarSet) Fetch(ctx context.Context) (classPath string, err error) {
 func (s JarSet) pom() []byte {
 	var b strings.Builder
 	b.WriteString("<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\n" +
-		"<groupId>quire.conformance</groupId><artifactId>" + s.Name + "</artifactId><version>1</version>\n<dependencies>\n")
+		"<groupId>quire.conformance</groupId><artifactId>" + s.Name + "</artifactId><version>1</version>\n")
+	if len(s.Imports) > 0 {
+		b.WriteString("<dependencyManagement><dependencies>\n")
+		for _, i := range s.Imports {
+			b.WriteString("<dependency>" + coordinates(i) + "<type>pom</type><scope>import</scope></dependency>\n")
+		}
+		b.WriteString("</dependencies></dependencyManagement>\n")
+	}
+	b.WriteString("<dependencies>\n")
 	for _, a := range s.Artifacts {
-		c := strings.Split(a, ":")
-		fmt.Fprintf(&b, "<dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version><exclusions>", c[0], c[1], c[2])
+		b.WriteString("<dependency>" + coordinates(a) + "<exclusions>")
 		for _, x := range s.Excluded {
-			group, artifact, _ := strings.Cut(x, ":")
-			fmt.Fprintf(&b, "<exclusion><groupId>%s</groupId><artifactId>%s</artifactId></exclusion>", group, artifact)
+			b.WriteString("<exclusion>" + coordinates(x) + "</exclusion>")
 		}
 		b.WriteString("</exclusions></dependency>\n")
 	}
 	b.WriteString("</dependencies></project>\n")
 	return []byte(b.String())
+}
+
+// coordinates writes group:artifact or group:artifact:version as a pom does.
+func coordinates(artifact string) string {
+	var b strings.Builder
+	for i, c := range strings.Split(artifact, ":") {
+		name := []string{"groupId", "artifactId", "version"}[i]
+		b.WriteString("<" + name + ">" + c + "</" + name + ">")
+	}
+	return b.String()
 }
 
 // javaMajorMin is what the newest broker's class files need.
