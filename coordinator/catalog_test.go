@@ -114,7 +114,7 @@ func TestInternForgets(t *testing.T) {
 		t.Fatal(err)
 	}
 	intern := func(i int) parsedConfig {
-		p, err := c.intern(map[string]string{"retention.ms": strconv.Itoa(i)})
+		p, err := c.intern(1, map[string]string{"retention.ms": strconv.Itoa(i)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +143,7 @@ func TestInvalidStoredConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := c.intern(map[string]string{"retention.ms": "x", "gone": "1", "segment.bytes": "99"})
+	p, err := c.intern(1, map[string]string{"retention.ms": "x", "gone": "1", "segment.bytes": "99"})
 	if err == nil {
 		t.Error("nothing is wrong")
 	}

@@ -91,7 +91,7 @@ func (c *Coordinator) AlterTopicConfig(ctx context.Context, name string, validat
 		if err != nil {
 			return err
 		}
-		if err := c.configs.check(name, overrides); err != nil {
+		if err := c.configs.check(name, r.ReplicationFactor, overrides); err != nil {
 			return err
 		}
 		r.Config = maps.Clone(overrides)

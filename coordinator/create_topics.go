@@ -103,10 +103,10 @@ func (c *Coordinator) planTopic(asked NewTopic) (*Topic, error) {
 	if t.ReplicationFactor < 1 {
 		return nil, fmt.Errorf("%w: %d of topic %q, at least 1, or -1 for the default", ErrInvalidReplication, t.ReplicationFactor, t.Name)
 	}
-	if err := c.configs.check(asked.Name, asked.Config); err != nil {
+	if err := c.configs.check(asked.Name, t.ReplicationFactor, asked.Config); err != nil {
 		return nil, err
 	}
-	config, err := c.configs.intern(maps.Clone(asked.Config))
+	config, err := c.configs.intern(t.ReplicationFactor, maps.Clone(asked.Config))
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ type ConfigKey struct {
 	Default       string
 	Broker        []BrokerSynonym // the broker's settings for its default, what wins first
 	Documentation string
-	Removed       bool // gone since Kafka 4: accepted and told back, listed only where it is set
+	Unlisted      bool // gone since Kafka 4, or not of Kafka: accepted and told back, listed only where it is set
 
 	allowed string // for messages
 	check   func(string) error
@@ -96,7 +96,7 @@ func (k *ConfigKey) Check(value string) error {
 
 // CheckTopicConfig checks overrides as CreateTopics does, for a topic of any name.
 func (c *Coordinator) CheckTopicConfig(overrides map[string]string) error {
-	return c.configs.check("", overrides)
+	return c.configs.check("", 1, overrides)
 }
 
 // DescribeTopicConfig lists every config of a topic with its value and source,
@@ -105,7 +105,7 @@ func (c *Coordinator) DescribeTopicConfig(t *Topic) []ConfigEntry {
 	entries := make([]ConfigEntry, 0, len(configKeys))
 	for _, k := range configKeys {
 		override, overridden := t.Config[k.Name]
-		if k.Removed && !overridden {
+		if k.Unlisted && !overridden {
 			continue
 		}
 		e := ConfigEntry{Name: k.Name, Type: k.Type, Documentation: k.Documentation}
@@ -221,8 +221,8 @@ func (c *configs) effective(name string, overrides map[string]string) string {
 	return TopicConfig(name).Default
 }
 
-// check says whether a topic may have these overrides.
-func (c *configs) check(topic string, overrides map[string]string) error {
+// check says whether a topic of so many replicas may have these overrides.
+func (c *configs) check(topic string, replicas int16, overrides map[string]string) error {
 	bytes := 0
 	for _, name := range slices.Sorted(maps.Keys(overrides)) {
 		value := overrides[name]
@@ -239,7 +239,13 @@ func (c *configs) check(topic string, overrides map[string]string) error {
 	if bytes > maxConfigBytes {
 		return ofTopic(topic, fmt.Errorf("%w: names and values have %d bytes, at most %d", ErrInvalidConfig, bytes, maxConfigBytes))
 	}
-	if err := c.checkTogether(overrides); err != nil {
+	err := c.checkTogether(overrides)
+	if err == nil {
+		var l storage.LogConfig
+		settleQuorums(&l, replicas, overrides)
+		err = checkQuorums(&l)
+	}
+	if err != nil {
 		return ofTopic(topic, err)
 	}
 	return nil
@@ -262,14 +268,14 @@ func (c *configs) checkTogether(overrides map[string]string) error {
 	return nil
 }
 
-// intern parses overrides, or returns what it parsed before from equal ones. It
-// takes the map over. With invalid overrides it says what is wrong and returns a
-// config without them.
-func (c *configs) intern(overrides map[string]string) (parsedConfig, error) {
-	if len(overrides) == 0 {
+// intern parses overrides of a topic of so many replicas, or returns what it parsed
+// before from equal ones. It takes the map over. With invalid overrides it says
+// what is wrong and returns a config without them.
+func (c *configs) intern(replicas int16, overrides map[string]string) (parsedConfig, error) {
+	if len(overrides) == 0 && replicas < 2 {
 		return parsedConfig{log: c.base}, nil
 	}
-	text := canonical(overrides)
+	text := fmt.Sprint(max(replicas, 1), " ", canonical(overrides))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if in, ok := c.interned[text]; ok {
@@ -278,6 +284,7 @@ func (c *configs) intern(overrides map[string]string) (parsedConfig, error) {
 		}
 	}
 	log, err := c.parse(overrides)
+	settleQuorums(log, replicas, overrides)
 	if err == nil {
 		if len(c.interned) >= c.sweepAt {
 			c.sweepLocked()

@@ -14,8 +14,8 @@ import (
 )
 
 // configKeys are the topic configs of Kafka 4.x (LogConfig, TopicConfig,
-// ServerTopicConfigSynonyms) by name, and those that Kafka 4.0 removed, which old
-// clients still send.
+// ServerTopicConfigSynonyms) by name, those that Kafka 4.0 removed, which old
+// clients still send, and our own.
 var configKeys = []*ConfigKey{
 	list("cleanup.policy", "delete", "log.cleanup.policy",
 		"What becomes of old records: delete drops them by age and size, compact keeps the last one of each key; both may be given.",
@@ -61,11 +61,11 @@ var configKeys = []*ConfigKey{
 	}),
 	boolean("message.downconversion.enable", "true", "log.message.downconversion.enable",
 		"Whether batches are converted down for consumers of old formats; if not, Fetch below v4 is refused.").
-		removed().on(func(l *storage.LogConfig, v string) {
+		unlisted().on(func(l *storage.LogConfig, v string) {
 		l.NoDownConversion = strings.EqualFold(strings.TrimSpace(v), "false")
 	}),
 	text("message.format.version", "3.0-IV1", "log.message.format.version",
-		"Format of stored records. It is always the newest one.").removed(),
+		"Format of stored records. It is always the newest one.").unlisted(),
 	long("message.timestamp.after.max.ms", 3_600_000, "log.message.timestamp.after.max.ms",
 		"Milliseconds by which a record's timestamp may be ahead of the broker's clock.", 0).on(func(l *storage.LogConfig, v string) {
 		l.TimestampAfterMax = limit(v)
@@ -75,7 +75,7 @@ var configKeys = []*ConfigKey{
 		l.TimestampBeforeMax = limit(v)
 	}),
 	long("message.timestamp.difference.max.ms", math.MaxInt64, "log.message.timestamp.difference.max.ms",
-		"Milliseconds between a record's timestamp and the broker's clock. The .before and .after settings are in force instead.", 0).removed(),
+		"Milliseconds between a record's timestamp and the broker's clock. The .before and .after settings are in force instead.", 0).unlisted(),
 	choice("message.timestamp.type", "CreateTime", "log.message.timestamp.type",
 		"Whether records carry the producer's time or the time of their append.",
 		"CreateTime", "LogAppendTime").on(func(l *storage.LogConfig, v string) {
@@ -89,6 +89,12 @@ var configKeys = []*ConfigKey{
 		"Copies that must be durable before acks=all is answered. The ledger tier's ack quorum decides that here.", 1, math.MaxInt32),
 	boolean("preallocate", "false", "log.preallocate",
 		"Whether files are allocated when a segment is made."),
+	integer(ConfigInt, "quire.ack.quorum", 0, "",
+		"Bookies that must have synced a record before it is acknowledged; 0 is bookkeeper.ack.quorum, or in a topic with a write quorum of its own min.insync.replicas or else a majority.", 0, maxQuorum).unlisted(),
+	integer(ConfigInt, "quire.ensemble", 0, "",
+		"Bookies that share a ledger; 0 is the write quorum of the topic, or bookkeeper.ensemble.", 0, maxQuorum).unlisted(),
+	integer(ConfigInt, "quire.write.quorum", 0, "",
+		"Copies of each record on bookies; 0 is the replication factor that the topic was created with if that is at least 2, or bookkeeper.write.quorum.", 0, maxQuorum).unlisted(),
 	boolean("remote.log.copy.disable", "false", "",
 		"Whether a topic with remote storage stops copying to it."),
 	boolean("remote.log.delete.on.disable", "false", "",
@@ -123,6 +129,42 @@ var configKeys = []*ConfigKey{
 // minSegmentBytes is Kafka 3's minimum. Kafka 4 raised it to 1 MiB (KIP-1030),
 // which would refuse topics that older clients make.
 const minSegmentBytes = 14
+
+// maxQuorum bounds the bookies of a ledger.
+const maxQuorum = 64
+
+// settleQuorums says how the ledgers of a topic are replicated. What nobody asked for is
+// left to the tier. A replication factor of 1 asks for nothing: tools give it where
+// nobody has chosen, and it must not cost the copies that the operator wants.
+func settleQuorums(l *storage.LogConfig, replicas int16, overrides map[string]string) {
+	set := func(name string) int { return int(parseInt(overrides[name])) }
+	l.WriteQuorum = set("quire.write.quorum")
+	if l.WriteQuorum == 0 && replicas >= 2 {
+		l.WriteQuorum = int(replicas)
+	}
+	l.Ensemble = set("quire.ensemble")
+	if l.Ensemble == 0 {
+		l.Ensemble = l.WriteQuorum
+	}
+	l.AckQuorum = set("quire.ack.quorum")
+	if l.AckQuorum == 0 && l.WriteQuorum > 0 {
+		l.AckQuorum = l.WriteQuorum/2 + 1
+		if insync := set("min.insync.replicas"); insync >= 2 {
+			l.AckQuorum = min(insync, l.WriteQuorum)
+		}
+	}
+}
+
+// checkQuorums refuses what no ledger can have.
+func checkQuorums(l *storage.LogConfig) error {
+	if l.Ensemble > 0 && l.WriteQuorum > l.Ensemble {
+		return fmt.Errorf("%w: a write quorum of %d of an ensemble of %d bookies", ErrInvalidConfig, l.WriteQuorum, l.Ensemble)
+	}
+	if l.WriteQuorum > 0 && l.AckQuorum > l.WriteQuorum {
+		return fmt.Errorf("%w: an ack quorum of %d of a write quorum of %d bookies", ErrInvalidConfig, l.AckQuorum, l.WriteQuorum)
+	}
+	return nil
+}
 
 // settleCompression combines compression.type with the level of its codec.
 func settleCompression(l *storage.LogConfig, value func(name string) string) {
@@ -169,7 +211,7 @@ func key(typ ConfigType, name, value, broker, doc, allowed string, check func(st
 }
 
 func (k *ConfigKey) on(set func(*storage.LogConfig, string)) *ConfigKey { k.set = set; return k }
-func (k *ConfigKey) removed() *ConfigKey                                { k.Removed = true; return k }
+func (k *ConfigKey) unlisted() *ConfigKey                               { k.Unlisted = true; return k }
 func (k *ConfigKey) also(s ...BrokerSynonym) *ConfigKey                 { k.Broker = append(k.Broker, s...); return k }
 
 // alsoDefault allows the default, which lies outside the range.

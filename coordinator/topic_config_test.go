@@ -43,6 +43,9 @@ func TestTopicConfigs(t *testing.T) {
 		"min.compaction.lag.ms long 0 log.cleaner.min.compaction.lag.ms",
 		"min.insync.replicas int 1 min.insync.replicas",
 		"preallocate boolean false log.preallocate",
+		"quire.ack.quorum int 0 unlisted",
+		"quire.ensemble int 0 unlisted",
+		"quire.write.quorum int 0 unlisted",
 		"remote.log.copy.disable boolean false",
 		"remote.log.delete.on.disable boolean false",
 		"remote.storage.enable boolean false",
@@ -53,9 +56,9 @@ func TestTopicConfigs(t *testing.T) {
 		"segment.jitter.ms long 0 log.roll.jitter.ms log.roll.jitter.hours*3600000",
 		"segment.ms long 604800000 log.roll.ms log.roll.hours*3600000",
 		"unclean.leader.election.enable boolean false unclean.leader.election.enable",
-		"message.downconversion.enable boolean true log.message.downconversion.enable removed",
-		"message.format.version string 3.0-IV1 log.message.format.version removed",
-		"message.timestamp.difference.max.ms long " + maxLong + " log.message.timestamp.difference.max.ms removed",
+		"message.downconversion.enable boolean true log.message.downconversion.enable unlisted",
+		"message.format.version string 3.0-IV1 log.message.format.version unlisted",
+		"message.timestamp.difference.max.ms long " + maxLong + " log.message.timestamp.difference.max.ms unlisted",
 	}
 	types := map[coordinator.ConfigType]string{1: "boolean", 2: "string", 3: "int", 5: "long", 6: "double", 7: "list"}
 	var got []string
@@ -67,8 +70,8 @@ func TestTopicConfigs(t *testing.T) {
 				line += fmt.Sprintf("*%d", s.Factor)
 			}
 		}
-		if k.Removed {
-			line += " removed"
+		if k.Unlisted {
+			line += " unlisted"
 		}
 		got = append(got, line)
 		if !strings.HasSuffix(k.Documentation, ".") {
@@ -227,6 +230,39 @@ func TestLogConfig(t *testing.T) {
 		c = open(t, newMem(t), func(c *coordinator.Config) { c.TopicDefaults = test.overrides })
 		if got := createOne(t, c, "a"); *got.LogConfig != want || got.Config != nil {
 			t.Errorf("%d: defaults %v\ngive %+v\nwant %+v", i, test.overrides, *got.LogConfig, want)
+		}
+	}
+	// What the copies of a record are asked for with, where anybody asks.
+	for i, test := range []struct {
+		replicas              int16
+		overrides             map[string]string
+		ensemble, write, acks int
+	}{
+		{1, nil, 0, 0, 0},
+		{1, map[string]string{"min.insync.replicas": "2"}, 0, 0, 0},
+		{3, nil, 3, 3, 2},
+		{2, nil, 2, 2, 2},
+		{5, map[string]string{"min.insync.replicas": "2"}, 5, 5, 2},
+		{3, map[string]string{"min.insync.replicas": "7"}, 3, 3, 3},
+		{3, map[string]string{"quire.ack.quorum": "1"}, 3, 3, 1},
+		{3, map[string]string{"quire.ensemble": "5"}, 5, 3, 2},
+		{1, map[string]string{"quire.ensemble": "4", "quire.write.quorum": "2", "quire.ack.quorum": "2"}, 4, 2, 2},
+		{3, map[string]string{"quire.write.quorum": "2"}, 2, 2, 2},
+	} {
+		c := open(t, newMem(t))
+		got := create(t, c, coordinator.NewTopic{Name: "a", Partitions: 1, ReplicationFactor: test.replicas, Config: test.overrides})[0].LogConfig
+		if got.Ensemble != test.ensemble || got.WriteQuorum != test.write || got.AckQuorum != test.acks {
+			t.Errorf("%d: replication factor %d, %v: quorums %d/%d/%d, want %d/%d/%d", i, test.replicas, test.overrides,
+				got.Ensemble, got.WriteQuorum, got.AckQuorum, test.ensemble, test.write, test.acks)
+		}
+	}
+	for _, overrides := range []map[string]string{
+		{"quire.ensemble": "2", "quire.write.quorum": "3"},
+		{"quire.write.quorum": "2", "quire.ack.quorum": "3"},
+		{"quire.ensemble": "-1"}, {"quire.ack.quorum": "65"},
+	} {
+		if err := open(t, newMem(t)).CheckTopicConfig(overrides); !errors.Is(err, coordinator.ErrInvalidConfig) {
+			t.Errorf("%v: %v, want ErrInvalidConfig", overrides, err)
 		}
 	}
 	// An override wins over a default, also where two settings act together.

@@ -73,7 +73,7 @@ func (c *Coordinator) decodeTopic(kv meta.KV) (*Topic, error) {
 // the log goes by the default.
 func (c *Coordinator) topicOf(r topicRecord, revision meta.Revision) *Topic {
 	id, _ := decodeID(r.ID)
-	config, bad := c.configs.intern(r.Config)
+	config, bad := c.configs.intern(r.ReplicationFactor, r.Config)
 	if bad != nil {
 		c.logger.Warn("a stored topic config is ignored", zap.String("topic", r.Name), zap.Error(bad))
 	}

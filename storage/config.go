@@ -36,6 +36,10 @@ type LogConfig struct {
 	Delete             bool          // cleanup.policy contains delete
 	IndexIntervalBytes int           // bytes between two rows of the index, at first: 4,096
 	NoDownConversion   bool          // message.downconversion.enable=false; for those who convert what the log gives
+
+	// How ledgers are replicated, where the tier replicates: bookies that share one,
+	// copies of an entry, copies that acknowledge it. 0: as the tier is configured.
+	Ensemble, WriteQuorum, AckQuorum int
 }
 
 // StoreConfig holds what all logs of a node share. Zero values mean the default

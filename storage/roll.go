@@ -57,13 +57,22 @@ func (l *Log) makeLedger(ctx context.Context) {
 		return
 	}
 
-	w, err := l.store.c.Tier.Create(ctx, ledger.Properties{
+	props := ledger.Properties{
 		propApplication: application,
 		propCluster:     l.store.c.Prefix,
 		propLog:         logName(l.id),
 		propEpoch:       strconv.Itoa(int(l.epoch)),
 		propCreated:     strconv.FormatInt(now, 10),
-	})
+	}
+	c := l.config.Load()
+	for name, n := range map[string]int{
+		ledger.PropEnsemble: c.Ensemble, ledger.PropWriteQuorum: c.WriteQuorum, ledger.PropAckQuorum: c.AckQuorum,
+	} {
+		if n > 0 {
+			props[name] = strconv.Itoa(n)
+		}
+	}
+	w, err := l.store.c.Tier.Create(ctx, props)
 	if err != nil {
 		l.noLedger(fmt.Errorf("create a ledger: %w", err))
 		return

@@ -44,7 +44,7 @@ func TestDescribeTopicConfigs(t *testing.T) {
 		r := describe(c, v, kmsg.ConfigResourceTypeTopic, "orders")
 		wantCode(t, "DescribeConfigs", r.ErrorCode, protocol.None)
 		for _, k := range coordinator.TopicConfigs() {
-			if !k.Removed {
+			if !k.Unlisted {
 				findConfig(t, r, k.Name)
 			}
 		}

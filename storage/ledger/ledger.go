@@ -89,6 +89,15 @@ type Sealed struct {
 	Bytes     int64 // sum of the lengths of all entries
 }
 
+// Properties that a tier which replicates goes by instead of its configuration, decimal:
+// bookies that share the ledger, copies of each entry, copies that acknowledge
+// it (BookKeeper's ensemble size, write quorum and ack quorum).
+const (
+	PropEnsemble    = "quire.ensemble"
+	PropWriteQuorum = "quire.write.quorum"
+	PropAckQuorum   = "quire.ack.quorum"
+)
+
 // Properties travel with a ledger for humans and for the janitor. Tiers store
 // them and give them back in Info; they mean nothing to the tier.
 type Properties map[string]string
