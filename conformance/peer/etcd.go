@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,13 +24,13 @@ type Etcd struct {
 }
 
 // An EtcdMember is one server of a cluster. It comes back on its ports and its
-// folder.
+// folder. Process may be called while another goroutine starts it again.
 type EtcdMember struct {
 	bin, dir, name string
 	client, peer   string // URLs
 	cluster        string
 	flags          []string
-	proc           *Process
+	proc           atomic.Pointer[Process]
 }
 
 // NewEtcd returns a cluster that has not started. It builds the server from the
@@ -90,8 +91,8 @@ func (e *Etcd) Start(ctx context.Context) error {
 // Kill ends all members with SIGKILL.
 func (e *Etcd) Kill() {
 	for _, m := range e.Members {
-		if m.proc != nil {
-			m.proc.Kill()
+		if proc := m.proc.Load(); proc != nil {
+			proc.Kill()
 		}
 	}
 }
@@ -100,7 +101,7 @@ func (e *Etcd) Kill() {
 func (m *EtcdMember) Name() string { return m.name }
 
 // Process is the running (or last) process.
-func (m *EtcdMember) Process() *Process { return m.proc }
+func (m *EtcdMember) Process() *Process { return m.proc.Load() }
 
 // Exec runs the member without waiting for it.
 func (m *EtcdMember) Exec() error {
@@ -117,7 +118,7 @@ func (m *EtcdMember) Exec() error {
 	if err != nil {
 		return err
 	}
-	m.proc = proc
+	m.proc.Store(proc)
 	return nil
 }
 
@@ -126,16 +127,17 @@ func (m *EtcdMember) Exec() error {
 func (m *EtcdMember) WaitReady(ctx context.Context) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
+	proc := m.proc.Load()
 	for {
 		err := m.healthy(ctx)
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-m.proc.Exited():
-			return fmt.Errorf("%s ended while starting: %v\n%s", m.name, m.proc.err, m.proc.LogTail(20))
+		case <-proc.Exited():
+			return fmt.Errorf("%s ended while starting: %v\n%s", m.name, proc.err, proc.LogTail(20))
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w; last answer: %w\n%s", m.name, context.Cause(ctx), err, m.proc.LogTail(20))
+			return fmt.Errorf("%s is not ready: %w; last answer: %w\n%s", m.name, context.Cause(ctx), err, proc.LogTail(20))
 		case <-tick.C:
 		}
 	}
@@ -167,10 +169,10 @@ func (m *EtcdMember) healthy(ctx context.Context) error {
 
 // Pause stops the member's process where it is; its sockets stay open. Resume
 // lets it go on.
-func (m *EtcdMember) Pause() error { return m.proc.Signal(syscall.SIGSTOP) }
+func (m *EtcdMember) Pause() error { return m.proc.Load().Signal(syscall.SIGSTOP) }
 
 // Resume ends what Pause began.
-func (m *EtcdMember) Resume() error { return m.proc.Signal(syscall.SIGCONT) }
+func (m *EtcdMember) Resume() error { return m.proc.Load().Signal(syscall.SIGCONT) }
 
 // etcdPackage is the server's main package; the module in the folder etcd pins
 // its version to the one that Quire embeds.

@@ -1,0 +1,84 @@
+package bookies
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quirelog/quire/conformance/peer"
+)
+
+// stepTimeout is what one step of a test may take on a busy machine: JVMs start
+// in seconds.
+const stepTimeout = 60 * time.Second
+
+// full says whether the long run was asked for.
+var full = os.Getenv("QUIRE_CONFORMANCE_FULL") == "true"
+
+// start runs a cluster for one test.
+func start(t *testing.T, opts peer.BookKeeperOptions) *peer.BookKeeper {
+	t.Helper()
+	opts.Dir = t.TempDir()
+	cluster, err := peer.NewBookKeeper(t.Context(), opts)
+	if errors.Is(err, peer.ErrMissingTool) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Kill(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := cluster.Start(step(t)); err != nil {
+		t.Fatal(err)
+	}
+	return cluster
+}
+
+// step returns a context for the next step of a test.
+func step(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), stepTimeout)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// java starts a Java client.
+func java(t *testing.T, cluster *peer.BookKeeper, protocol string) *javaClient {
+	t.Helper()
+	client, err := cluster.StartJavaClient(step(t), protocol, "-Xmx128M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Kill)
+	return &javaClient{t, client}
+}
+
+// A javaClient fails its test where a command fails.
+type javaClient struct {
+	t      *testing.T
+	client *peer.JavaClient
+}
+
+func (j *javaClient) do(words ...any) string {
+	j.t.Helper()
+	answer, err := j.client.Do(step(j.t), words...)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	return strings.Join(answer, " ")
+}
+
+// refused is what a command is refused with.
+func (j *javaClient) refused(words ...any) string {
+	j.t.Helper()
+	answer, err := j.client.Do(step(j.t), words...)
+	if !errors.Is(err, peer.ErrJava) {
+		j.t.Fatalf("%v: answer %v, error %v; want a refusal", words, answer, err)
+	}
+	return err.Error()
+}
