@@ -1,0 +1,440 @@
+package bookie
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quirelog/quire/storage/bookkeeper/wire"
+)
+
+const (
+	// maxWriteOps and maxWriteBytes bound what goes into one writev.
+	maxWriteOps   = 512
+	maxWriteBytes = 1 << 20
+	// maxFreeOps is how many ops a channel keeps for reuse.
+	maxFreeOps = 4096
+	// maxTries bounds how often a request is repeated because connections broke
+	// before any answer.
+	maxTries = 8
+)
+
+// channel is one connection to the bookie, through all its replacements, and the
+// requests that go over it. Its goroutine, run, owns the connection: it dials,
+// writes, and ends the requests of a connection that broke. A second one, for each
+// connection, reads.
+type channel struct {
+	c    *Client
+	wake chan struct{}
+
+	mu       sync.Mutex
+	closed   bool
+	asleep   bool  // the writer waits for wake
+	queue    []*op // from head on: not sent
+	head     int
+	table    map[key]*op // sent, or being sent, over conn
+	conn     net.Conn    // nil if there is none
+	answered bool        // conn brought an answer
+	reason   error       // why the client closed conn
+	serial   uint64
+	earliest time.Duration // no deadline is before it
+	free     []*op
+}
+
+func newChannel(c *Client) *channel {
+	return &channel{c: c, wake: make(chan struct{}, 1), table: map[key]*op{}, earliest: never}
+}
+
+func (ch *channel) connected() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.conn != nil
+}
+
+// enqueueAdd takes a reference to p. It is false if the channel is closed.
+func (ch *channel) enqueueAdd(p *Packet, now, timeout time.Duration, h AddHandler, tag uint64) bool {
+	ch.mu.Lock()
+	if ch.closed {
+		ch.mu.Unlock()
+		return false
+	}
+	var o *op
+	if n := len(ch.free); n > 0 {
+		o, ch.free = ch.free[n-1], ch.free[:n-1]
+	} else {
+		o = new(op)
+	}
+	p.Retain()
+	*o = op{
+		key: key{op: wire.OpAdd, ledger: p.ledger, entry: p.entry}, started: now, deadline: now + timeout,
+		packet: p, handler: h, tag: tag,
+	}
+	ch.c.addCount.Add(1)
+	ch.put(o)
+	return true
+}
+
+func (ch *channel) enqueueRead(o *op, now, timeout time.Duration) bool {
+	ch.mu.Lock()
+	if ch.closed {
+		ch.mu.Unlock()
+		return false
+	}
+	o.started, o.deadline = now, now+timeout
+	ch.c.readCount.Add(1)
+	ch.put(o)
+	return true
+}
+
+// put queues o and unlocks.
+func (ch *channel) put(o *op) {
+	ch.queue = append(ch.queue, o)
+	ch.earliest = min(ch.earliest, o.deadline)
+	deadline := o.deadline
+	wake := ch.asleep
+	ch.asleep = false
+	ch.mu.Unlock()
+	ch.c.clock.arm(deadline)
+	if wake {
+		ch.poke()
+	}
+}
+
+func (ch *channel) poke() {
+	select {
+	case ch.wake <- struct{}{}:
+	default:
+	}
+}
+
+// idle says whether nothing is queued, in which case the next put wakes the caller.
+func (ch *channel) idle() bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.asleep = ch.head == len(ch.queue)
+	return ch.asleep
+}
+
+// take moves what is to be written next from the queue to the table and to batch.
+// Of requests with the same key the later ones are chained to the first.
+func (ch *channel) take(batch []*op) []*op {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	bytes := 0
+	for ch.head < len(ch.queue) && len(batch) < maxWriteOps && bytes < maxWriteBytes {
+		o := ch.queue[ch.head]
+		ch.queue[ch.head] = nil
+		ch.head++
+		if o.over { // a read that was canceled
+			continue
+		}
+		if first := ch.table[o.key]; first != nil {
+			for first.next != nil {
+				first = first.next
+			}
+			first.next = o
+			continue
+		}
+		ch.serial++
+		o.serial, o.pending, o.writing = ch.serial, true, true
+		ch.table[o.key] = o
+		if o.packet != nil {
+			bytes += o.packet.Bytes()
+		} else {
+			bytes += len(o.frame)
+		}
+		batch = append(batch, o)
+	}
+	switch {
+	case ch.head == len(ch.queue):
+		ch.queue, ch.head = ch.queue[:0], 0
+	case ch.head > 1024 && ch.head > len(ch.queue)/2:
+		n := copy(ch.queue, ch.queue[ch.head:])
+		clear(ch.queue[n:])
+		ch.queue, ch.head = ch.queue[:n], 0
+	}
+	ch.asleep = len(batch) == 0 && ch.head == len(ch.queue)
+	return batch
+}
+
+// written says that the bytes of batch are no longer needed by the writer.
+func (ch *channel) written(batch []*op) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	for i, o := range batch {
+		o.writing = false
+		ch.drop(o)
+		batch[i] = nil
+	}
+}
+
+// end decides the outcome of o. The lock is held.
+func (ch *channel) end(o *op, err error) outcome {
+	r := o.outcome(err)
+	o.over = true
+	o.handler = nil
+	ch.drop(o)
+	return r
+}
+
+// drop gives back what nobody needs of an op that is over. The lock is held.
+func (ch *channel) drop(o *op) {
+	if !o.over || o.writing {
+		return
+	}
+	if o.packet != nil {
+		n := int64(o.packet.Bytes())
+		o.packet.Release()
+		o.packet = nil
+		ch.c.budget.give(n)
+	}
+	if !o.pending && o.call == nil && len(ch.free) < maxFreeOps {
+		ch.free = append(ch.free, o)
+	}
+}
+
+// unchain takes o out of the table, and what waited behind it goes to the queue.
+// The lock is held.
+func (ch *channel) unchain(o *op) {
+	delete(ch.table, o.key)
+	o.pending = false
+	if next := o.next; next != nil {
+		o.next = nil
+		ch.requeue(next)
+	}
+}
+
+// requeue puts o and those chained behind it back. The lock is held.
+func (ch *channel) requeue(o *op) {
+	for o != nil {
+		next := o.next
+		o.next = nil
+		ch.queue = append(ch.queue, o)
+		o = next
+	}
+	if ch.asleep {
+		ch.asleep = false
+		ch.poke()
+	}
+}
+
+// cancelRead ends a read from outside of the client's goroutines.
+func (ch *channel) cancelRead(o *op) {
+	ch.mu.Lock()
+	if o.over {
+		ch.mu.Unlock()
+		return
+	}
+	// Still under the lock, so that Close, which takes it, makes the last calls.
+	ch.c.clock.report(ch.end(o, ch.c.refuse(ErrCanceled)))
+	ch.mu.Unlock()
+}
+
+// expire ends what is past its deadline, closes a connection that owes an answer
+// for too long, and returns when to look again.
+func (ch *channel) expire(now time.Duration, outcomes []outcome) (time.Duration, []outcome) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if now < ch.earliest {
+		return ch.earliest, outcomes
+	}
+	earliest := never
+	var err error
+	check := func(o *op) {
+		switch {
+		case o.over:
+		case o.deadline > now:
+			earliest = min(earliest, o.deadline)
+		default:
+			if err == nil {
+				err = ch.c.refuse(ErrTimeout)
+			}
+			outcomes = append(outcomes, ch.end(o, err))
+		}
+	}
+	keep := ch.queue[:ch.head]
+	for _, o := range ch.queue[ch.head:] {
+		if check(o); !o.over {
+			keep = append(keep, o)
+		}
+	}
+	clear(ch.queue[len(keep):])
+	ch.queue = keep
+	for _, o := range ch.table {
+		check(o)
+		if o.over {
+			// Its key stays taken until it is answered.
+			if o.patience() <= now {
+				ch.hangUp(fmt.Errorf("%w for %v", ErrTimeout, now-o.started))
+			} else {
+				earliest = min(earliest, o.patience())
+			}
+		}
+		for last := o; last.next != nil; {
+			next := last.next
+			if check(next); next.over {
+				last.next, next.next = next.next, nil
+				continue
+			}
+			last = next
+		}
+	}
+	ch.earliest = earliest
+	return earliest, outcomes
+}
+
+// hangUp makes both goroutines of the connection see that it is over, for this
+// reason. The lock is held.
+func (ch *channel) hangUp(reason error) {
+	if ch.conn != nil && ch.reason == nil {
+		ch.reason = reason
+		hangUp(ch.conn)
+	}
+}
+
+// close refuses requests from now on. run ends those under way.
+func (ch *channel) close() {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.closed = true
+	ch.hangUp(ErrClosed)
+}
+
+// attach makes conn the connection, unless the channel was closed meanwhile.
+func (ch *channel) attach(conn net.Conn) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.closed {
+		return false
+	}
+	ch.conn, ch.answered, ch.reason = conn, false, nil
+	return true
+}
+
+// detach ends the requests of a connection that is over. A connection that broke
+// before any answer told nothing about them (a bookie that restarts accepts and
+// resets connections before it serves), and they may be repeated as they are: if
+// there is time, they go back to the queue.
+func (ch *channel) detach(cause error) {
+	now := ch.c.now()
+	ch.mu.Lock()
+	answered, owed := ch.answered, len(ch.table) > 0
+	ch.conn = nil
+	if ch.reason != nil {
+		cause = ch.reason
+	}
+	ch.mu.Unlock()
+	patient := false
+	if answered || !owed {
+		ch.c.health.lost(now)
+	} else {
+		ch.c.health.mute(now)
+		_, _, patient = ch.c.health.wait(now, ch.c.cfg.ConnectGrace)
+	}
+	err := fmt.Errorf("bookie %s: %w: %w", ch.c.id, ErrBroken, cause)
+	var outcomes []outcome
+
+	ch.mu.Lock()
+	if ch.closed {
+		patient, err = false, ch.c.refuse(ErrClosed)
+	}
+	sent := make([]*op, 0, len(ch.table))
+	for _, o := range ch.table {
+		sent = append(sent, o)
+	}
+	slices.SortFunc(sent, func(a, b *op) int { return cmp.Compare(a.serial, b.serial) })
+	queued := slices.Clone(ch.queue[ch.head:])
+	clear(ch.queue)
+	ch.queue, ch.head = ch.queue[:0], 0
+	for _, o := range sent {
+		switch {
+		case o.over:
+			ch.unchain(o)
+			ch.drop(o)
+		case patient && o.tries < maxTries:
+			o.tries++
+			behind := o.next
+			o.next = nil
+			ch.unchain(o)
+			ch.requeue(o)
+			ch.requeue(behind)
+		default:
+			ch.unchain(o)
+			outcomes = append(outcomes, ch.end(o, err))
+		}
+	}
+	ch.queue = append(ch.queue, queued...)
+	ch.mu.Unlock()
+	ch.c.report(outcomes)
+}
+
+// failQueue ends what is queued.
+func (ch *channel) failQueue(err error) {
+	var outcomes []outcome
+	ch.mu.Lock()
+	for _, o := range ch.queue[ch.head:] {
+		if !o.over {
+			outcomes = append(outcomes, ch.end(o, err))
+		}
+	}
+	clear(ch.queue)
+	ch.queue, ch.head = ch.queue[:0], 0
+	ch.mu.Unlock()
+	ch.c.report(outcomes)
+}
+
+// run is the channel's goroutine.
+func (ch *channel) run() {
+	for ch.rest() {
+		conn, err := ch.c.dial()
+		if err != nil {
+			ch.c.health.dialFailed(ch.c.now(), err)
+			continue
+		}
+		if !ch.attach(conn) {
+			hangUp(conn)
+			break
+		}
+		ch.detach(ch.serve(conn))
+	}
+	ch.failQueue(ch.c.refuse(ErrClosed))
+}
+
+// rest waits until there is something to send and it is time to dial. Meanwhile,
+// once the outage is no longer young, requests fail. False: the client was closed.
+func (ch *channel) rest() bool {
+	for {
+		if ch.c.ctx.Err() != nil {
+			return false
+		}
+		wait, cause, patient := ch.c.health.wait(ch.c.now(), ch.c.cfg.ConnectGrace)
+		if !patient && wait > 0 {
+			if cause == nil {
+				cause = errors.New("it closes connections without an answer")
+			}
+			ch.failQueue(fmt.Errorf("bookie %s: %w: %w", ch.c.id, ErrRefused, cause))
+		}
+		idle := ch.idle()
+		if !idle && wait <= 0 {
+			return true
+		}
+		var timer *time.Timer
+		var due <-chan time.Time
+		if !idle {
+			timer = time.NewTimer(wait)
+			due = timer.C
+		}
+		select {
+		case <-ch.c.ctx.Done():
+		case <-ch.wake:
+		case <-due:
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}

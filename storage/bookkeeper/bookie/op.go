@@ -1,0 +1,78 @@
+package bookie
+
+import (
+	"time"
+
+	"github.com/quirelog/quire/storage/bookkeeper/wire"
+)
+
+// key is what an answer is told by. Of a batch read, entry is the request id.
+type key struct {
+	op            wire.Op
+	ledger, entry int64
+}
+
+// op is a request: queued, then on a connection, then over. It is over once its
+// outcome is decided, and stays where it is until nobody needs it:
+//
+//	queue -> pending, in write -> pending -> gone
+//	      -> chained behind a pending one of the same key -> queue
+//
+// All fields are the channel's, under its lock.
+type op struct {
+	key      key
+	started  time.Duration
+	deadline time.Duration
+	serial   uint64 // order of sending on a connection
+
+	// Of an add: the op is reused when it is gone.
+	packet  *Packet // nil once released
+	handler AddHandler
+	tag     uint64
+
+	// Of a read: the op is a part of its call.
+	call  *Call
+	frame []byte
+
+	tries   int  // connections that broke mute under it
+	over    bool // its outcome is decided
+	pending bool // in the channel's table
+	writing bool // the writer has its bytes
+	next    *op  // the one chained behind it
+}
+
+// patience is when a bookie that owes the answer loses its connection.
+func (o *op) patience() time.Duration { return o.deadline + (o.deadline - o.started) }
+
+// outcome is what a handler is to be told, apart from the op, which may be reused.
+type outcome struct {
+	key     key
+	started time.Duration
+	handler AddHandler
+	tag     uint64
+	call    *Call
+	err     error
+}
+
+func (o *op) outcome(err error) outcome {
+	return outcome{key: o.key, started: o.started, handler: o.handler, tag: o.tag, call: o.call, err: err}
+}
+
+// report calls the handlers. No lock may be held.
+func (c *Client) report(outcomes []outcome) {
+	for i := range outcomes {
+		o := &outcomes[i]
+		if c.cfg.Observe != nil {
+			c.cfg.Observe(c.id, o.key.op, c.now()-o.started, o.err)
+		}
+		switch {
+		case o.handler != nil:
+			c.addCount.Add(-1)
+			o.handler.Added(c.id, o.key.entry, o.tag, o.err)
+		default:
+			c.readCount.Add(-1)
+			o.call.fail(c.id, o.err)
+		}
+		*o = outcome{}
+	}
+}
