@@ -176,7 +176,7 @@ func (s *script) ask(situation string, req kmsg.Request, version int16) kmsg.Res
 	}
 	s.stored = -1
 	if p, ok := resp.(*kmsg.ProduceResponse); ok {
-		s.relate(p, ends)
+		s.relate(req.(*kmsg.ProduceRequest), p, ends)
 	}
 	if p, ok := req.(*kmsg.ProduceRequest); ok && resp == nil && err == nil && s.own >= 0 {
 		// Without an answer (acks 0) only the partition itself tells.
@@ -238,8 +238,8 @@ func (s *script) ends(req kmsg.Request) map[place]int64 {
 }
 
 // relate counts the offsets of an answer from where the partitions ended, and
-// keeps the first in stored.
-func (s *script) relate(resp *kmsg.ProduceResponse, ends map[place]int64) {
+// keeps that of the step's own partition in stored.
+func (s *script) relate(req *kmsg.ProduceRequest, resp *kmsg.ProduceResponse, ends map[place]int64) {
 	for i, t := range resp.Topics {
 		topic := t.Topic
 		if topic == "" {
@@ -249,7 +249,7 @@ func (s *script) relate(resp *kmsg.ProduceResponse, ends map[place]int64) {
 			if p.ErrorCode != 0 || p.BaseOffset < 0 {
 				continue
 			}
-			if s.stored < 0 {
+			if topic == req.Topics[0].Topic && p.Partition == s.own && (s.stored < 0 || p.BaseOffset < s.stored) {
 				s.stored = p.BaseOffset
 			}
 			resp.Topics[i].Partitions[j].BaseOffset -= ends[place{topic, p.Partition}]

@@ -78,6 +78,8 @@ func (h *Handlers) createdTopic(q *kmsg.CreateTopicsRequest, i int, t *coordinat
 	out.NumPartitions, out.ReplicationFactor = -1, -1
 	if err != nil {
 		out.ErrorCode, out.ErrorMessage = int16(adminErrors.code(err)), text(err)
+		// Null would say that the settings may not be seen.
+		out.Configs = []kmsg.CreateTopicsResponseTopicConfig{}
 		return out
 	}
 	if !q.ValidateOnly {
