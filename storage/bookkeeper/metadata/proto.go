@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -117,7 +118,7 @@ func eachField(msg []byte, f func(field) error) error {
 	return nil
 }
 
-// wantBytes and wantNumber say whether a field that is known has its type.
+// want says whether a field that is known has its type.
 func (f field) want(isBytes bool) error {
 	if f.isBytes != isBytes {
 		return fmt.Errorf("field %d has the wrong type", f.Number)
@@ -150,7 +151,7 @@ func parseFormat(msg []byte) (*Ledger, error) {
 		case fieldLastEntry:
 			l.LastEntry = f.number
 		case fieldState:
-			l.State = State(small(f.number))
+			l.State = State(enum(f.number))
 		case fieldSegment:
 			s, err := parseSegment(f.bytes)
 			if err != nil {
@@ -158,7 +159,7 @@ func parseFormat(msg []byte) (*Ledger, error) {
 			}
 			l.Segments = append(l.Segments, s)
 		case fieldDigest:
-			l.Digest = Digest(small(f.number))
+			l.Digest = Digest(enum(f.number))
 		case fieldPassword:
 			l.Password = slices.Clone(f.bytes)
 		case fieldAckQuorum:
@@ -233,5 +234,6 @@ func (l *Ledger) parseCustom(msg []byte) error {
 	return nil
 }
 
-// small brings a number into a range in which it can be checked further.
+// small and enum bring a number into a range in which it can be checked further.
 func small(v int64) int { return int(max(-1, min(v, MaxEnsemble+1))) }
+func enum(v int64) int8 { return int8(max(-1, min(v, math.MaxInt8))) }

@@ -1,9 +1,12 @@
 package etcd_test
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/url"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +14,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/quirelog/quire/storage/bookkeeper/metadata"
 	"github.com/quirelog/quire/storage/bookkeeper/metadata/etcd"
@@ -46,16 +51,50 @@ func startMember(t *testing.T, dir string) *member {
 	return &member{e, dir}
 }
 
-func (m *member) connect(t *testing.T) *clientv3.Client {
+func (m *member) connect(t *testing.T) *clientv3.Client { return m.connectBy(t, new(net.Dialer).DialContext) }
+
+func (m *member) connectBy(t *testing.T, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *clientv3.Client {
 	t.Helper()
+	socket := filepath.Join(m.dir, "client.sock")
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{"unix://" + filepath.Join(m.dir, "client.sock")}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+		Endpoints: []string{"unix://" + socket}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond},
+		}), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, "unix", socket) })},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// cable is a network that can be cut.
+type cable struct {
+	mu    sync.Mutex
+	isCut bool
+	conns []net.Conn
+}
+
+func (c *cable) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isCut {
+		return nil, errors.New("the cable is cut")
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	c.conns = append(c.conns, conn)
+	return conn, err
+}
+
+func (c *cable) cut(is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.isCut = is
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
 }
 
 func start(t *testing.T) (*member, *clientv3.Client) {
@@ -214,9 +253,9 @@ func TestLayout(t *testing.T) {
 // While etcd is away requests fail as such and the registry keeps what it knew;
 // when it is back, the registry finds what changed meanwhile, compacted or not.
 func TestAway(t *testing.T) {
-	dir := t.TempDir()
-	m := startMember(t, dir)
-	c := m.connect(t)
+	m, other := start(t)
+	cable := new(cable)
+	c := m.connectBy(t, cable.dial)
 	s := etcd.New(etcd.Config{Client: c, RequestTimeout: 300 * time.Millisecond})
 	for _, id := range []metadata.BookieID{"127.0.0.1:1", "127.0.0.1:2"} {
 		register(t, c, metadata.Registration{ID: id})
@@ -232,7 +271,7 @@ func TestAway(t *testing.T) {
 	}
 	defer r.Close()
 
-	m.Close()
+	cable.cut(true)
 	if _, err := s.Create(t.Context(), ledger()); !errors.Is(err, metadata.ErrUnavailable) {
 		t.Errorf("Create that gets no id: %v, want ErrUnavailable", err)
 	}
@@ -253,14 +292,12 @@ func TestAway(t *testing.T) {
 		t.Errorf("without etcd the registry says %+v", b)
 	}
 
-	m = startMember(t, dir)
-	defer m.Close()
-	other := m.connect(t)
 	remove(t, other, "/ledgers/available/127.0.0.1:1")
 	at3 := put(t, other, "/ledgers/available/127.0.0.1:3", "")
 	if _, err := other.Compact(t.Context(), at3); err != nil {
 		t.Fatal(err)
 	}
+	cable.cut(false)
 	deadline := time.After(30 * time.Second)
 	for {
 		changed := r.Changed()
