@@ -45,7 +45,7 @@ func newAdds(r *rules, l *metadata.Ledger, flags Flags, lac, length int64) adds 
 	return adds{
 		rules: r, flags: flags, writeQuorum: l.WriteQuorum, ackQuorum: l.AckQuorum,
 		sets: writeSets(l.Ensemble, l.WriteQuorum), ensemble: l.Last().Bookies,
-		ring: make([]add, 64), oldest: lac + 1, next: lac + 1, lac: lac, lacLength: length,
+		ring: make([]add, 16), oldest: lac + 1, next: lac + 1, lac: lac, lacLength: length,
 	}
 }
 

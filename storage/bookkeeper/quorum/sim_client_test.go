@@ -81,7 +81,12 @@ func newSimWriter(s *simulation, l *metadata.Ledger) *simWriter {
 	return w
 }
 
-func (w *simWriter) appendOften(left int) {
+var errAborted = errors.New("an add took too long")
+
+// writing returns whether the writer has met no end yet.
+func (w *simWriter) writing() bool { return !w.dead && !w.failed && !w.sealed && !w.unsealed }
+
+func (w *simWriter) appendOften(left int, pause int64) {
 	w.run(func() {
 		bytes := w.s.rng.Int64N(50)
 		entry, length, lac, err := w.machine.Append(int(bytes))
@@ -105,7 +110,7 @@ func (w *simWriter) appendOften(left int) {
 		w.lacs = append(w.lacs, lac)
 	})
 	if left > 1 {
-		w.s.after(w.s.rng.Int64N(30), func() { w.appendOften(left - 1) })
+		w.s.after(w.s.rng.Int64N(pause), func() { w.appendOften(left-1, pause) })
 	}
 }
 
@@ -176,6 +181,7 @@ type simRecovery struct {
 	client
 	machine *Recovery
 	tries   int
+	reading bool
 	kept    map[int64]int64 // LAC encoded in each entry that was read
 }
 
@@ -217,6 +223,10 @@ func (r *simRecovery) carryOut(e Effect) {
 			r.machine.LastReply(int(e.Index), e.Bookie, a.class, a.last)
 		})
 	case Read:
+		if !r.reading {
+			r.reading = true
+			s.checkFence(r.name, r.machine.frozen)
+		}
 		b := s.bookie(e.Bookie)
 		s.call(&r.client, b, func(reply func(answer)) { b.read(e.Entry, e.Flags, reply) }, func(a answer) {
 			s.log("%s: %s says %v to the read of %d", r.name, e.Bookie, a.class, e.Entry)
@@ -263,6 +273,22 @@ func (s *simulation) send(c *client, e Effect, lac int64, done func(int64, int, 
 		s.log("%s: %s says %v to the add of %d", c.name, e.Bookie, a.class, e.Entry)
 		done(e.Entry, int(e.Index), e.Bookie, a.class)
 	})
+}
+
+// checkFence: when a recovery begins to read, no write set has an ack quorum left
+// that takes the writer's adds.
+func (s *simulation) checkFence(who string, l *metadata.Ledger) {
+	for first := range l.Ensemble {
+		unfenced := 0
+		for i := range l.WriteQuorum {
+			if !s.bookie(l.Last().Bookies[Position(int64(first), i, l.Ensemble)]).fencedSynced {
+				unfenced++
+			}
+		}
+		if unfenced >= l.AckQuorum {
+			s.violate("%s goes on with %d bookies of write set %d of %v not fenced", who, unfenced, first, l.Last().Bookies)
+		}
+	}
 }
 
 // checkSealed: whoever says that the ledger is sealed says what is stored.

@@ -90,7 +90,7 @@ func (s *simulation) put(c *client, e Effect, m storer) {
 			return
 		}
 		s.after(storePause, func() { attempt(left - 1) })
-		if s.lost() {
+		if s.lost() || s.now < s.storeAway && !s.healed {
 			return
 		}
 		s.after(s.delay(), func() {

@@ -24,6 +24,8 @@ type simulation struct {
 	healed   bool    // no faults any more
 	patience int     // attempts at a Store
 
+	storeAway int64 // the metadata store takes no writes before this time
+
 	bookies []*simBookie
 	store   *simStore
 	writer  *simWriter
@@ -88,15 +90,15 @@ func (s *simulation) build() {
 	}
 
 	s.writer = newSimWriter(s, l)
-	s.writer.appendOften(1 + s.rng.IntN(16))
-	for range s.rng.IntN(4) {
-		s.after(s.rng.Int64N(500), func() { newSimRecovery(s, "R"+fmt.Sprint(s.rng.IntN(90)+10), 3) })
+	s.writer.appendOften(1+s.rng.IntN(40), 1+s.rng.Int64N(30))
+	for range s.rng.IntN(3) {
+		s.after(s.rng.Int64N(700), func() { newSimRecovery(s, "R"+fmt.Sprint(s.rng.IntN(90)+10), 3) })
 	}
 	for range s.rng.IntN(3) {
 		s.after(s.rng.Int64N(700), s.replicate)
 	}
-	for range s.rng.IntN(7) {
-		s.after(s.rng.Int64N(500), s.fault)
+	for range s.rng.IntN(9) {
+		s.after(s.rng.Int64N(700), s.fault)
 	}
 }
 
@@ -104,7 +106,7 @@ func (s *simulation) build() {
 func (s *simulation) fault() {
 	b := s.bookies[s.rng.IntN(len(s.bookies))]
 	length := 20 + s.rng.Int64N(400)
-	switch s.rng.IntN(9) {
+	switch s.rng.IntN(12) {
 	case 0, 1, 2:
 		b.crash()
 		s.after(length, b.restart)
@@ -129,8 +131,17 @@ func (s *simulation) fault() {
 			s.writer.dead = true
 			s.log("the writer dies")
 		} else {
-			s.writer.event("close", func() { s.writer.machine.Close() })
+			s.writer.event("close", s.writer.machine.Close)
 		}
+	case 9:
+		s.storeAway = s.now + length
+		s.log("the metadata store is away until %d", s.storeAway)
+	case 10:
+		if s.chance(3) {
+			s.writer.event("abort", func() { s.writer.machine.Abort(errAborted) })
+		}
+	case 11:
+		newSimRecovery(s, "R"+fmt.Sprint(s.rng.IntN(90)+10), 3)
 	}
 }
 
@@ -146,18 +157,18 @@ func (s *simulation) heal() {
 	}
 	s.run(1 << 40)
 	w := s.writer
-	if !w.dead && !w.failed {
-		for _, b := range s.bookies {
-			w.event("returned "+string(b.id), func() { w.machine.BookieReturned(b.id) })
-		}
-		w.event("retry", w.machine.Retry)
-		s.run(1 << 40)
-		if !w.failed && !w.sealed && !w.unsealed && (w.machine.Pending() > 0 || w.machine.Unreleased() > 0) {
-			s.violate("with all bookies well the writer has %d pending and %d unreleased entries", w.machine.Pending(), w.machine.Unreleased())
-		}
-		w.event("close", w.machine.Close)
-		s.run(1 << 40)
+	s.checkIdle()
+	for _, b := range s.bookies {
+		w.event("returned "+string(b.id), func() { w.machine.BookieReturned(b.id) })
 	}
+	w.event("retry", w.machine.Retry)
+	s.run(1 << 40)
+	s.checkIdle()
+	if w.writing() && w.machine.Degraded() {
+		s.violate("with all bookies well the writer is degraded")
+	}
+	w.event("close", w.machine.Close)
+	s.run(1 << 40)
 	if !w.dead && !w.sealed && !w.unsealed {
 		s.violate("the writer neither sealed the ledger nor gave it up")
 	}
@@ -170,6 +181,13 @@ func (s *simulation) heal() {
 		return
 	}
 	s.checkEnd()
+}
+
+// checkIdle: with all bookies well nothing stays under way.
+func (s *simulation) checkIdle() {
+	if m := s.writer.machine; s.writer.writing() && (m.Pending() > 0 || m.Unreleased() > 0 || m.Changing()) {
+		s.violate("with all bookies well the writer has %d pending and %d unreleased entries, changing %v", m.Pending(), m.Unreleased(), m.Changing())
+	}
 }
 
 // checkEnd is what a reader sees of the closed ledger.
