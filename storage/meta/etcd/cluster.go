@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -28,6 +29,36 @@ type ClusterConfig struct {
 // (offsets.commit.timeout.ms), the most impatient of what waits for etcd.
 const defaultRequestTimeout = 5 * time.Second
 
+// Dial makes a client of the cluster for another use than a Store's. It does not wait for
+// an answer. The caller closes it.
+func (c ClusterConfig) Dial() (*clientv3.Client, error) {
+	return c.dial(quiet(c.Logger), cmp.Or(c.RequestTimeout, defaultRequestTimeout))
+}
+
+func (c ClusterConfig) dial(logger *zap.Logger, timeout time.Duration) (*clientv3.Client, error) {
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:   c.Endpoints,
+		TLS:         c.TLS,
+		Username:    c.Username,
+		Password:    c.Password,
+		Logger:      logger,
+		DialTimeout: timeout,
+		// gRPC pings every 10 s at most, and only while a request or a watch
+		// waits: etcd closes connections that are pinged while idle, with
+		// whatever has just been sent on them.
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 2 * time.Second,
+		})},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd at %v: %w: %s", c.Endpoints, classify(err, false), err)
+	}
+	return client, nil
+}
+
 // Open returns a store on a cluster, once the cluster has answered. With no
 // answer it fails with ErrUnavailable, or the context's error if that ends first.
 func Open(ctx context.Context, c ClusterConfig) (*Store, error) {
@@ -37,29 +68,13 @@ func Open(ctx context.Context, c ClusterConfig) (*Store, error) {
 	s := newStore(c.Logger, c.RequestTimeout)
 	var clients [3]*clientv3.Client
 	for i := range clients {
-		client, err := clientv3.New(clientv3.Config{
-			Endpoints:   c.Endpoints,
-			TLS:         c.TLS,
-			Username:    c.Username,
-			Password:    c.Password,
-			Logger:      s.logger,
-			DialTimeout: s.timeout,
-			// gRPC pings every 10 s at most, and only while a request or a watch
-			// waits: etcd closes connections that are pinged while idle, with
-			// whatever has just been sent on them.
-			DialKeepAliveTime:    10 * time.Second,
-			DialKeepAliveTimeout: 3 * time.Second,
-			DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-				MinConnectTimeout: 2 * time.Second,
-			})},
-		})
+		client, err := c.dial(s.logger, s.timeout)
 		if err != nil {
 			for _, opened := range clients[:i] {
 				opened.Close()
 			}
 			s.cancel()
-			return nil, fmt.Errorf("etcd at %v: %w: %s", c.Endpoints, classify(err, false), err)
+			return nil, err
 		}
 		clients[i] = client
 	}
