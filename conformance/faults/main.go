@@ -1,7 +1,8 @@
 // Command faults ends a real server again and again under idempotent load
 // from two client libraries, restarts it on the same folder and port, and
 // then proves from what the clients were told that nothing acknowledged is
-// lost, duplicated or reordered. It can break or fill the server's disk instead.
+// lost, duplicated or reordered. It can break or fill the server's disk instead,
+// or end and stop the bookies and the etcd below it.
 package main
 
 import (
@@ -42,6 +43,9 @@ func runCommand(ctx context.Context, args []string) error {
 		segmentBytes = flags.Int("segment-bytes", 1<<20, "segment.bytes of every other topic, so that ledgers roll; 0 leaves it")
 		diskErrors   = flags.Bool("disk-errors", false, "let writes and syncs of the running server fail with EIO, instead of ending it")
 		fullDisk     = flags.Bool("full-disk", false, "fill the file system of -dir and empty it again, instead of ending the server: use a small one")
+		onBookies    = flags.Int("bookies", 0, "keep the ledgers on so many real bookies, with AutoRecovery, and harm them and their etcd instead of ending the server alone")
+		quorums      = flags.String("quorums", "3/3/2", "with -bookies: ensemble size, write quorum and ack quorum")
+		only         = flags.String("faults", "", "with -bookies: take only the faults whose names match this regular expression, in turn")
 		smallJournal = flags.Bool("small-journal", false, "give Quire a journal so small that it rolls and is trimmed all the time")
 		seed         = flags.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments when the server is ended")
 		dir          = flags.String("dir", "", "data folder, kept afterwards (default: a new one, removed after a run without findings)")
@@ -69,6 +73,13 @@ func runCommand(ctx context.Context, args []string) error {
 		overrides = append(overrides, fullDiskOverrides...)
 	}
 	options.Overrides = overrides
+	var below *bookies
+	if *onBookies > 0 {
+		if below, err = newBookies(ctx, filepath.Join(data, "bookkeeper"), *onBookies, *quorums, *only); err != nil {
+			return err
+		}
+		options.Overrides = append(options.Overrides, below.overrides()...)
+	}
 	server, err := peer.NewTarget(ctx, options)
 	if err != nil {
 		return err
@@ -76,7 +87,7 @@ func runCommand(ctx context.Context, args []string) error {
 	p := &plan{
 		server: server, rounds: *rounds, terminate: *terminate, minUp: *minUp, maxUp: *maxUp,
 		libraries: strings.Split(*clients, ","), topics: *topics, partitions: *partitions, perSecond: *perSecond,
-		segmentBytes: *segmentBytes, disk: broken, fullDisk: *fullDisk, seed: *seed,
+		segmentBytes: *segmentBytes, disk: broken, fullDisk: *fullDisk, bookies: below, seed: *seed,
 		logf: func(format string, args ...any) { fmt.Printf(format+"\n", args...) },
 	}
 	fmt.Printf("%s, seed %d, data in %s\n", server.Name(), *seed, data)
@@ -102,6 +113,9 @@ func (r *result) summary() string {
 	if n := len(r.Recovery); n > 0 {
 		fmt.Fprintf(&b, "process start to next acknowledgement: median %s, longest %s\n",
 			r.Recovery[n/2].Round(time.Millisecond), r.Recovery[n-1].Round(time.Millisecond))
+	}
+	for _, s := range r.Stalls {
+		fmt.Fprintf(&b, "%s: the slowest partition stalled %s\n", s.what, s.longest.Round(time.Millisecond))
 	}
 	kinds := map[string]int{}
 	for _, v := range r.Violations {

@@ -29,6 +29,7 @@ type plan struct {
 	segmentBytes int   // topic config of every other topic, 0 to leave it
 	disk         *disk // if not nil, rounds break it instead of ending the server
 	fullDisk     bool  // rounds fill it instead
+	bookies      *bookies
 	seed         uint64
 	logf         func(format string, args ...any)
 }
@@ -44,6 +45,7 @@ type result struct {
 	FirstFailure  error
 	Violations    []check.Violation
 	Recovery      []time.Duration // from starting the process to the next acknowledgement, sorted
+	Stalls        []stall         // what faults of bookies cost
 }
 
 const (
@@ -62,6 +64,12 @@ const (
 // back twice, with another kill in between, and checks the history.
 func (p *plan) run(ctx context.Context) (*result, error) {
 	rng := rand.New(rand.NewPCG(p.seed, 1))
+	if p.bookies != nil {
+		if err := p.bookies.start(ctx, p.logf); err != nil {
+			return nil, err
+		}
+		defer p.bookies.end()
+	}
 	if err := p.server.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -132,6 +140,9 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 	}
 	res.FirstFailure = firstFailure(loads)
 	slices.Sort(res.Recovery)
+	if p.bookies != nil {
+		res.Stalls = p.bookies.stalls(h)
+	}
 	return res, nil
 }
 
@@ -182,6 +193,9 @@ func (p *plan) createTopics(ctx context.Context) ([]check.Partition, error) {
 
 func (p *plan) startLoads(ctx context.Context, partitions []check.Partition, acked *atomic.Int64) (loads []*load, wait func() error, err error) {
 	epoch := time.Now()
+	if p.bookies != nil {
+		p.bookies.acked, p.bookies.epoch = acked, epoch
+	}
 	var running sync.WaitGroup
 	errs := make([]error, len(p.libraries))
 	for i, library := range p.libraries {
@@ -274,6 +288,8 @@ func (p *plan) harm(ctx context.Context, round int, partitions []check.Partition
 	case p.fullDisk:
 		what, err = p.fillDisk(ctx, round, partitions)
 		return false, what, err
+	case p.bookies != nil:
+		return p.bookies.harm(ctx, round, p.server)
 	case p.terminate:
 		ctx, cancel := context.WithTimeout(ctx, terminateTimeout)
 		defer cancel()
@@ -284,7 +300,7 @@ func (p *plan) harm(ctx context.Context, round int, partitions []check.Partition
 }
 
 // kills says whether rounds are kills.
-func (p *plan) kills() bool { return !p.terminate && p.disk == nil && !p.fullDisk }
+func (p *plan) kills() bool { return !p.terminate && p.disk == nil && !p.fullDisk && p.bookies == nil }
 
 // waitFor polls cond until it holds, for liveTimeout at most.
 func waitFor(ctx context.Context, cond func() bool) error {

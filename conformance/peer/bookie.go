@@ -250,14 +250,14 @@ func (c *BookKeeper) newBookie(number, port int) (*JavaServer, error) {
 }
 
 func (c *BookKeeper) newAutoRecovery(port int) (*JavaServer, error) {
-	config := append(c.commonConfig(port),
+	config := slices.Concat(c.opts.Recovery, c.commonConfig(port), []string{
 		"lostBookieRecoveryDelay=0",
 		"openLedgerRereplicationGracePeriod=30000",
 		"lockReleaseOfFailedLedgerGracePeriod=2000",
 		"rwRereplicateBackoffMs=1000",
 		"auditorPeriodicBookieCheckInterval=5",
 		"auditorPeriodicCheckInterval=0",
-	)
+	})
 	return c.newServer(filepath.Join(c.opts.Dir, "autorecovery"), fmt.Sprintf("127.0.0.1:%d", port),
 		"Started component autorecovery-server", autoRecoveryMain, config)
 }

@@ -21,6 +21,7 @@ type BookKeeperOptions struct {
 	AutoRecovery bool     // with the Auditor and a ReplicationWorker
 	EtcdMembers  int      // 1 if 0
 	Overrides    []string // of every bookie's configuration, key=value
+	Recovery     []string // of AutoRecovery's
 }
 
 // A BookKeeper is a cluster of Apache BookKeeper 4.17.3 on loopback ports, with

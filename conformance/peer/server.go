@@ -4,6 +4,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -20,6 +21,7 @@ import (
 // defaults.
 type Options struct {
 	Dir       string   // everything of this server; created when absent
+	Addr      string   // Quire's Kafka listener; a free port of 127.0.0.1 if ""
 	Overrides []string // broker configs, key=value, Kafka's names
 	Env       []string // added to the environment
 
@@ -172,7 +174,7 @@ func NewQuire(ctx context.Context, opts Options) (*Server, error) {
 	}
 	s := &Server{
 		name:      "Quire",
-		addr:      fmt.Sprintf("127.0.0.1:%d", ports[0]),
+		addr:      cmp.Or(opts.Addr, fmt.Sprintf("127.0.0.1:%d", ports[0])),
 		adminAddr: fmt.Sprintf("127.0.0.1:%d", ports[1]),
 		opts:      opts,
 		prepare:   func(context.Context) error { return nil },
@@ -299,5 +301,18 @@ func NewTarget(ctx context.Context, opts Options) (*Server, error) {
 		return NewKafka3(ctx, opts)
 	default:
 		return nil, fmt.Errorf("QUIRE_CONFORMANCE_TARGET=%s: want quire, kafka or kafka3", target)
+	}
+}
+
+// OnBookies returns the overrides that make Quire keep its metadata in the
+// cluster's etcd and its ledgers on its bookies, with an ensemble size, a write
+// quorum and an ack quorum.
+func OnBookies(c *BookKeeper, quorums [3]int) []string {
+	return []string{
+		"etcd.endpoints=" + c.Etcd.Endpoints(),
+		"storage.tier=bookkeeper",
+		fmt.Sprintf("bookkeeper.ensemble=%d", quorums[0]),
+		fmt.Sprintf("bookkeeper.write.quorum=%d", quorums[1]),
+		fmt.Sprintf("bookkeeper.ack.quorum=%d", quorums[2]),
 	}
 }
