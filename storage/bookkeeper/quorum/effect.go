@@ -53,9 +53,10 @@ const (
 	// Acknowledge: the entries First…Entry are acknowledged, in this order. Only
 	// a Writer says it, and each entry once.
 	Acknowledge
-	// Release: no Send of Entry will follow and every bookie that it was sent to
-	// has answered or was replaced. Its bytes may be given back. Entries are not
-	// released in order. After Failed and after Sealed nothing is sent any more
+	// Release: every bookie that Entry was sent to has answered or was replaced,
+	// and its bytes may be given back. (It is not sent again after Acknowledge
+	// already: who gives bytes back by the Send need not wait for Release.)
+	// Entries are not released in order. After Failed and after Sealed nothing is sent any more
 	// and nothing is released one by one: all bytes may be given back, of a
 	// Writer once the outcome of its entries is settled.
 	Release
@@ -80,8 +81,9 @@ const (
 	// up to LastEntry count as acknowledged. Err is nil or ErrDiverged. Last effect.
 	Sealed
 	// Unsealed: the failed or closing writer could not close the ledger because
-	// of Err: somebody must run a Recovery, or, if the metadata store did not
-	// answer, call Settle again. Ledger is what is known to be stored, if anything.
+	// of Err: somebody must run a Recovery, or, while another does or if the
+	// metadata store did not answer, call Settle again. Ledger is what is known to
+	// be stored, if anything.
 	Unsealed
 )
 

@@ -59,7 +59,8 @@ var mutations = []struct {
 	{"recovery starts one entry late", func(r *rules) {
 		r.start = func(lac, first int64) int64 { return max(lac, first-1) + 1 }
 	}},
-	{"recovery reads do not fence", func(r *rules) { r.readFlags = HighPriority }},
+	{"the first reads of a recovery do not fence", func(r *rules) { r.lastFlags = HighPriority }},
+	{"the reads of entries do not fence", func(r *rules) { r.readFlags = HighPriority }},
 	{"recovery adds do not pass the fence", func(r *rules) { r.addFlags = HighPriority }},
 	{"who is unknown votes for absence", func(r *rules) {
 		r.negative = func(class Class) bool { return class != Ack }

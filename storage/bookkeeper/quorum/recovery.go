@@ -131,7 +131,7 @@ func (r *Recovery) fence() {
 	r.coverage.rules = r.rules
 	r.last = Last{Entry: metadata.NoEntry, LAC: metadata.NoEntry}
 	for i, b := range r.frozen.Last().Bookies {
-		r.effects = append(r.effects, Effect{Kind: ReadLast, Flags: r.rules.readFlags, Index: int32(i), Bookie: b})
+		r.effects = append(r.effects, Effect{Kind: ReadLast, Flags: r.rules.lastFlags, Index: int32(i), Bookie: b})
 	}
 }
 

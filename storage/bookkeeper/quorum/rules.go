@@ -32,7 +32,9 @@ type rules struct {
 	// start: recovery reads on after this entry. All entries before the last
 	// segment were acknowledged, else the segment would begin earlier.
 	start func(lac, firstOfLast int64) int64
-	// readFlags: every read of a recovery fences. A bookie that had not answered
+	// lastFlags: the first reads of a recovery fence.
+	lastFlags Flags
+	// readFlags: so does every other. A bookie that had not answered
 	// before might else acknowledge the entry after it said that it has none.
 	readFlags Flags
 	// addFlags: a recovery's adds pass its own fence.
@@ -64,6 +66,7 @@ var protocol = rules{
 
 	covered:   func(unknown, ackQuorum int) bool { return unknown < ackQuorum },
 	start:     func(lac, firstOfLast int64) int64 { return max(lac, firstOfLast-1) },
+	lastFlags: Fence | HighPriority,
 	readFlags: Fence | HighPriority,
 	addFlags:  RecoveryAdd | HighPriority,
 	negative:  func(class Class) bool { return class == Negative },

@@ -11,8 +11,9 @@ type simBookie struct {
 	up       bool
 	life     int
 	readOnly bool
-	limbo    bool  // after a crash: it does not vouch for the absence of an entry
-	stuck    int64 // answers nothing before this time
+	limbo    bool             // after a crash: it does not vouch for the absence of an entry
+	stuck    int64            // answers nothing before this time
+	slow     map[string]int64 // requests of this role arrive after this time
 
 	fenced       bool
 	fencedSynced bool
@@ -175,8 +176,8 @@ func (s *simulation) call(c *client, b *simBookie, serve func(reply func(answer)
 		return
 	}
 	arrives := s.delay()
-	if b.stuck > s.now+arrives {
-		arrives = b.stuck - s.now + s.delay()
+	if until := max(b.stuck, b.slow[c.role]); until > s.now+arrives {
+		arrives = until - s.now + s.delay()
 	}
 	s.after(arrives, func() {
 		if !b.up {

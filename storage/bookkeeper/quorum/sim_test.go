@@ -20,9 +20,11 @@ type simulation struct {
 	queue []event
 
 	loss     float64 // of a message
-	late     bool    // answers after the deadline are told too
-	healed   bool    // no faults any more
-	patience int     // attempts at a Store
+	strays   int     // one message in so many arrives up to straying late
+	straying int64
+	late     bool // answers after the deadline are told too
+	healed   bool // no faults any more
+	patience int  // attempts at a Store
 
 	storeAway int64 // the metadata store takes no writes before this time
 
@@ -72,6 +74,8 @@ func (s *simulation) build() {
 	shapes := [][3]int{{3, 3, 2}, {3, 3, 2}, {3, 3, 2}, {3, 2, 2}, {4, 3, 2}, {5, 3, 2}, {4, 2, 2}, {2, 2, 2}, {3, 3, 3}, {3, 3, 1}, {2, 2, 1}, {1, 1, 1}}
 	shape := shapes[s.rng.IntN(len(shapes))]
 	s.loss = []float64{0, 0.02, 0.05, 0.15}[s.rng.IntN(4)]
+	s.strays = []int{3, 6, 20, 60}[s.rng.IntN(4)]
+	s.straying = []int64{40, 130, 450}[s.rng.IntN(3)]
 	s.late = s.chance(3)
 	s.patience = 1 + s.rng.IntN(4)
 	l := &metadata.Ledger{
@@ -79,7 +83,7 @@ func (s *simulation) build() {
 		Segments: []metadata.Segment{{First: 0}},
 	}
 	for i := range shape[0] + s.rng.IntN(4) {
-		s.bookies = append(s.bookies, &simBookie{s: s, id: metadata.BookieID(fmt.Sprintf("b%d", i+1)), up: true})
+		s.bookies = append(s.bookies, &simBookie{s: s, id: metadata.BookieID(fmt.Sprintf("b%d", i+1)), up: true, slow: map[string]int64{}})
 	}
 	for _, i := range s.rng.Perm(len(s.bookies))[:shape[0]] {
 		l.Segments[0].Bookies = append(l.Segments[0].Bookies, s.bookies[i].id)
@@ -89,16 +93,21 @@ func (s *simulation) build() {
 		s.log("ledger %d/%d/%d on %v of %d bookies, loss %.2f", shape[0], shape[1], shape[2], l.Segments[0].Bookies, len(s.bookies), s.loss)
 	}
 
+	// Half of the lives are short, so that a recovery meets the few entries under way.
+	appends, pause, span := 1+s.rng.IntN(40), 1+s.rng.Int64N(30), int64(700)
+	if s.chance(2) {
+		appends, pause, span = 1+s.rng.IntN(4), 1+s.rng.Int64N(8), 60
+	}
 	s.writer = newSimWriter(s, l)
-	s.writer.appendOften(1+s.rng.IntN(40), 1+s.rng.Int64N(30))
+	s.writer.appendOften(appends, pause)
 	for range s.rng.IntN(3) {
-		s.after(s.rng.Int64N(700), func() { newSimRecovery(s, "R"+fmt.Sprint(s.rng.IntN(90)+10), 3) })
+		s.after(s.rng.Int64N(span), func() { newSimRecovery(s, "R"+fmt.Sprint(s.rng.IntN(90)+10), 3) })
 	}
 	for range s.rng.IntN(3) {
-		s.after(s.rng.Int64N(700), s.replicate)
+		s.after(s.rng.Int64N(span), s.replicate)
 	}
 	for range s.rng.IntN(9) {
-		s.after(s.rng.Int64N(700), s.fault)
+		s.after(s.rng.Int64N(span), s.fault)
 	}
 }
 
@@ -106,7 +115,7 @@ func (s *simulation) build() {
 func (s *simulation) fault() {
 	b := s.bookies[s.rng.IntN(len(s.bookies))]
 	length := 20 + s.rng.Int64N(400)
-	switch s.rng.IntN(12) {
+	switch s.rng.IntN(16) {
 	case 0, 1, 2:
 		b.crash()
 		s.after(length, b.restart)
@@ -140,6 +149,10 @@ func (s *simulation) fault() {
 		if s.chance(3) {
 			s.writer.event("abort", func() { s.writer.machine.Abort(errAborted) })
 		}
+	case 12, 13, 14, 15:
+		role := []string{"writer", "recovery"}[s.rng.IntN(2)]
+		b.slow[role] = s.now + length
+		s.log("requests of the %s to %s are held until %d", role, b.id, s.now+length)
 	case 11:
 		newSimRecovery(s, "R"+fmt.Sprint(s.rng.IntN(90)+10), 3)
 	}
@@ -154,6 +167,7 @@ func (s *simulation) heal() {
 			b.restart()
 		}
 		b.readOnly, b.limbo, b.stuck = false, false, 0
+		clear(b.slow)
 	}
 	s.run(1 << 40)
 	w := s.writer
@@ -300,8 +314,8 @@ func (s *simulation) chance(oneIn int) bool { return s.rng.IntN(oneIn) == 0 }
 func (s *simulation) lost() bool { return !s.healed && s.rng.Float64() < s.loss }
 
 func (s *simulation) delay() int64 {
-	if !s.healed && s.chance(20) {
-		return s.rng.Int64N(maxStuckTime)
+	if !s.healed && s.chance(s.strays) {
+		return s.rng.Int64N(s.straying)
 	}
 	return 1 + s.rng.Int64N(8)
 }
