@@ -1,6 +1,9 @@
 package bookies
 
 import (
+	"bytes"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,7 +14,7 @@ import (
 // Java client writes and reads on it, a fence holds, the shell answers, and what
 // is in etcd is understood.
 func TestCluster(t *testing.T) {
-	cluster := start(t, peer.BookKeeperOptions{Bookies: 3, AutoRecovery: true})
+	cluster := shared(t)
 	for _, b := range cluster.Bookies {
 		registered, readOnly, err := cluster.Registered(step(t), b)
 		if err != nil || !registered || readOnly {
@@ -33,14 +36,21 @@ func TestCluster(t *testing.T) {
 		t.Errorf("custom metadata: %s", got)
 	}
 	ledgers, err := cluster.Ledgers(step(t))
-	if err != nil || len(ledgers) != 1 {
-		t.Errorf("ledgers in etcd: %d, error %v", len(ledgers), err)
+	number, _ := strconv.ParseInt(id, 10, 64)
+	if metadata := ledgers[number]; err != nil || !bytes.HasPrefix(metadata, []byte("BookieMetadataFormatVersion\t3\n")) {
+		t.Errorf("metadata of ledger %s in etcd: %q, error %v", id, metadata, err)
+	}
+	for entry, want := range []int32{peer.BookieOK, peer.BookieNoEntry} {
+		code, payload, err := cluster.Bookies[0].ReadEntry(step(t), number, int64(entry)*10)
+		if err != nil || code != want || want == peer.BookieOK && !bytes.Equal(payload, make([]byte, 100)) {
+			t.Errorf("entry %d of a bookie: code %d, payload %x, error %v", entry*10, code, payload, err)
+		}
 	}
 	out, err := cluster.Shell(step(t), "ledgermetadata", "-ledgerid", id)
 	if err != nil || !strings.Contains(out, "CLOSED") {
 		t.Errorf("ledgermetadata: %v\n%s", err, out)
 	}
-	for _, s := range append(cluster.Bookies, cluster.AutoRecovery) {
+	for _, s := range append(slices.Clone(cluster.Bookies), cluster.AutoRecovery) {
 		usage, err := s.Process().Usage()
 		if err != nil {
 			t.Error(err)

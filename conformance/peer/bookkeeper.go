@@ -82,6 +82,9 @@ func NewBookKeeper(ctx context.Context, opts BookKeeperOptions) (*BookKeeper, er
 	return c, nil
 }
 
+// Dir is the folder of all of it.
+func (c *BookKeeper) Dir() string { return c.opts.Dir }
+
 // Start runs etcd, initializes the cluster, and runs all bookies but the spares,
 // and AutoRecovery. It returns when they serve.
 func (c *BookKeeper) Start(ctx context.Context) error {
