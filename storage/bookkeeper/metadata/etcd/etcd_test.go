@@ -51,7 +51,9 @@ func startMember(t *testing.T, dir string) *member {
 	return &member{e, dir}
 }
 
-func (m *member) connect(t *testing.T) *clientv3.Client { return m.connectBy(t, new(net.Dialer).DialContext) }
+func (m *member) connect(t *testing.T) *clientv3.Client {
+	return m.connectBy(t, new(net.Dialer).DialContext)
+}
 
 func (m *member) connectBy(t *testing.T, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *clientv3.Client {
 	t.Helper()
