@@ -21,7 +21,7 @@ type JavaServer struct {
 	ID      string // of a bookie: host:port; of AutoRecovery: what names it as the auditor
 	dir     string
 	ready   string // its log says so when it serves
-	command func() *exec.Cmd
+	command func(flags ...string) *exec.Cmd
 
 	mu     sync.Mutex
 	proc   *Process
@@ -51,13 +51,24 @@ func (s *JavaServer) Exec() error {
 	return s.exec()
 }
 
+// StartReadOnly is Start for a bookie that is to take no writes.
+func (s *JavaServer) StartReadOnly(ctx context.Context) error {
+	s.mu.Lock()
+	err := s.exec("--readonly")
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.WaitReady(ctx)
+}
+
 // exec needs mu.
-func (s *JavaServer) exec() error {
+func (s *JavaServer) exec(flags ...string) error {
 	s.from = 0
 	if info, err := os.Stat(s.logPath()); err == nil {
 		s.from = info.Size()
 	}
-	cmd := s.command()
+	cmd := s.command(flags...)
 	cmd.Dir = s.dir
 	proc, err := startProcess(cmd, s.logPath(), nil)
 	if err != nil {
@@ -271,8 +282,8 @@ func (c *BookKeeper) newServer(dir, id, ready, main string, config []string) (*J
 		return nil, err
 	}
 	s := &JavaServer{ID: id, dir: dir, ready: ready}
-	s.command = func() *exec.Cmd {
-		args := slices.Concat(bookieJVM, smallJVM, []string{"-Dlog4j2.configurationFile=" + c.logging, "-cp", c.classPath, main, "--conf", file})
+	s.command = func(flags ...string) *exec.Cmd {
+		args := slices.Concat(bookieJVM, smallJVM, []string{"-Dlog4j2.configurationFile=" + c.logging, "-cp", c.classPath, main, "--conf", file}, flags)
 		return exec.Command("java", args...)
 	}
 	return s, nil

@@ -188,6 +188,21 @@ func (c *BookKeeper) Ledgers(ctx context.Context) (map[int64][]byte, error) {
 	return ledgers, nil
 }
 
+// DropLedger deletes a ledger's metadata, as an operator would: the bookies drop
+// its entries when they collect garbage.
+func (c *BookKeeper) DropLedger(ctx context.Context, id int64) error {
+	keys, err := c.Etcd.Prefix(ctx, ledgersKey+"/")
+	if err != nil {
+		return err
+	}
+	for _, kv := range keys {
+		if got, ok := ledgerID(string(kv.Key)); ok && got == id {
+			return c.Etcd.Delete(ctx, string(kv.Key))
+		}
+	}
+	return fmt.Errorf("ledger %d has no metadata", id)
+}
+
 // ledgerID reads the id out of /ledgers/00/0000/L0001 or, from 2^31-1 on,
 // /ledgers/000/0000/0021/4748/L3647.
 func ledgerID(key string) (id int64, ok bool) {
