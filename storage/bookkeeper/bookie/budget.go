@@ -40,12 +40,15 @@ func (b *budget) give(n int64) {
 }
 
 // pressure says whether there is any, and whether that is news. Only the clock's
-// goroutine calls it. Whoever crosses a mark pokes the clock after the count changed,
-// so the last news is never older than the last crossing.
+// goroutine calls it. It looks at the count again after it has changed high: who
+// changed the count in between saw the old high, and poked nobody.
 func (b *budget) pressure() (high, news bool) {
 	used, high := b.used.Load(), b.high.Load()
 	if !high && used > b.limit/2 || high && used < b.limit/4 {
 		b.high.Store(!high)
+		if used = b.used.Load(); high && used > b.limit/2 || !high && used < b.limit/4 {
+			b.changed()
+		}
 		return !high, true
 	}
 	return high, false

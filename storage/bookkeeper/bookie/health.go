@@ -19,7 +19,7 @@ type health struct {
 
 	mu      sync.Mutex
 	since   time.Duration // of the outage; meaningful if failed
-	err     error // of the last dial
+	err     error         // of the last dial
 	backoff time.Duration
 	next    time.Duration // no dial before
 }
