@@ -77,7 +77,7 @@ var testImports = map[string][]string{
 	"storage/bookkeeper/metadata/etcd":      {"storage/bookkeeper/metadata/metadatatest"},
 	"storage/bookkeeper/metadata/zookeeper": {"storage/bookkeeper/metadata/metadatatest"},
 	"storage/bookkeeper/bookie":             {"storage/bookkeeper/bookietest"},
-	"storage/bookkeeper":                    {"storage/ledger/ledgertest", "storage/bookkeeper/bookietest", "storage/bookkeeper/metadata/mem"},
+	"storage/bookkeeper":                    {"storage/ledger/ledgertest", "storage/bookkeeper/bookietest", "storage/bookkeeper/metadata/mem", "storage/bookkeeper/metadata/etcd"},
 	"offsets":                               {"storage/meta/mem", "storage/meta/etcd"},
 	"coordinator":                           {"storage/meta/mem", "storage/meta/etcd"},
 	"proxy/api":                             {"storage/meta/mem", "storage/embedded", "storage/vfs"},
