@@ -146,6 +146,8 @@ func (r *Recovery) LastReply(index int, bookie metadata.BookieID, class Class, l
 		return
 	}
 	r.coverage.Answer(index, class)
+	// A LAC is below its entry. What breaks that is left out: to start too early
+	// costs reads, to start too late costs entries.
 	if class == Ack && last.LAC < last.Entry && last.Entry < MaxEntries {
 		r.last.LAC = max(r.last.LAC, last.LAC)
 		if last.Entry > r.last.Entry {
