@@ -217,7 +217,7 @@ func testCreateAllocates(t *testing.T, h Harness) {
 }
 
 func testCreateAt(t *testing.T, h Harness) {
-	for _, id := range []int64{1, metadata.MaxShortID - 1, metadata.MaxShortID, 1 << 32, 1<<62 + 5, 1<<63 - 1} {
+	for _, id := range []int64{1000, metadata.MaxShortID - 1, metadata.MaxShortID, 1 << 32, 1<<62 + 5, 1<<63 - 1} {
 		l, v := create(t, h, id)
 		if l.ID != id {
 			t.Errorf("Create at %d made %d", id, l.ID)
