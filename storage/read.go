@@ -152,8 +152,12 @@ func (l *Log) Read(ctx context.Context, r *Read) {
 		}
 	}
 	offset := r.Offset
-	for range maxChunks {
+	for i := range maxChunks {
 		next, more, err := l.readLedger(ctx, r, offset, limit)
+		if i == 0 && errors.Is(err, ledger.ErrNotFound) && len(r.Records) == 0 {
+			// It may have been moved to another tier: the chain tells.
+			next, more, err = l.readLedger(ctx, r, offset, limit)
+		}
 		if err != nil {
 			if len(r.Records) == 0 {
 				r.Err = err

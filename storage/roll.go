@@ -57,22 +57,7 @@ func (l *Log) makeLedger(ctx context.Context) {
 		return
 	}
 
-	props := ledger.Properties{
-		propApplication: application,
-		propCluster:     l.store.c.Prefix,
-		propLog:         logName(l.id),
-		propEpoch:       strconv.Itoa(int(l.epoch)),
-		propCreated:     strconv.FormatInt(now, 10),
-	}
-	c := l.config.Load()
-	for name, n := range map[string]int{
-		ledger.PropEnsemble: c.Ensemble, ledger.PropWriteQuorum: c.WriteQuorum, ledger.PropAckQuorum: c.AckQuorum,
-	} {
-		if n > 0 {
-			props[name] = strconv.Itoa(n)
-		}
-	}
-	w, err := l.store.c.Tier.Create(ctx, props)
+	w, err := l.store.c.Tier.Create(ctx, l.ledgerProperties(now))
 	if err != nil {
 		l.noLedger(fmt.Errorf("create a ledger: %w", err))
 		return
@@ -98,6 +83,26 @@ func (l *Log) makeLedger(ctx context.Context) {
 	}
 	l.use(s)
 	l.mu.Unlock()
+}
+
+// ledgerProperties are those of a ledger that is made at created, ms.
+func (l *Log) ledgerProperties(created int64) ledger.Properties {
+	props := ledger.Properties{
+		propApplication: application,
+		propCluster:     l.store.c.Prefix,
+		propLog:         logName(l.id),
+		propEpoch:       strconv.Itoa(int(l.epoch)),
+		propCreated:     strconv.FormatInt(created, 10),
+	}
+	c := l.config.Load()
+	for name, n := range map[string]int{
+		ledger.PropEnsemble: c.Ensemble, ledger.PropWriteQuorum: c.WriteQuorum, ledger.PropAckQuorum: c.AckQuorum,
+	} {
+		if n > 0 {
+			props[name] = strconv.Itoa(n)
+		}
+	}
+	return props
 }
 
 // swap writes the chain and, if that succeeded, makes it the log's; change runs

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/quirelog/quire/protocol/batch"
@@ -119,4 +120,65 @@ func TestTierOf(t *testing.T) {
 	if _, err := NewTiers(1, &fakeTier{}); err == nil {
 		t.Error("ledgers are created in a tier that is not there")
 	}
+}
+
+// TestMigrate moves a log of many ledgers, some in pages, and keeps reading it.
+func TestMigrate(t *testing.T) {
+	near, far := newFakeTier(), newFakeTier()
+	defer near.Close()
+	defer far.Close()
+	x := &crossing{t: t, facts: mem.New(nil)}
+	defer x.facts.Close()
+
+	c := *plain()
+	c.SegmentBytes = 100
+	l := x.open(0, near)
+	l.SetConfig(&c)
+	var want []string
+	for paged := false; !paged && len(want) < 5000; {
+		v := fmt.Sprint("r", len(want))
+		put(t, l, makeBatch(batch.Plain, 1, 1, v))
+		want = append(want, v+"-0")
+		eventually(t, func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			paged = len(l.chain.pages) > 0
+			return !l.queued && l.queueHead == nil
+		})
+	}
+	x.close()
+	l = x.open(1, near, far)
+	if len(l.chain.pages) == 0 {
+		t.Fatal("the chain has no pages: the test needs some")
+	}
+	links := len(l.chain.links)
+
+	// A copy that fails is no loss, and the next call goes on.
+	broken := errors.New("broken")
+	n := 0
+	far.setFault(func(op string, _ ledger.ID) error {
+		if op == "append" {
+			if n++; n > 100 {
+				return broken
+			}
+		}
+		return nil
+	})
+	first, err := l.Migrate(context.Background())
+	if !errors.Is(err, broken) || first == 0 {
+		t.Fatalf("moved %d: %v", first, err)
+	}
+	far.setFault(nil)
+	wantValues(t, values(t, l, 0, ReadUncommitted), want...)
+	second, err := l.Migrate(context.Background())
+	if err != nil || first+second != links {
+		t.Fatalf("moved %d and %d of %d: %v", first, second, links, err)
+	}
+	wantValues(t, values(t, l, 0, ReadUncommitted), want...)
+	eventually(t, func() bool { return near.count() == 0 && far.count() == links })
+	x.close()
+
+	l = x.open(1, nil, far)
+	wantValues(t, values(t, l, 0, ReadUncommitted), want...)
+	x.close()
 }
