@@ -1,0 +1,371 @@
+package bookkeeper
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/quirelog/quire/storage/bookkeeper/bookie"
+	"github.com/quirelog/quire/storage/bookkeeper/metadata"
+	"github.com/quirelog/quire/storage/bookkeeper/place"
+	"github.com/quirelog/quire/storage/bookkeeper/wire"
+)
+
+// members are the bookies of the cluster as this process knows them: who is
+// registered, how each did lately, and the connections to it.
+type members struct {
+	t        *Tier
+	registry *metadata.Registry
+
+	mu         sync.Mutex
+	all        map[metadata.BookieID]*member
+	quarantine *place.Quarantine
+	random     *rand.Rand
+	instance   string
+	strangers  map[metadata.BookieID]bool // have a cookie of another cluster
+	closed     bool
+}
+
+// member is one bookie and how to reach it.
+type member struct {
+	id      metadata.BookieID
+	client  *bookie.Client
+	metrics memberMetrics
+	reads   delays
+
+	suspect  atomic.Bool  // it has failed since it last succeeded
+	failedAt atomic.Int64 // unix ns
+	batches  atomic.Int32 // batchUnknown, batchWorks, batchBreaks
+}
+
+// What is known of BATCH_READ at a bookie. One that is older than 4.17.0 answers
+// by closing the connection, as one does that dies.
+const (
+	batchUnknown int32 = iota
+	batchWorks
+	batchBreaks
+)
+
+// recent is how long a failure keeps a bookie from being chosen as a replacement.
+const recent = 2 * time.Second
+
+func newMembers(t *Tier, instance string, registry *metadata.Registry) *members {
+	return &members{
+		t: t, registry: registry, instance: instance,
+		all: make(map[metadata.BookieID]*member), quarantine: place.NewQuarantine(t.c.Quarantine),
+		random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+	}
+}
+
+// get returns a bookie; its client connects when it is first asked.
+func (m *members) get(id metadata.BookieID) *member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.all[id]
+	if b == nil {
+		c := &m.t.c
+		b = &member{id: id, metrics: m.t.metrics.member(id)}
+		b.client = bookie.New(id, bookie.Config{
+			Resolve: m.resolve, TLS: c.TLS, AddConnections: c.AddConnections, ReadConnections: c.ReadConnections,
+			AddTimeout: c.AddTimeout, ReadTimeout: c.ReadTimeout, ConnectTimeout: c.ConnectTimeout,
+			// The tier's own budget refuses earlier.
+			MaxFrameBytes: c.MaxFrameBytes, MaxBytesInFlight: 2 * c.MaxBytes,
+			Observe: func(_ metadata.BookieID, op wire.Op, elapsed time.Duration, err error) {
+				m.observe(b, op, elapsed, err)
+			},
+		})
+		if m.closed {
+			b.client.Close()
+		}
+		m.all[id] = b
+	}
+	return b
+}
+
+func (m *members) resolve(id metadata.BookieID) (string, error) {
+	if addr := m.registry.Get(id).Addr; addr != "" {
+		return addr, nil
+	}
+	return "", fmt.Errorf("bookie %s: its address is not known, it is not registered", id)
+}
+
+// close ends all connections and waits for their goroutines.
+func (m *members) close() {
+	m.mu.Lock()
+	m.closed = true
+	all := make([]*member, 0, len(m.all))
+	for _, b := range m.all {
+		all = append(all, b)
+	}
+	m.mu.Unlock()
+	for _, b := range all {
+		b.client.Close()
+	}
+	m.registry.Close()
+}
+
+// observe hears of every request that ended, from goroutines of the clients.
+func (m *members) observe(b *member, op wire.Op, elapsed time.Duration, err error) {
+	b.metrics.observe(op, elapsed, err)
+	if err == nil && op == wire.OpRead {
+		b.reads.note(elapsed)
+	}
+	now := m.t.c.Now()
+	switch {
+	case blames(err):
+		b.failedAt.Store(now.UnixNano())
+		b.suspect.Store(true)
+		m.mu.Lock()
+		quarantined := m.quarantine.Failed(b.id, now)
+		m.mu.Unlock()
+		if quarantined {
+			m.t.log.Warn("bookie gets no new ledgers for a while, it failed too often", zap.String("bookie", string(b.id)), zap.Error(err))
+		}
+	case err == nil && b.suspect.CompareAndSwap(true, false):
+		m.mu.Lock()
+		m.quarantine.Succeeded(b.id, now)
+		m.mu.Unlock()
+	}
+}
+
+func (b *member) failedWithin(d time.Duration, now time.Time) bool {
+	at := b.failedAt.Load()
+	return at != 0 && now.UnixNano()-at < int64(d)
+}
+
+// candidates returns who could take entries. m.mu is held. Those that failed a
+// moment ago are avoided, or left out.
+func (m *members) candidates(leaveOut bool) []place.Candidate {
+	now := m.t.c.Now()
+	var list []place.Candidate
+	for _, b := range m.registry.All() {
+		if b.State != metadata.Writable || m.strangers[b.ID] {
+			continue
+		}
+		avoid := m.quarantine.Avoid(b.ID, now)
+		if known := m.all[b.ID]; known != nil && known.failedWithin(recent, now) {
+			if leaveOut {
+				continue
+			}
+			avoid = true
+		}
+		list = append(list, place.Candidate{ID: b.ID, Location: m.t.c.Locate(b), Avoid: avoid})
+	}
+	return list
+}
+
+// usable returns how many bookies a new ledger could use now.
+func (m *members) usable() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return countUsable(m.candidates(false))
+}
+
+func countUsable(list []place.Candidate) int {
+	n := 0
+	for _, c := range list {
+		if !c.Avoid {
+			n++
+		}
+	}
+	return n
+}
+
+// choose picks the ensemble of a new ledger. If there are fewer usable bookies
+// than it asks for, but an ack quorum of them, the ledger becomes narrower: with
+// three bookies of which one is away, writing goes on on two.
+func (m *members) choose(want quorums) ([]metadata.BookieID, quorums, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := m.candidates(false)
+	got := want
+	switch n := countUsable(list); {
+	case n >= want.ensemble:
+	case n >= want.ack:
+		list = slices.DeleteFunc(list, func(c place.Candidate) bool { return c.Avoid })
+		got.ensemble = n
+	case len(list) >= want.ack:
+		got.ensemble = min(want.ensemble, len(list))
+	}
+	got.write = min(got.write, got.ensemble)
+	ids, err := place.Choose(m.random, place.Quorums{Ensemble: got.ensemble, WriteQuorum: got.write}, list)
+	if err != nil {
+		return nil, want, fmt.Errorf("%w for an ensemble of %d and an ack quorum of %d: %d take entries", err, want.ensemble, want.ack, len(list))
+	}
+	now := m.t.c.Now()
+	for _, id := range ids {
+		m.quarantine.Chosen(id, now)
+	}
+	return ids, got, nil
+}
+
+// placement implements quorum.Placement for a ledger.
+type placement struct {
+	m           *members
+	writeQuorum int
+}
+
+func (p placement) Replace(ensemble []metadata.BookieID, index int) (metadata.BookieID, bool) {
+	m := p.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	where := func(id metadata.BookieID) place.Location { return m.t.c.Locate(m.registry.Get(id)) }
+	q := place.Quorums{Ensemble: len(ensemble), WriteQuorum: p.writeQuorum}
+	next, _, err := place.Replace(m.random, q, ensemble, []int{index}, m.candidates(true), where)
+	if err != nil {
+		return "", false
+	}
+	m.quarantine.Chosen(next[index], m.t.c.Now())
+	return next[index], true
+}
+
+// takesAdds says whether a bookie that failed can be tried again.
+func (m *members) takesAdds(id metadata.BookieID) bool {
+	now := m.t.c.Now()
+	if m.registry.Get(id).State != metadata.Writable {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.all[id]
+	return !m.quarantine.Avoid(id, now) && (b == nil || !b.failedWithin(recent, now))
+}
+
+// readCookies finds out which bookies there are, up or not, and which are of
+// another cluster. Until it succeeds it leaves things as they were and returns nil.
+func (m *members) readCookies(ctx context.Context) map[metadata.BookieID]metadata.Cookie {
+	cookies, err := m.t.c.Store.Cookies(ctx)
+	if err != nil {
+		m.t.log.Warn("cookies of bookies cannot be read", zap.Error(err))
+		if cookies == nil {
+			return nil
+		}
+	}
+	strangers := make(map[metadata.BookieID]bool)
+	for _, id := range metadata.Strangers(m.instance, cookies) {
+		strangers[id] = true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id := range strangers {
+		if !m.strangers[id] {
+			m.t.log.Warn("bookie is not used, its cookie is of another cluster", zap.String("bookie", string(id)))
+		}
+	}
+	m.strangers = strangers
+	return cookies
+}
+
+// checkSize says whether the configured quorums are possible in this cluster.
+// Bookies that are down count: they come back, and meanwhile ledgers are narrower.
+func (m *members) checkSize(cookies map[metadata.BookieID]metadata.Cookie) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := make(map[metadata.BookieID]bool)
+	up := 0
+	for id := range cookies {
+		known[id] = !m.strangers[id]
+	}
+	for _, b := range m.registry.All() {
+		known[b.ID] = !m.strangers[b.ID]
+		if b.State == metadata.Writable && known[b.ID] {
+			up++
+		}
+	}
+	maps.DeleteFunc(known, func(_ metadata.BookieID, ours bool) bool { return !ours })
+	c := &m.t.c
+	switch {
+	case len(known) < c.Ensemble:
+		return fmt.Errorf("bookkeeper: an ensemble of %d bookies is impossible, the cluster has %d (%d up): %w", c.Ensemble, len(known), up, place.ErrNotEnoughBookies)
+	case up < c.Ensemble:
+		m.t.log.Warn("fewer bookies than the ensemble take entries, ledgers will have fewer copies", zap.Int("up", up), zap.Int("ensemble", c.Ensemble))
+	case len(known) == c.Ensemble && c.Ensemble > 1:
+		m.t.log.Warn("the ensemble takes all bookies of the cluster, none can replace one that fails", zap.Int("bookies", len(known)))
+	}
+	return nil
+}
+
+// order returns the positions of an entry's replicas in the order in which to read
+// them: near ones before far ones, those that failed or are gone last. Else each
+// ledger has its own order, so that bookies share the work, and read ahead for it.
+func (m *members) order(ledger int64, ensemble []metadata.BookieID, positions []int) []*member {
+	now := m.t.c.Now()
+	type ranked struct {
+		b    *member
+		rank int
+	}
+	list := make([]ranked, 0, len(positions))
+	for i := range positions {
+		id := ensemble[positions[(int(ledger%int64(len(positions)))+i)%len(positions)]]
+		r := ranked{b: m.get(id)}
+		known := m.registry.Get(id)
+		if known.State == metadata.Vanished {
+			r.rank += 8
+		}
+		if r.b.failedWithin(10*time.Second, now) || !r.b.client.Reachable() {
+			r.rank += 4
+		}
+		if here := m.t.c.Location; here != (place.Location{}) {
+			switch there := m.t.c.Locate(known); {
+			case there.Region != here.Region:
+				r.rank += 2
+			case there.Rack != here.Rack:
+				r.rank++
+			}
+		}
+		list = append(list, r)
+	}
+	slices.SortStableFunc(list, func(a, b ranked) int { return a.rank - b.rank })
+	order := make([]*member, len(list))
+	for i := range list {
+		order[i] = list[i].b
+	}
+	return order
+}
+
+// locateByHost tells bookies of one host apart from others.
+func locateByHost(b metadata.Bookie) place.Location {
+	host, _, err := net.SplitHostPort(b.Addr)
+	if err != nil {
+		host = string(b.ID)
+	}
+	return place.Location{Host: host}
+}
+
+// delays remembers how long the last reads took.
+type delays struct {
+	mu   sync.Mutex
+	ring [64]time.Duration
+	n    int
+	p95  atomic.Int64 // ns; 0: too few yet
+}
+
+// delaysEvery is after how many reads the percentile is computed anew.
+const delaysEvery = 16
+
+func (d *delays) note(elapsed time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ring[d.n%len(d.ring)] = elapsed
+	d.n++
+	if d.n%delaysEvery != 0 {
+		return
+	}
+	sorted := d.ring
+	used := sorted[:min(d.n, len(sorted))]
+	slices.Sort(used)
+	d.p95.Store(int64(used[len(used)*95/100]))
+}
+
+// patience is how long to wait for a bookie before another one is asked too.
+func (b *member) patience(floor time.Duration) time.Duration {
+	return max(floor, time.Duration(b.reads.p95.Load()))
+}

@@ -1,0 +1,159 @@
+package bookkeeper
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/quirelog/quire/storage/bookkeeper/metadata"
+	"github.com/quirelog/quire/storage/bookkeeper/quorum"
+)
+
+// watchInterval is how often the open ledgers are looked at beside changes of
+// the registrations.
+const watchInterval = time.Second
+
+// watch keeps open ledgers, idle ones too, on bookies that are there: one that is
+// not registered for a while is replaced before AutoRecovery fences the ledger,
+// and one that came back takes entries again.
+func (t *Tier) watch() {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for {
+		changed := t.members.registry.Changed()
+		t.tend()
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-changed:
+			t.members.meet()
+		case <-ticker.C:
+		}
+	}
+}
+
+// tend looks after all open ledgers once.
+func (t *Tier) tend() {
+	now := t.c.Now()
+	for _, w := range t.openWriters() {
+		bookies, degraded := w.ensemble()
+		for _, id := range bookies {
+			b := t.members.registry.Get(id)
+			switch {
+			case b.State == metadata.Vanished && now.Sub(b.Since) >= t.c.ReplaceAfter:
+				w.event(func(m *quorum.Writer) { m.BookieFailed(id) })
+			case degraded && t.members.takesAdds(id):
+				w.event(func(m *quorum.Writer) { m.BookieReturned(id) })
+			}
+		}
+		if degraded {
+			w.event((*quorum.Writer).Retry)
+		}
+	}
+}
+
+// meet learns about bookies that have registered: which cluster they are of, and
+// that they may be of a newer version than before.
+func (m *members) meet() {
+	m.mu.Lock()
+	for id, b := range m.all {
+		if m.registry.Get(id).State == metadata.Vanished {
+			b.batches.CompareAndSwap(batchBreaks, batchUnknown)
+		}
+	}
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(m.t.ctx, storeAttempt)
+	defer cancel()
+	m.readCookies(ctx)
+}
+
+// janitor marks ledgers whose replicas were lost, as BookKeeper's auditor does,
+// which goes deaf when its connection to etcd breaks, and counts the marks that
+// wait for AutoRecovery. Ledgers that no log has are the log store's to find.
+func (t *Tier) janitor() {
+	ticker := time.NewTicker(t.c.JanitorInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := t.mark(t.ctx); err != nil && t.ctx.Err() == nil {
+			t.log.Warn("under-replicated ledgers are not looked for now", zap.Error(err))
+		}
+	}
+}
+
+// markChunk is how many ledgers are held in memory at a time.
+const markChunk = 1000
+
+// mark does one round of the janitor.
+func (t *Tier) mark(ctx context.Context) error {
+	now := t.c.Now()
+	alive := make(map[metadata.BookieID]bool)
+	gone := make(metadata.Times[metadata.BookieID])
+	lost := false
+	for _, b := range t.members.registry.All() {
+		// A bookie whose lease lapsed while it stood still may serve on.
+		if b.State != metadata.Vanished || t.members.answers(b.ID) {
+			alive[b.ID] = true
+			continue
+		}
+		gone[b.ID] = b.Since
+		lost = lost || now.Sub(b.Since) > t.c.MarkAfter
+	}
+	if lost {
+		if err := t.markLost(ctx, alive, gone, now); err != nil {
+			return err
+		}
+	}
+	marks := 0
+	err := t.c.Store.ListUnderReplicated(ctx, func(metadata.Mark) bool { marks++; return true })
+	if err == nil {
+		t.metrics.underReplicated.Set(float64(marks))
+	}
+	return err
+}
+
+// markLost marks the closed ledgers that miss replicas. An open one is its
+// writer's to save, and a mark would get it fenced.
+func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, gone metadata.Times[metadata.BookieID], now time.Time) error {
+	var chunk []*metadata.Ledger
+	var failed error
+	flush := func() {
+		for id, missing := range metadata.UnderReplicated(chunk, alive, gone, now, t.c.MarkAfter) {
+			if failed = t.c.Store.MarkUnderReplicated(ctx, id, missing); failed != nil {
+				return
+			}
+			t.log.Info("ledger is marked under-replicated", zap.Int64("ledger", id), zap.Any("bookies", missing))
+		}
+		chunk = chunk[:0]
+	}
+	err := t.c.Store.List(ctx, 0, func(found metadata.Listed) bool {
+		if found.Err == nil && found.Ledger.State == metadata.Closed {
+			chunk = append(chunk, found.Ledger)
+		}
+		if len(chunk) == markChunk {
+			flush()
+		}
+		return failed == nil
+	})
+	if err == nil && failed == nil {
+		flush()
+	}
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// answers says whether a bookie that is not registered was heard from and has
+// not failed since.
+func (m *members) answers(id metadata.BookieID) bool {
+	m.mu.Lock()
+	b := m.all[id]
+	m.mu.Unlock()
+	return b != nil && b.client.Reachable() && b.client.Stats().Connections > 0
+}
