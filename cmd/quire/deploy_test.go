@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+func deployed(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "deploy", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A composeService is what is checked of a service of deploy/compose.yaml.
+type composeService struct {
+	Image, Restart, Hostname string
+	Entrypoint, Command      []string
+	Volumes                  []string
+	Ports                    []string
+	DependsOn                yaml.Node `yaml:"depends_on"`
+	Environment              map[string]string
+	StopGracePeriod          string `yaml:"stop_grace_period"`
+}
+
+func TestCompose(t *testing.T) {
+	var compose struct {
+		XEtcd    yaml.Node `yaml:"x-etcd"`
+		XBook    yaml.Node `yaml:"x-bookkeeper"`
+		XBookie  yaml.Node `yaml:"x-bookie"`
+		XQuire   yaml.Node `yaml:"x-quire"`
+		Services map[string]composeService
+		Volumes  map[string]struct{}
+	}
+	decoder := yaml.NewDecoder(strings.NewReader(deployed(t, "compose.yaml")))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&compose); err != nil {
+		t.Fatal(err)
+	}
+	module, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]int{}
+	for name, s := range compose.Services {
+		kind := strings.TrimRight(name, "-0123456789")
+		kinds[kind]++
+		if _, tag, ok := strings.Cut(s.Image, ":"); !ok || tag == "latest" {
+			t.Errorf("%s: image %q has no version", name, s.Image)
+		}
+		if s.Restart == "" {
+			t.Errorf("%s: nothing starts it again", name)
+		}
+		for _, volume := range s.Volumes {
+			from, to, _ := strings.Cut(volume, ":")
+			if strings.HasPrefix(from, ".") {
+				if _, err := os.Stat(filepath.Join(root, "deploy", from)); err != nil && !strings.HasPrefix(from, "../bin/") {
+					t.Errorf("%s: %v", name, err)
+				}
+			} else if _, declared := compose.Volumes[from]; !declared {
+				t.Errorf("%s: volume %q is not declared", name, from)
+			}
+			if !strings.HasPrefix(to, "/") {
+				t.Errorf("%s: %q names no place", name, volume)
+			}
+		}
+		var needed []string
+		if err := s.DependsOn.Decode(&needed); err != nil {
+			var conditions map[string]struct{ Condition string }
+			if err := s.DependsOn.Decode(&conditions); err != nil && !s.DependsOn.IsZero() {
+				t.Errorf("%s: depends_on: %v", name, err)
+			}
+			for other := range conditions {
+				needed = append(needed, other)
+			}
+		}
+		for _, other := range needed {
+			if _, ok := compose.Services[other]; !ok {
+				t.Errorf("%s depends on %s, which is no service", name, other)
+			}
+		}
+		line := strings.Join(append(s.Entrypoint, s.Command...), " ")
+		switch kind {
+		case "etcd":
+			_, version, _ := strings.Cut(s.Image, ":")
+			if !bytes.Contains(module, []byte("go.etcd.io/etcd/server/v3 "+version+"\n")) {
+				t.Errorf("%s: %s is not the version that Quire embeds", name, version)
+			}
+			for _, want := range []string{"--name=" + name + " ", "--max-txn-ops=1024", "//" + name + ":2379", "//" + name + ":2380"} {
+				if !strings.Contains(line, want) {
+					t.Errorf("%s: no %q in %s", name, want, line)
+				}
+			}
+		case "bookie":
+			if s.Hostname != name || !strings.Contains(line, "bookkeeper-watch registered") {
+				t.Errorf("%s: host name %s, runs %s", name, s.Hostname, line)
+			}
+		case "autorecovery":
+			if !strings.Contains(line, "bookkeeper-watch connected") {
+				t.Errorf("%s runs %s", name, line)
+			}
+		}
+	}
+	if kinds["etcd"] != 3 || kinds["bookie"] < 4 || kinds["quire"] < 2 || kinds["autorecovery"] != 1 {
+		t.Errorf("services are %v", kinds)
+	}
+}
+
+// unit reads a systemd unit: sections, and lines of known forms. A key may come
+// more than once.
+func unit(t *testing.T, name string) map[string][]string {
+	t.Helper()
+	section := ""
+	values := map[string][]string{}
+	for i, line := range strings.Split(deployed(t, name), "\n") {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+		case strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]"):
+			section = strings.Trim(line, "[]")
+		default:
+			k, v, ok := strings.Cut(line, "=")
+			if !ok || section == "" || k == "" || strings.TrimSpace(k) != k || v == "" {
+				t.Errorf("%s line %d: %q", name, i+1, line)
+			}
+			values[section+"."+k] = append(values[section+"."+k], v)
+		}
+	}
+	return values
+}
+
+// What runs beside Quire is started again whatever it ends with: Pulsar's etcd
+// driver does not come back from all that it survives.
+func TestUnitsBesideQuire(t *testing.T) {
+	for name, command := range map[string]string{
+		"etcd.service":                    "--max-txn-ops=1024",
+		"bookie.service":                  "bookkeeper-watch registered ${ETCD} %l:3181 ",
+		"bookkeeper-autorecovery.service": "bookkeeper-watch connected ${ETCD} ",
+	} {
+		values := unit(t, name)
+		for k, want := range map[string]string{"Service.Restart": "always", "Service.RestartSec": "2", "Install.WantedBy": "multi-user.target"} {
+			if got := strings.Join(values[k], " "); got != want {
+				t.Errorf("%s: %s is %q, want %q", name, k, got, want)
+			}
+		}
+		if got := strings.Join(values["Service.ExecStart"], " "); !strings.Contains(got, command) {
+			t.Errorf("%s: ExecStart is %q, want %q in it", name, got, command)
+		}
+	}
+}
+
+// systemd's own reading of the units, where it is there. What it says of programs
+// that are not installed on this machine does not count.
+func TestUnitsBySystemd(t *testing.T) {
+	units, err := filepath.Glob(filepath.Join(root, "deploy", "*.service"))
+	if err != nil || len(units) < 4 {
+		t.Fatalf("units are %v, %v", units, err)
+	}
+	analyze, err := exec.LookPath("systemd-analyze")
+	if errors.Is(err, exec.ErrNotFound) {
+		return
+	}
+	missing := regexp.MustCompile(`Command \S+ is not executable: No such file or directory`)
+	for _, u := range units {
+		out, _ := exec.Command(analyze, "verify", u).CombinedOutput()
+		for line := range strings.Lines(string(out)) {
+			if !missing.MatchString(line) && strings.Contains(line, filepath.Base(u)) {
+				t.Errorf("systemd-analyze: %s", line)
+			}
+		}
+	}
+}
+
+// TestBookieConf: one value for a key, the limits that Quire takes for granted, and
+// the ports that the other files name.
+func TestBookieConf(t *testing.T) {
+	values := map[string]string{}
+	for i, line := range strings.Split(strings.TrimSpace(deployed(t, "bookie.conf")), "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		k, v, ok := strings.Cut(line, "=")
+		if _, twice := values[k]; !ok || v == "" || twice || strings.TrimSpace(k) != k {
+			t.Errorf("line %d: %q", i+1, line)
+		}
+		values[k] = v
+	}
+	for k, want := range map[string]string{
+		"journalSyncData": "true", "journalWriteData": "true", "bookiePort": "3181", "autoRecoveryDaemonEnabled": "false",
+		"useHostNameAsBookieID": "true", "useShortHostName": "true", "nettyMaxFrameSizeBytes": "5253120",
+	} {
+		if values[k] != want {
+			t.Errorf("%s is %q, want %q", k, values[k], want)
+		}
+	}
+	if !strings.HasPrefix(values["metadataServiceUri"], "metadata-store:etcd:http://") {
+		t.Errorf("metadataServiceUri is %s", values["metadataServiceUri"])
+	}
+}
+
+// The watch runs as what it is: a script that a shell takes.
+func TestBookkeeperWatch(t *testing.T) {
+	path := filepath.Join(root, "deploy", "bookkeeper-watch")
+	info, err := os.Stat(path)
+	if err != nil || info.Mode()&fs.ModePerm&0o111 == 0 {
+		t.Fatalf("%s: mode %v, error %v", path, info, err)
+	}
+	if out, err := exec.Command("sh", "-n", path).CombinedOutput(); err != nil {
+		t.Errorf("sh -n: %v\n%s", err, out)
+	}
+}
