@@ -13,6 +13,14 @@
 // safe for use from several goroutines: the caller holds one lock, or is one
 // goroutine, per ledger, and issues its callbacks after unlocking.
 //
+// A writer whose bookie fails when no other can take its place goes on without it,
+// as long as each entry has an ack quorum, and says Degraded. (BookKeeper's client
+// fails the ledger then, so that on three bookies with ensembles of three one
+// death ends every ledger.) Its entries are as safe as the ack quorum promises,
+// but AutoRecovery will fence the ledger after a while: the caller rolls to another
+// and has the missing replicas made once this one is closed. A recovery does the
+// same, since the ledger of a dead writer must not stay open for want of a spare.
+//
 // What a machine keeps per entry lives from Append until Release. How many
 // entries that may be is the caller's limit (entries and bytes in flight); the
 // machines have none of their own but MaxEntries.

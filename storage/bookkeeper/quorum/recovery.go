@@ -214,7 +214,7 @@ func (r *Recovery) ReadReply(entry int64, index int, bookie metadata.BookieID, c
 		return false
 	}
 	bit := uint64(1) << index
-	if r.set(entry)&bit == 0 || rd.answered&bit != 0 || r.frozen.EnsembleAt(entry).Bookies[index] != bookie {
+	if r.set(entry)&bit == 0 || r.frozen.EnsembleAt(entry).Bookies[index] != bookie {
 		return false
 	}
 	rd.answered |= bit

@@ -149,6 +149,13 @@ func TestVotes(t *testing.T) {
 			t.Errorf("%d/%d %s: %q, want %q", c.writeQuorum, c.ackQuorum, c.answers, got, c.want)
 		}
 	}
+	// An answer that comes after its deadline was told is as good as any.
+	r := fenced(t, "", 2, 1, 3, 2, "0 "+trio)
+	reads(t, r, "2 b1", "3 b1 unknown", "3 b2 negative", "3 b2 negative")
+	expect(t, r)
+	reads(t, r, "3 b1 negative")
+	expect(t, r, "Store over 1: CLOSED at 2 length 30 0[b1 b2 b3]")
+
 	for class := Fenced; class <= Unknown; class++ {
 		if protocol.negative(class) {
 			t.Errorf("%v is a negative vote", class)
@@ -265,6 +272,8 @@ func TestRecoveryReplacesSegment(t *testing.T) {
 	expect(t, r, "Release 10", "Degraded 1 b4")
 	reads(t, r, "11 b1 negative", "11 b2 negative")
 	expect(t, r, "Store over 1: CLOSED at 10 length 110 0[b7 b8 b9] 10[b1 b4 b3]")
+	r.Conflict(inRecovery(open(3, 2, "0 b7 b8 b6", "10 "+trio)), 2)
+	expect(t, r, "Store over 2: CLOSED at 10 length 110 0[b7 b8 b6] 10[b1 b4 b3]")
 }
 
 // TestEmptySegmentIsDropped: a change after the last entry has nothing in it.
@@ -366,5 +375,33 @@ func TestEndOfIDs(t *testing.T) {
 	reads(t, r, "9223372036854775806 b1 unknown")
 	if effects := r.Effects(nil); len(effects) != 1 || effects[0].Kind != Store || effects[0].Ledger.State != metadata.Closed {
 		t.Fatal(show(effects))
+	}
+}
+
+func BenchmarkRecovery(b *testing.B) {
+	l := inRecovery(open(3, 2, "0 "+trio))
+	bookies := ids(trio)
+	r, err := NewRecovery(l, 1, &spares{}, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.Start()
+	for i, id := range bookies {
+		r.LastReply(i, id, Negative, Last{})
+	}
+	queue := r.Effects(nil)
+	b.ReportAllocs()
+	for entries := 0; entries < b.N; {
+		e := queue[0]
+		queue = queue[1:]
+		switch e.Kind {
+		case Read:
+			r.ReadReply(e.Entry, int(e.Index), e.Bookie, Ack, e.Entry)
+		case Send:
+			r.AddReply(e.Entry, int(e.Index), e.Bookie, Ack)
+		case Release:
+			entries++
+		}
+		queue = r.Effects(queue)
 	}
 }

@@ -67,6 +67,7 @@ type simWriter struct {
 	machine  *Writer
 	released []bool
 	lacs     []int64 // encoded into each entry
+	degraded map[metadata.BookieID]bool
 
 	failed, sealed, unsealed bool
 }
@@ -76,7 +77,7 @@ func newSimWriter(s *simulation, l *metadata.Ledger) *simWriter {
 	if err != nil {
 		panic(err)
 	}
-	w := &simWriter{machine: m}
+	w := &simWriter{machine: m, degraded: map[metadata.BookieID]bool{}}
 	w.client = client{s: s, name: "writer", role: "writer", effects: m.Effects, carry: w.carryOut}
 	return w
 }
@@ -142,6 +143,7 @@ func (w *simWriter) carryOut(e Effect) {
 		s.put(&w.client, e, w.machine)
 	case Degraded:
 		s.log("writer: goes on without %s", e.Bookie)
+		w.degraded[e.Bookie] = true
 		s.after(50+s.rng.Int64N(100), func() { w.event("retry", w.machine.Retry) })
 	case Failed:
 		s.log("writer: fails: %v", e.Err)

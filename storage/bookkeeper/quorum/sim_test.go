@@ -199,7 +199,16 @@ func (s *simulation) heal() {
 
 // checkIdle: with all bookies well nothing stays under way.
 func (s *simulation) checkIdle() {
-	if m := s.writer.machine; s.writer.writing() && (m.Pending() > 0 || m.Unreleased() > 0 || m.Changing()) {
+	if !s.writer.writing() {
+		return
+	}
+	m := s.writer.machine
+	for i, b := range m.ensemble {
+		if m.away&(1<<i) != 0 && !s.writer.degraded[b] {
+			s.violate("the writer leaves out %s, which never failed", b)
+		}
+	}
+	if m.Pending() > 0 || m.Unreleased() > 0 || m.Changing() {
 		s.violate("with all bookies well the writer has %d pending and %d unreleased entries, changing %v", m.Pending(), m.Unreleased(), m.Changing())
 	}
 }

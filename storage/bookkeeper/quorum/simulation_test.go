@@ -9,6 +9,9 @@ import (
 	"testing"
 )
 
+// A run of CI has QUIRE_SEEDS=100000; a plain go test has fewer. A failure prints
+// the seed's life; QUIRE_SEED=n prints that of any seed.
+
 // seeds returns how many seeds to run: QUIRE_SEEDS, or as many as a plain go test
 // has time for.
 func seeds(t *testing.T) uint64 {
