@@ -20,7 +20,7 @@ const (
 	maxFreeOps = 4096
 	// maxTries bounds how often a request is repeated because connections broke
 	// before any answer.
-	maxTries = 8
+	maxTries = 6
 )
 
 // channel is one connection to the bookie, through all its replacements, and the

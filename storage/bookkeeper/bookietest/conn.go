@@ -20,7 +20,8 @@ type conn struct {
 	raw *net.TCPConn
 	rw  net.Conn // raw, or TLS over it; the reader's until out has something
 
-	room []byte // the reader's, for frames that are not kept
+	prefix [wire.LengthBytes]byte // the reader's
+	room   []byte                 // the reader's, for frames that are not kept
 
 	// Under the bookie's lock:
 	out    []byte // what is to be written
@@ -91,11 +92,10 @@ func (c *conn) read() {
 
 // frame reads a frame, into memory of its own unless adds are discarded.
 func (c *conn) frame(in *bufio.Reader) ([]byte, error) {
-	var prefix [wire.LengthBytes]byte
-	if _, err := io.ReadFull(in, prefix[:]); err != nil {
+	if _, err := io.ReadFull(in, c.prefix[:]); err != nil {
 		return nil, err
 	}
-	n := binary.BigEndian.Uint32(prefix[:])
+	n := binary.BigEndian.Uint32(c.prefix[:])
 	if int64(n) > int64(c.p.b.cfg.MaxFrameBytes-wire.LengthBytes) {
 		return nil, wire.ErrMalformed
 	}

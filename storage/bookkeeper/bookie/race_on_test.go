@@ -1,0 +1,6 @@
+//go:build race
+
+package bookie
+
+// allocsPerAdd: under the race detector pools forget at random.
+const allocsPerAdd = 3
