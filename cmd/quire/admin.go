@@ -46,9 +46,10 @@ func newRegistry() *prometheus.Registry {
 }
 
 // startAdmin serves on l until Close. live must hold while the process is any
-// good at all, ready while it should get traffic.
-func startAdmin(l net.Listener, r *prometheus.Registry, live, ready []healthCheck, log *zap.Logger) *adminServer {
+// good at all, ready while it should get traffic; migrate moves a topic.
+func startAdmin(l net.Listener, r *prometheus.Registry, live, ready []healthCheck, migrate http.HandlerFunc, log *zap.Logger) *adminServer {
 	mux := http.NewServeMux()
+	mux.HandleFunc("POST /topics/{topic}/migrate", migrate)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "/metrics\n/livez\n/readyz\n/debug/pprof/\n")
 	})

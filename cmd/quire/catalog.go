@@ -107,6 +107,20 @@ var nodeKeys = []key{
 	{Name: "etcd.password", Kind: kindString, Unset: true, Ours: true, Secret: true,
 		Doc: "Password of etcd.username. Everybody can read the arguments of a process: set it in the file or the environment."},
 
+	// Where records lie.
+	{Name: "storage.tier", Kind: kindString, Default: tierEmbedded, OneOf: []string{tierEmbedded, tierBookKeeper}, Ours: true,
+		Doc: "Where new ledgers go: embedded, files in data.dir, or bookkeeper, the bookies of an Apache BookKeeper cluster. Older ledgers are read where they lie."},
+	{Name: "bookkeeper.metadata.endpoints", Kind: kindList, Unset: true, Ours: true, Check: checkEtcdEndpoints,
+		Doc: "Members of the etcd cluster that the bookies register in, http://host:port or https://host:port each; etcd.tls.*, etcd.username and etcd.password go for it too. Unset: etcd.endpoints. If storage.tier is embedded, set it where ledgers on bookies are still to be read."},
+	{Name: "bookkeeper.ensemble", Kind: kindInt, Default: "3", Min: 1, Max: 64, Ours: true,
+		Doc: "Bookies that share a ledger, for topics that do not say (quire.ensemble). One more bookie than this lets a lost one be replaced."},
+	{Name: "bookkeeper.write.quorum", Kind: kindInt, Default: "3", Min: 1, Max: 64, Ours: true,
+		Doc: "Copies of each record, for topics that do not say (quire.write.quorum, or a replication factor of 2 and more)."},
+	{Name: "bookkeeper.ack.quorum", Kind: kindInt, Default: "2", Min: 1, Max: 64, Ours: true,
+		Doc: "Copies that must be synced before a record is acknowledged, for topics that do not say (quire.ack.quorum)."},
+	{Name: "bookkeeper.max.frame.bytes", Kind: kindInt, Default: "5242880", Min: 64 << 10, Max: 128 << 20, Ours: true,
+		Doc: "Largest frame that the bookies take: their nettyMaxFrameSizeBytes. A batch must be 1 KiB shorter."},
+
 	// Topics.
 	{Name: "auto.create.topics.enable", Kind: kindBool, Default: "true",
 		Doc: "Whether asking for the metadata of an unknown topic creates it."},

@@ -74,6 +74,9 @@ func loadConfig(file string, environ []string, overrides []override) (*config, e
 	if err := checkEtcdSet(c); err != nil {
 		return nil, err
 	}
+	if err := checkTierSet(c); err != nil {
+		return nil, err
+	}
 	if err := checkGroupBounds(c); err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ var imports = map[string][]string{
 	"proxy":      {"proxy/loop", "protocol", "protocol/buffer"},
 	"proxy/api":  {"proxy", "coordinator", "coordinator/group", "offsets", "storage", "storage/ledger", "storage/meta", "protocol", "protocol/batch", "protocol/buffer"},
 
-	"cmd/quire": {"proxy/api", "proxy", "coordinator", "storage", "storage/embedded", "storage/ledger", "storage/meta", "storage/meta/etcd", "storage/vfs", "protocol/buffer"},
+	"cmd/quire": {"proxy/api", "proxy", "coordinator", "storage", "storage/bookkeeper", "storage/bookkeeper/metadata", "storage/bookkeeper/metadata/etcd", "storage/embedded", "storage/ledger", "storage/meta", "storage/meta/etcd", "storage/vfs", "protocol/buffer"},
 }
 
 // testImports lists what tests may import beside that: the fakes and suites of

@@ -73,16 +73,9 @@ func (n *node) openClusterMetadata(ctx context.Context, log *zap.Logger) error {
 	if own {
 		return fmt.Errorf("data folder %s has its metadata inside: remove etcd.endpoints or choose another folder with --data-dir", n.folder.dir)
 	}
-	c := etcd.ClusterConfig{
-		Endpoints: splitList(n.config.str("etcd.endpoints")),
-		Username:  n.config.str("etcd.username"),
-		Password:  n.config.str("etcd.password"),
-		Logger:    log,
-	}
-	if strings.HasPrefix(c.Endpoints[0], "https://") {
-		if c.TLS, err = etcdTLS(n.config); err != nil {
-			return err
-		}
+	c, err := etcdCluster(n.config, splitList(n.config.str("etcd.endpoints")), log)
+	if err != nil {
+		return err
 	}
 	n.meta, err = etcd.Open(ctx, c)
 	if err != nil {
@@ -90,6 +83,18 @@ func (n *node) openClusterMetadata(ctx context.Context, log *zap.Logger) error {
 	}
 	n.closeMetadata()
 	return n.bindFolder(ctx)
+}
+
+// etcdCluster is how to reach the members of an etcd cluster at endpoints.
+func etcdCluster(c *config, endpoints []string, log *zap.Logger) (etcd.ClusterConfig, error) {
+	cluster := etcd.ClusterConfig{
+		Endpoints: endpoints, Username: c.str("etcd.username"), Password: c.str("etcd.password"), Logger: log,
+	}
+	var err error
+	if strings.HasPrefix(endpoints[0], "https://") {
+		cluster.TLS, err = etcdTLS(c)
+	}
+	return cluster, err
 }
 
 func (n *node) closeMetadata() {

@@ -26,6 +26,7 @@ import (
 	"github.com/quirelog/quire/proxy"
 	"github.com/quirelog/quire/proxy/api"
 	"github.com/quirelog/quire/storage"
+	"github.com/quirelog/quire/storage/bookkeeper"
 	"github.com/quirelog/quire/storage/embedded"
 	"github.com/quirelog/quire/storage/meta"
 	"github.com/quirelog/quire/storage/meta/etcd"
@@ -90,7 +91,8 @@ type node struct {
 
 	folder      *folder
 	meta        *etcd.Store
-	tier        *embedded.Tier
+	embedded    *embedded.Tier   // nil: not used
+	bookies     *bookkeeper.Tier // likewise
 	store       *storage.Store
 	coordinator *coordinator.Coordinator
 	server      *proxy.Server
@@ -164,21 +166,10 @@ func (n *node) start(ctx context.Context) error {
 		return err
 	}
 
-	n.tier, err = embedded.Open(embedded.Config{
-		Dir:              n.folder.path(ledgersDir),
-		Logger:           n.log.Named("ledgers"),
-		Registerer:       registry,
-		OnFailure:        func(err error) { n.fail(explainFailure(n.folder.path(ledgersDir), err)) },
-		MaxQueueBytes:    c.number("journal.queue.bytes"),
-		JournalFileBytes: c.number("journal.file.bytes"),
-		MaxJournalBytes:  c.number("journal.max.bytes"),
-		MinFreeBytes:     c.number("disk.min.free.bytes"),
-		MaxOpenFiles:     int(c.number("ledger.max.open.files")),
-	})
+	tier, err := n.openTiers(ctx, registry)
 	if err != nil {
-		return explainFolder(n.folder.path(ledgersDir), err)
+		return err
 	}
-	n.onClose("ledgers", func(context.Context) error { return n.tier.Close() })
 
 	if err := n.openCoordinator(ctx, registry); errors.Is(err, meta.ErrNoSpace) {
 		return explainFolder(n.folder.path(etcdDir), err)
@@ -187,7 +178,7 @@ func (n *node) start(ctx context.Context) error {
 	}
 
 	n.store, err = storage.Open(ctx, storage.StoreConfig{
-		Tier:               n.tier,
+		Tier:               tier,
 		Meta:               n.meta,
 		Prefix:             metaPrefix,
 		TailCacheBytes:     c.number("tail.cache.bytes"),
@@ -473,16 +464,18 @@ func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
 			}
 			return nil
 		}},
+	}
+	if n.embedded != nil {
 		// A full disk is no reason to send readers away: it is said, and the
 		// producers' requests are answered with a retriable error.
-		{name: "disk", check: func(context.Context) error { return n.tier.Err() }, remark: func() string {
-			if err := n.tier.Refusing(); err != nil {
+		ready = append(ready, healthCheck{name: "disk", check: func(context.Context) error { return n.embedded.Err() }, remark: func() string {
+			if err := n.embedded.Refusing(); err != nil {
 				return "produce is refused: " + err.Error()
 			}
 			return ""
-		}},
+		}})
 	}
-	a := startAdmin(l, registry, live, ready, n.log)
+	a := startAdmin(l, registry, live, ready, n.migrateTopic, n.log)
 	n.closers[0].close = func(context.Context) error { return a.Close() }
 }
 

@@ -19,6 +19,7 @@ type topicVerb struct {
 	Describe topicDescribeVerb `cmd:"" help:"Show partitions, offsets and configs of topics."`
 	Alter    topicAlterVerb    `cmd:"" help:"Add partitions, set and reset configs."`
 	Delete   topicDeleteVerb   `cmd:"" help:"Delete topics and their records."`
+	Migrate  topicMigrateVerb  `cmd:"" help:"Move topics to the storage tier of new ledgers while they are in use."`
 }
 
 type topicCreateVerb struct {

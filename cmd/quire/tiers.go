@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/quirelog/quire/storage"
+	"github.com/quirelog/quire/storage/bookkeeper"
+	"github.com/quirelog/quire/storage/embedded"
+	"github.com/quirelog/quire/storage/ledger"
+)
+
+// Values of storage.tier.
+const (
+	tierEmbedded   = "embedded"
+	tierBookKeeper = "bookkeeper"
+)
+
+// Numbers of the tiers in the ids of ledgers. They are stored: never change one.
+const (
+	numberEmbedded   = 0
+	numberBookKeeper = 1
+)
+
+// openTiers opens the tiers that ledgers lie in, and those that new ones go to. What
+// the configuration and the data folder say nothing of is not opened.
+func (n *node) openTiers(ctx context.Context, registry *prometheus.Registry) (ledger.Tier, error) {
+	toBookies := n.config.str("storage.tier") == tierBookKeeper
+	kept, err := n.folder.has(ledgersDir)
+	if err != nil {
+		return nil, err
+	}
+	tiers := make([]ledger.Tier, 2)
+	if kept || !toBookies {
+		if err := n.openEmbedded(registry); err != nil {
+			return nil, err
+		}
+		tiers[numberEmbedded] = n.embedded
+	}
+	if toBookies || n.config.str("bookkeeper.metadata.endpoints") != "" {
+		if err := n.openBookKeeper(ctx, registry); err != nil {
+			return nil, err
+		}
+		tiers[numberBookKeeper] = n.bookies
+	}
+	create := numberEmbedded
+	if toBookies {
+		create = numberBookKeeper
+	}
+	return storage.NewTiers(create, tiers...)
+}
+
+func (n *node) openEmbedded(registry *prometheus.Registry) (err error) {
+	c := n.config
+	n.embedded, err = embedded.Open(embedded.Config{
+		Dir:              n.folder.path(ledgersDir),
+		Logger:           n.log.Named("ledgers"),
+		Registerer:       registry,
+		OnFailure:        func(err error) { n.fail(explainFailure(n.folder.path(ledgersDir), err)) },
+		MaxQueueBytes:    c.number("journal.queue.bytes"),
+		JournalFileBytes: c.number("journal.file.bytes"),
+		MaxJournalBytes:  c.number("journal.max.bytes"),
+		MinFreeBytes:     c.number("disk.min.free.bytes"),
+		MaxOpenFiles:     int(c.number("ledger.max.open.files")),
+	})
+	if err != nil {
+		return explainFolder(n.folder.path(ledgersDir), err)
+	}
+	n.onClose("ledgers", func(context.Context) error { return n.embedded.Close() })
+	return nil
+}
+
+func (n *node) openBookKeeper(ctx context.Context, registry prometheus.Registerer) error {
+	c := n.config
+	store, done, err := bookieMetadata(n.config, n.log)
+	if err != nil {
+		return err
+	}
+	n.onClose("bookies' metadata store", func(context.Context) error { return done() })
+	n.bookies, err = bookkeeper.Open(ctx, bookkeeper.Config{
+		Store:         store,
+		Ensemble:      int(c.number("bookkeeper.ensemble")),
+		WriteQuorum:   int(c.number("bookkeeper.write.quorum")),
+		AckQuorum:     int(c.number("bookkeeper.ack.quorum")),
+		MaxFrameBytes: int(c.number("bookkeeper.max.frame.bytes")),
+		Registerer:    registry,
+		Logger:        n.log.Named("bookkeeper"),
+	})
+	if err != nil {
+		return explainBookies(c, err)
+	}
+	n.onClose("bookies", func(context.Context) error { return n.bookies.Close() })
+	return nil
+}
