@@ -18,6 +18,7 @@ import (
 type verbs struct {
 	Serve   serveVerb   `cmd:"" help:"Run the server."`
 	Topic   topicVerb   `cmd:"" help:"Create, list, describe, alter and delete topics."`
+	Ledger  ledgerVerb  `cmd:"" help:"Look at the ledgers of a BookKeeper cluster."`
 	Group   groupVerb   `cmd:"" help:"List, describe, reset, delete, export and import consumer groups."`
 	Produce produceVerb `cmd:"" help:"Send lines from standard input to a topic."`
 	Consume consumeVerb `cmd:"" help:"Print the records of a topic."`
