@@ -44,7 +44,10 @@ func TestSuiteOfTiers(t *testing.T) {
 // and fences; and the other way round.
 func TestInterop(t *testing.T) {
 	cluster := shared(t)
-	writers := map[string]*javaClient{"v2": java(t, cluster, "v2"), "v3": java(t, cluster, "v3")}
+	writers := map[string]*javaClient{"v2": java(t, cluster, "v2")}
+	if full {
+		writers["v3"] = java(t, cluster, "v3")
+	}
 	const last, size = 24, 700
 	var lines []string
 	var live []string
@@ -112,12 +115,12 @@ func TestInterop(t *testing.T) {
 			read++
 		}
 	}
-	if want := 2 * 2 * 2 * len(digests); read != want {
+	if want := len(writers) * 2 * 2 * len(digests); read != want {
 		t.Errorf("the Java client read %d times, want %d", read, want)
 	}
 	first := strings.Fields(string(ours))[0]
 	out, err := cluster.Shell(step(t), "readledger", "-ledgerid", first)
-	if err != nil || strings.Count(out, "Lid: "+first) != 20 {
+	if err != nil || strings.Count(out, "Lid="+first+",") != 20 {
 		t.Errorf("readledger of ledger %s: %v, want 20 entries in\n%s", first, err, out)
 	}
 }
