@@ -678,3 +678,31 @@ func TestObserve(t *testing.T) {
 		t.Errorf("observed %+v", s)
 	}
 }
+
+// TestConnectionsAreKeptApart: adds, reads and what has high priority do not wait
+// behind each other, and a ledger keeps to its connection.
+func TestConnectionsAreKeptApart(t *testing.T) {
+	b := listen(t, bookietest.Config{})
+	c := connect(t, b, Config{})
+	step := func(what string, connections int) {
+		t.Helper()
+		if n := c.Stats().Connections; n != connections {
+			t.Errorf("%s: %d connections, want %d", what, n, connections)
+		}
+	}
+	step("nothing", 0)
+	add(t, c, codec(2), 0, 0, 0).want(t, nil)
+	add(t, c, codec(4), 0, 0, 0).want(t, nil)
+	step("two ledgers", 1)
+	add(t, c, codec(3), 0, 0, 0).want(t, nil)
+	step("a third ledger", 2)
+	read(t, c, codec(2), 0, 0).wantEntry(t, 0)
+	step("a read", 3)
+	read(t, c, codec(2), 0, wire.DoFencing).wantEntry(t, 0)
+	step("a fence", 4)
+	read(t, c, codec(2), 0, wire.HighPriority).wantEntry(t, 0)
+	add(t, c, codec(2), 1, wire.RecoveryAdd|wire.HighPriority, 0).want(t, nil)
+	step("a recovery", 4)
+	read(t, c, codec(3), 0, 0).wantEntry(t, 0)
+	step("a read of another ledger", 5)
+}
