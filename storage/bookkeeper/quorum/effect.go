@@ -69,7 +69,7 @@ const (
 	// Degraded: Bookie at Index failed and there is nobody to replace it.
 	// Entries from now on have fewer replicas, but no fewer than the ack quorum.
 	// The caller rolls to another ledger before AutoRecovery fences this one, and
-	// marks it under-replicated once it is closed.
+	// marks it under-replicated once it is closed; that of a Recovery does the latter.
 	Degraded
 	// Failed: the machine stopped for good because of Err. A Writer goes on to
 	// settle the ledger: Sealed or Unsealed follows, and until then the entries

@@ -94,19 +94,20 @@ func (s *simulation) build() {
 	}
 
 	// Half of the lives are short, so that a recovery meets the few entries under way.
-	appends, pause, span := 1+s.rng.IntN(40), 1+s.rng.Int64N(30), int64(700)
+	appends, pause, span, faults, recoveries := 1+s.rng.IntN(40), 1+s.rng.Int64N(30), int64(700), 9, s.rng.IntN(3)
 	if s.chance(2) {
-		appends, pause, span = 1+s.rng.IntN(4), 1+s.rng.Int64N(8), 60
+		appends, pause, span, faults, recoveries = 1+s.rng.IntN(4), 1+s.rng.Int64N(8), 40, 4, 1+s.rng.IntN(2)
+		s.strays, s.straying = 2+s.rng.IntN(4), 40+s.rng.Int64N(60)
 	}
 	s.writer = newSimWriter(s, l)
 	s.writer.appendOften(appends, pause)
-	for range s.rng.IntN(3) {
+	for range recoveries {
 		s.after(s.rng.Int64N(span), func() { newSimRecovery(s, "R"+fmt.Sprint(s.rng.IntN(90)+10), 3) })
 	}
 	for range s.rng.IntN(3) {
 		s.after(s.rng.Int64N(span), s.replicate)
 	}
-	for range s.rng.IntN(9) {
+	for range s.rng.IntN(faults) {
 		s.after(s.rng.Int64N(span), s.fault)
 	}
 }
