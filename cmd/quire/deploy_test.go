@@ -106,6 +106,12 @@ func TestCompose(t *testing.T) {
 			if s.Hostname != name || !strings.Contains(line, "bookkeeper-watch registered") {
 				t.Errorf("%s: host name %s, runs %s", name, s.Hostname, line)
 			}
+		case "quire":
+			_, flags, _ := strings.Cut(line, " serve ")
+			flags = strings.ReplaceAll(flags, "/etc/quire/quire.yaml", filepath.Join(root, "deploy", "quire-bookkeeper.yaml"))
+			if status, out := execute(t, append([]string{"config", "check"}, strings.Fields(flags)...)...); status != 0 {
+				t.Errorf("%s: its flags are refused: %s", name, out)
+			}
 		case "autorecovery":
 			if !strings.Contains(line, "bookkeeper-watch connected") {
 				t.Errorf("%s runs %s", name, line)
@@ -114,6 +120,16 @@ func TestCompose(t *testing.T) {
 	}
 	if kinds["etcd"] != 3 || kinds["bookie"] < 4 || kinds["quire"] < 2 || kinds["autorecovery"] != 1 {
 		t.Errorf("services are %v", kinds)
+	}
+}
+
+func TestExampleConfigOnBookies(t *testing.T) {
+	c, err := loadConfig(filepath.Join(root, "deploy", "quire-bookkeeper.yaml"), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tier, endpoints := c.str("storage.tier"), bookieEndpoints(c); tier != tierBookKeeper || len(endpoints) != 3 {
+		t.Errorf("tier %s, endpoints %v", tier, endpoints)
 	}
 }
 

@@ -294,7 +294,7 @@ func (s *suite) headAndBody() {
 func (s *suite) sizes() {
 	w := s.create()
 	rec := NewRecorder()
-	sizes := []int{0, 1, 4095, 4096, 0, 65536, 3 << 20, 1, 5 << 20, 0, 100}
+	sizes := []int{0, 1, 4095, 4096, 0, 65536, 3 << 20, 1, min(5<<20, s.tier.MaxEntryBytes()), 0, 100}
 	body := make([]byte, 5<<20+len(sizes))
 	for i := range body {
 		body[i] = byte(i * 7)
