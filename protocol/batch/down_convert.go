@@ -24,9 +24,10 @@ import (
 // Timestamps are left out in magic 0. In magic 1 they and their type are kept, a wrapper has the largest;
 // a negative one becomes NoTimestamp, since the old formats know no other.
 //
-// b must have passed VerifyStored. It inflates at most limitBytes. ErrUnknownCodec: the old formats
-// have no zstd (UNSUPPORTED_COMPRESSION_TYPE). ErrTooLarge: the batch inflates to more than limitBytes, or its records do not
-// fit into a wrapper. ErrInvalid: the batch is malformed. After an error the returned slice is dst. Any goroutine may call it.
+// b must have passed VerifyStored. It inflates at most limitBytes, and makes at most as many bytes of
+// messages of that: small records take up to five times as many as they are. ErrUnknownCodec: the old formats
+// have no zstd (UNSUPPORTED_COMPRESSION_TYPE). ErrTooLarge: the batch inflates to more than limitBytes, or its messages
+// take more, or do not fit into a wrapper. ErrInvalid: the batch is malformed. After an error the returned slice is dst. Any goroutine may call it.
 func DownConvert(dst []byte, b Batch, magic int8, from int64, limitBytes int) ([]byte, error) {
 	if b.Control() {
 		return dst, nil
@@ -64,7 +65,7 @@ func (c *downConverter) convert(dst []byte, b Batch, magic int8, from int64, lim
 		attributes = attrLogAppendTime
 	}
 	if b.Codec() == None {
-		out, _, err := appendMessages(dst, b, b.Records(), magic, attributes, from, false)
+		out, _, err := appendMessages(dst, b, b.Records(), magic, attributes, from, false, math.MaxInt)
 		return out, err
 	}
 	var err error
@@ -72,7 +73,7 @@ func (c *downConverter) convert(dst []byte, b Batch, magic int8, from int64, lim
 		return nil, err
 	}
 	var last lastMessage
-	c.set, last, err = appendMessages(c.set[:0], b, c.inflated, magic, attributes, math.MinInt64, magic > 0)
+	c.set, last, err = appendMessages(c.set[:0], b, c.inflated, magic, attributes, math.MinInt64, magic > 0, limitBytes)
 	if err != nil || len(c.set) == 0 {
 		return dst, err
 	}
@@ -85,14 +86,16 @@ type lastMessage struct {
 	maxTimestamp int64
 }
 
-// appendMessages appends b's records, which are not compressed, as messages.
-func appendMessages(dst []byte, b Batch, records []byte, magic int8, attributes byte, from int64, relative bool) ([]byte, lastMessage, error) {
+// appendMessages appends b's records, which are not compressed, as messages of at most limitBytes.
+func appendMessages(dst []byte, b Batch, records []byte, magic int8, attributes byte, from int64, relative bool, limitBytes int) ([]byte, lastMessage, error) {
 	base, baseTimestamp := b.BaseOffset(), b.BaseTimestamp()
 	logAppendTime := b.LogAppendTime()
 	// What a record grows by at most, and the least that one takes, which bounds their claimed count.
 	const least = 7
-	const growth = offKeyV1 + 8 - least
-	dst = slices.Grow(dst, len(records)+growth*min(int(b.Count()), len(records)/least))
+	const overhead = offKeyV1 + 8
+	const growth = overhead - least
+	dst = slices.Grow(dst, min(len(records)+growth*min(int(b.Count()), len(records)/least), limitBytes))
+	start := len(dst)
 	last := lastMessage{maxTimestamp: NoTimestamp}
 	first := int64(-1)
 	it := b.IterateStored(records)
@@ -101,6 +104,9 @@ func appendMessages(dst []byte, b Batch, records []byte, magic int8, attributes 
 		offset := base + int64(r.OffsetDelta)
 		if offset < from {
 			continue
+		}
+		if len(dst)-start+overhead+len(r.Key)+len(r.Value) > limitBytes {
+			return nil, last, tooLarge(limitBytes)
 		}
 		if first < 0 {
 			first = offset

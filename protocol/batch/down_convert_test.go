@@ -265,11 +265,16 @@ func TestDownConvertRefuses(t *testing.T) {
 	binary.BigEndian.PutUint32(cut[offCount:], 29)
 	more := Batch(bytes.Clone(cut))
 	binary.BigEndian.PutUint32(more[offCount:], 1<<31-1)
+	var tiny []flat
+	for i := range 1000 {
+		tiny = append(tiny, flat{offset: int64(i)})
+	}
 	for name, c := range map[string]struct {
 		b     Batch
 		limit int
 		want  error
 	}{
+		"grows too far":    {storedBatch(t, Gzip, tiny), 20_000, ErrTooLarge}, // from at most 9,000 bytes
 		"zstd":             {storedBatch(t, Zstd, some), 1 << 20, ErrUnknownCodec},
 		"unknown codec":    {codec(7), 1 << 20, ErrUnknownCodec},
 		"other codec":      {codec(LZ4), 1 << 20, ErrInvalid},

@@ -55,14 +55,15 @@ const (
 // Else there was nothing to send, and positions have moved. Workers only.
 func (s *fetchRequest) readConverted(ctx context.Context) (answer bool) {
 	moved := false
+	var loose looseBlock
+	defer loose.close()
 	for i := range s.parts {
 		p := &s.parts[i]
 		before := p.position
 		p.read.Err = p.refused
-		if p.refused == nil {
-			c := conversionOf{s: s, p: p}
+		if p.refused == nil && s.phase.Load() != fetchClosed {
+			c := conversionOf{s: s, p: p, loose: &loose}
 			c.run(ctx)
-			c.close()
 			p.read.Err = c.err
 		}
 		s.now = s.now || p.read.Err != nil
@@ -82,7 +83,14 @@ type conversionOf struct {
 	full  bool
 	err   error // nil if there is something to send
 
-	loose *buffer.Buffer // small batches, converted one behind the other
+	loose *looseBlock
+}
+
+// looseBlock is where a request's small batches are converted to, one behind the
+// other, whatever partition they are of: an answer from many partitions would hold a
+// block for each otherwise, for a few bytes in it.
+type looseBlock struct {
+	buf *buffer.Buffer // nil: none yet
 }
 
 func (c *conversionOf) run(ctx context.Context) {
@@ -110,7 +118,7 @@ func (c *conversionOf) run(ctx context.Context) {
 		found := len(raw.Records) > 0
 		s.h.fetched.Add(int64(raw.Bytes))
 		for _, b := range raw.Records {
-			if !c.full {
+			if !c.full && s.phase.Load() != fetchClosed {
 				c.add(ctx, batch.Batch(b))
 			}
 		}
@@ -148,10 +156,7 @@ func (c *conversionOf) add(ctx context.Context, b batch.Batch) {
 	if b.Codec() == batch.None && len(b) < looseBytes {
 		set, owner, err = c.convertLoose(b)
 	} else if owner, err = c.s.h.downConvert(ctx, storage.LogID{Topic: p.topic.ID, Partition: p.ask.partition}, b, c.s.magic); owner != nil {
-		set = owner.B
-		if b.Codec() == batch.None {
-			set = messagesFrom(set, p.ask.offset)
-		}
+		set = messagesFrom(owner.B, p.ask.offset)
 	}
 	if err != nil {
 		c.fail(err)
@@ -183,7 +188,7 @@ func (c *conversionOf) take(set []byte, owner *buffer.Buffer, storedBytes int) {
 	if n == 0 {
 		return
 	}
-	if n < cap(owner.B)/2 && owner != c.loose {
+	if n < cap(owner.B)/2 && owner != c.loose.buf {
 		own := kept(set[:n])
 		rd.Records, rd.Bufs = append(rd.Records, own.B), append(rd.Bufs, own)
 	} else {
@@ -196,7 +201,8 @@ func (c *conversionOf) take(set []byte, owner *buffer.Buffer, storedBytes int) {
 	c.full = c.full || s.h.fetchRoom() == 0
 }
 
-// messagesFrom leaves out the messages below an offset.
+// messagesFrom leaves out the messages below an offset, and a wrapper whose last message
+// is: compaction may have taken those after it.
 func messagesFrom(set []byte, offset int64) []byte {
 	for {
 		m, rest, err := batch.NextMessage(set)
@@ -223,40 +229,46 @@ func wholeMessages(set []byte, limit int) int {
 	}
 }
 
-// convertLoose converts a small batch into the partition's own block. The caller
-// releases the owner.
+// convertLoose converts a small batch into the request's block. The caller releases
+// the owner.
 func (c *conversionOf) convertLoose(b batch.Batch) ([]byte, *buffer.Buffer, error) {
 	if err := b.VerifyStored(); err != nil {
 		return nil, nil, err
 	}
 	for {
-		if c.loose == nil {
-			c.loose = buffer.Get(looseBlockBytes)
-			c.loose.B = c.loose.B[:0]
-		}
-		used := c.loose.B
+		block := c.loose.open()
+		used := block.B
 		out, err := batch.DownConvert(used, b, c.s.magic, c.p.ask.offset, maxInflatedBytes)
 		if err != nil || len(out) == len(used) {
 			return nil, nil, err
 		}
 		if cap(out) == cap(used) {
-			c.loose.B = out
-			c.loose.Retain()
-			return out[len(used):], c.loose, nil
+			block.B = out
+			block.Retain()
+			return out[len(used):], block, nil
 		}
 		if len(used) == 0 { // its small batch holds many empty records
 			own := kept(out)
 			return own.B, own, nil
 		}
-		c.close()
+		c.loose.close()
 	}
 }
 
+// open returns the block, which has room unless it turns out to have none.
+func (l *looseBlock) open() *buffer.Buffer {
+	if l.buf == nil {
+		l.buf = buffer.Get(looseBlockBytes)
+		l.buf.B = l.buf.B[:0]
+	}
+	return l.buf
+}
+
 // close lets go of the block. What was taken of it is held by the answer.
-func (c *conversionOf) close() {
-	if c.loose != nil {
-		c.loose.Release()
-		c.loose = nil
+func (l *looseBlock) close() {
+	if l.buf != nil {
+		l.buf.Release()
+		l.buf = nil
 	}
 }
 

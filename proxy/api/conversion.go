@@ -16,7 +16,7 @@ import (
 // Conversion is bounded in three ways. Anything but a small set is converted by a worker,
 // and no more workers convert at a time than there are processors, so that loops get theirs. What a
 // set may inflate to is limited by its size, as far as honest data goes; what inflates further,
-// up to maxInflatedBytes, is converted one at a time. The results count: for producers in
+// up to maxInflatedBytes, is converted one at a time, beside others. The results count: for producers in
 // Config.MaxConvertedBytes, for consumers in Config.MaxFetchedBytes and Config.ConversionCacheBytes.
 
 const (
@@ -47,20 +47,25 @@ func newConversions(mostBytes int) conversions {
 // more if that was too little. It waits for its turn and returns ctx's error if that ends
 // first. Workers only.
 func (c *conversions) run(ctx context.Context, n int, convert func(limitBytes int) error) error {
-	if err := take(ctx, c.slots); err != nil {
-		return err
-	}
-	defer func() { <-c.slots }()
 	limit := min(inflateLimit(n), c.mostBytes)
-	err := convert(limit)
+	err := c.inSlot(ctx, limit, convert)
 	if !errors.Is(err, batch.ErrTooLarge) || limit == c.mostBytes {
 		return err
 	}
+	// The slot was given back: who waits here keeps nobody else from running.
 	if err := take(ctx, c.large); err != nil {
 		return err
 	}
 	defer func() { <-c.large }()
-	return convert(c.mostBytes)
+	return c.inSlot(ctx, c.mostBytes, convert)
+}
+
+func (c *conversions) inSlot(ctx context.Context, limitBytes int, convert func(limitBytes int) error) error {
+	if err := take(ctx, c.slots); err != nil {
+		return err
+	}
+	defer func() { <-c.slots }()
+	return convert(limitBytes)
 }
 
 func take(ctx context.Context, slots chan struct{}) error {

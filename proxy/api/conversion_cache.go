@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/protocol/buffer"
 	"github.com/quirelog/quire/storage"
 )
@@ -71,7 +72,8 @@ func newConversionCache(maxBytes int64) *conversionCache {
 }
 
 // get returns what convert makes of the batch, made now or before. The caller releases
-// it; nil is nothing left of the batch. An error is not remembered.
+// it; nil is nothing left of the batch. An error is not remembered, but for batch.ErrTooLarge:
+// it costs the most to find out, its consumer asks again at once, and it stays as it is.
 func (c *conversionCache) get(ctx context.Context, key conversionKey, convert func() (*buffer.Buffer, error)) (*buffer.Buffer, error) {
 	for {
 		c.mu.Lock()
@@ -86,7 +88,7 @@ func (c *conversionCache) get(ctx context.Context, key conversionKey, convert fu
 				e.set.Retain()
 			}
 			c.mu.Unlock()
-			return e.set, nil
+			return e.set, e.err
 		}
 		e.waiters++
 		c.mu.Unlock()
@@ -112,7 +114,7 @@ func (c *conversionCache) fill(key conversionKey, convert func() (*buffer.Buffer
 	defer c.mu.Unlock()
 	e.set, e.err = set, err
 	e.again = errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-	if err != nil {
+	if err != nil && !errors.Is(err, batch.ErrTooLarge) {
 		delete(c.entries, key)
 		close(e.ready)
 		return nil, err
@@ -125,7 +127,7 @@ func (c *conversionCache) fill(key conversionKey, convert func() (*buffer.Buffer
 	close(e.ready)
 	if e.charge() > c.maxBytes {
 		delete(c.entries, key)
-		return set, nil
+		return set, err
 	}
 	if set != nil {
 		set.Retain()
@@ -135,7 +137,7 @@ func (c *conversionCache) fill(key conversionKey, convert func() (*buffer.Buffer
 	for c.bytes > c.maxBytes {
 		c.drop(c.recent.Back().Value.(*conversion))
 	}
-	return set, nil
+	return set, err
 }
 
 // wait waits until e is ready. If ctx ends first it gives back what it was promised.

@@ -88,6 +88,9 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 		if n := s.handler.fetched.Load(); n != 0 {
 			t.Errorf("%d bytes count as fetched and not sent", n)
 		}
+		if n := s.handler.converted.Load(); n != 0 {
+			t.Errorf("%d bytes count as converted and not stored", n)
+		}
 	})
 	return s
 }
