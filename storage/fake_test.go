@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quirelog/quire/storage/ledger"
 	"github.com/quirelog/quire/storage/meta"
@@ -33,6 +34,7 @@ type fakeTier struct {
 	reads  int // entries read
 
 	maxEntryBytes int
+	degraded      atomic.Bool // what writers say
 }
 
 type fakeAppend struct {
@@ -345,6 +347,8 @@ func (l *fakeLedger) Close(ctx context.Context) (ledger.Sealed, error) {
 }
 
 func (l *fakeLedger) Reader() ledger.Reader { return &fakeReader{l} }
+
+func (l *fakeLedger) Degraded() bool { return l.t.degraded.Load() }
 
 type fakeReader struct{ l *fakeLedger }
 

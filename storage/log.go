@@ -67,6 +67,10 @@ type segment struct {
 	base int64 // offset of its first record
 	end  int64 // after its last record; valid once it takes no more appends
 
+	degradable ledger.Degradable // the writer, if it can tell; else nil
+	asked      int64             // ms; when it was asked last
+	worn       bool              // what it said
+
 	next          int64 // id of the next entry
 	bytes         int64 // of all entries
 	inflight      int   // entries without an answer

@@ -39,10 +39,23 @@ const (
 // wantsRoll says whether appends should go to a new ledger. l.mu is held.
 func (l *Log) wantsRoll(now int64) bool {
 	s, c := l.seg, l.config.Load()
-	full := c.SegmentBytes > 0 && s.bytes >= c.SegmentBytes ||
+	full := s.degraded(now) || c.SegmentBytes > 0 && s.bytes >= c.SegmentBytes ||
 		c.SegmentAge > 0 && now-s.created >= c.SegmentAge.Milliseconds() ||
 		s.next >= maxLedgerEntries || len(s.aborted) >= min(maxLedgerAborted, l.store.c.Tier.MaxEntryBytes()/maxAbortedBytes)
 	return full && s.next > 0 && now >= l.rollAfter
+}
+
+// askDegraded is the time between two questions to a ledger's writer.
+const askDegraded = time.Second
+
+// degraded says whether the tier would keep a new ledger more safely. The log's mu is held.
+func (s *segment) degraded(now int64) bool {
+	if s.degradable == nil || now-s.asked < askDegraded.Milliseconds() {
+		return s.worn
+	}
+	s.asked = now
+	s.worn = s.degradable.Degraded()
+	return s.worn
 }
 
 // makeLedger creates the next ledger, puts it into the chain and sends appends
@@ -74,6 +87,7 @@ func (l *Log) makeLedger(ctx context.Context) {
 
 	h := l.store.handles.adopt(w.ID(), w.Reader())
 	s := &segment{id: w.ID(), writer: w, h: h, snapshot: -1, maxTimestamp: noTimestamp, index: newIndex(l.config.Load().IndexIntervalBytes)}
+	s.degradable, _ = w.(ledger.Degradable)
 	l.mu.Lock()
 	if l.closed != nil {
 		l.mu.Unlock()

@@ -390,7 +390,7 @@ func (s *Store) sweeper() {
 	}
 }
 
-// sweep closes idle ledgers, tries again what was put off and, if retain is set, applies retention.
+// sweep closes idle ledgers, and degraded ones that nobody appends to at the moment, tries again what was put off and, if retain is set, applies retention.
 func (s *Store) sweep(now time.Time, retain bool) {
 	for i := range s.shards {
 		for _, l := range s.logs(i) {
@@ -409,7 +409,8 @@ func (l *Log) sweep(now time.Time, retain bool) {
 		return
 	}
 	ms := now.UnixMilli()
-	if l.seg != nil && l.queueHead == nil && l.failure == nil && ms-l.touched >= l.store.c.IdleCloseAfter.Milliseconds() {
+	if l.seg != nil && l.queueHead == nil && l.failure == nil &&
+		(ms-l.touched >= l.store.c.IdleCloseAfter.Milliseconds() || l.seg.degraded(ms)) {
 		l.retire(encodeState(l.producers))
 	}
 	if len(l.sealing) > 0 {

@@ -148,6 +148,12 @@ func (w tierWriter) Close(ctx context.Context) (ledger.Sealed, error) {
 	return s, err
 }
 
+// Degraded implements ledger.Degradable.
+func (w tierWriter) Degraded() bool {
+	d, ok := w.Writer.(ledger.Degradable)
+	return ok && d.Degraded()
+}
+
 func (w tierWriter) Reader() ledger.Reader { return tierReader{w.Writer.Reader(), w.id} }
 
 type tierReader struct {

@@ -182,3 +182,42 @@ func TestMigrate(t *testing.T) {
 	wantValues(t, values(t, l, 0, ReadUncommitted), want...)
 	x.close()
 }
+
+// TestDegradedLedgerIsReplaced: appends go to a new ledger when the tier says that it
+// would be kept more safely, and an idle one is closed.
+func TestDegradedLedgerIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	l := w.log(plain())
+	put(t, l, makeBatch(batch.Plain, 1, 1, "a"))
+	put(t, l, makeBatch(batch.Plain, 1, 1, "b"))
+	w.settled(l)
+	if n := len(w.tier.ids()); n != 1 {
+		t.Fatalf("%d ledgers at first", n)
+	}
+	w.tier.degraded.Store(true)
+	put(t, l, makeBatch(batch.Plain, 1, 1, "c"))
+	w.settled(l)
+	if n := len(w.tier.ids()); n != 1 {
+		t.Fatalf("%d ledgers although the writer was asked a moment ago", n)
+	}
+	w.advance(2 * askDegraded)
+	put(t, l, makeBatch(batch.Plain, 1, 1, "d"))
+	w.settled(l)
+	w.tier.degraded.Store(false)
+	put(t, l, makeBatch(batch.Plain, 1, 1, "e"))
+	w.settled(l)
+	if n := len(w.tier.ids()); n != 2 {
+		t.Fatalf("%d ledgers, want a new one", n)
+	}
+	w.tier.degraded.Store(true)
+	w.advance(2 * askDegraded)
+	l.sweep(w.store.c.Now(), false)
+	w.settled(l)
+	l.mu.Lock()
+	open := l.seg != nil
+	l.mu.Unlock()
+	if open {
+		t.Error("an idle degraded ledger stays open")
+	}
+	wantValues(t, values(t, l, 0, ReadUncommitted), "a-0", "b-0", "c-0", "d-0", "e-0")
+}

@@ -161,6 +161,13 @@ type Writer interface {
 	Reader() Reader
 }
 
+// Degradable is a Writer that knows when the next ledger would be kept more safely
+// than its own, because bookies failed that nobody could replace, for example.
+type Degradable interface {
+	// Degraded says so. It does not block; any goroutine may call it.
+	Degraded() bool
+}
+
 // Reader reads one ledger. Its methods may be called from any goroutine.
 type Reader interface {
 	ID() ID
