@@ -165,7 +165,7 @@ func TestParseRefuses(t *testing.T) {
 		"no length":             {[]byte(header + "3\n"), metadata.ErrCorrupt},
 		"endless length":        {append([]byte(header+"3\n"), bytes.Repeat([]byte{0xff}, 20)...), metadata.ErrCorrupt},
 		"cut short":             {message(closed)[:60], metadata.ErrCorrupt},
-		"bytes after it":        {append(message(closed), 0), metadata.ErrCorrupt},
+		"a field after it":      {append(message(closed), varint(13, 1)...), metadata.ErrCorrupt},
 		"empty message":         {message(nil), metadata.ErrCorrupt},
 		"no message":            {message([]byte{0xff}), metadata.ErrCorrupt},
 		"state 0":               {message(join(closed, varint(5, 0))), metadata.ErrCorrupt},
@@ -194,6 +194,20 @@ func TestParseRefuses(t *testing.T) {
 		}
 		if err != nil && !strings.Contains(err.Error(), "ledger 3: ") {
 			t.Errorf("%s: the error does not name the ledger: %v", name, err)
+		}
+	}
+}
+
+// Before a ledger is closed nobody knows its end, whatever the writer believes.
+func TestOpenLedgerHasNoEnd(t *testing.T) {
+	g := golden["open, creator's token"]
+	for _, state := range []metadata.State{metadata.Open, metadata.InRecovery} {
+		l := g.ledger.Clone()
+		l.State, l.LastEntry, l.Length = state, 77, 770
+		data, err := metadata.AppendLedger(nil, l)
+		want := bytes.Replace(decode(t, g.hex), []byte{0x28, 1}, []byte{0x28, byte(state)}, 1)
+		if err != nil || !bytes.Equal(data, want) {
+			t.Errorf("%v: wrote %x, %v\nwant %x", state, data, err, want)
 		}
 	}
 }

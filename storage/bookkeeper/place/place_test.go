@@ -185,6 +185,12 @@ func TestChooseExamples(t *testing.T) {
 		"one region has all the racks": {Quorums{3, 3}, slices.Concat(at("a", "east/r1"), at("b", "east/r2"), at("c", "east/r3"), at("d", "west/r1")), func(e []metadata.BookieID) bool {
 			return slices.Contains(e, "d")
 		}},
+		"four racks, three of them in one region": {Quorums{4, 4}, slices.Concat(at("abcd", "east/r1"), at("e", "west/r1"), at("f", "west/r2"), at("g", "west/r3")), func(e []metadata.BookieID) bool {
+			return slices.Contains(e, "e") && slices.Contains(e, "f") && slices.Contains(e, "g")
+		}},
+		"two racks, four hosts, three of them in one": {Quorums{4, 4}, slices.Concat(at("abcd", "x/r1/h1"), at("e", "x/r2/h2"), at("f", "x/r2/h3"), at("g", "x/r2/h4")), func(e []metadata.BookieID) bool {
+			return slices.Contains(e, "e") && slices.Contains(e, "f") && slices.Contains(e, "g")
+		}},
 		"one rack, two hosts": {Quorums{2, 2}, slices.Concat(at("abcdef", "x/r/h1"), at("g", "x/r/h2")), func(e []metadata.BookieID) bool {
 			return slices.Contains(e, "g")
 		}},
@@ -289,31 +295,44 @@ func TestReplaceIsBest(t *testing.T) {
 				t.Fatalf("from %v to %v, failed %v", ensemble, next, failed)
 			}
 		}
-		price := func(seats []int, in []Candidate) cost {
-			s := search{q: q, seats: make([]seat, q.Ensemble)}
-			for i, id := range ensemble {
-				if !slices.Contains(failed, i) {
-					s.seats[i] = seat{filled: true, id: id, Location: all[id].Location}
-				}
-			}
-			var sum cost
-			for j, at := range seats {
-				sum = sum.plus(s.cost(at, in[j]))
-				s.seats[at] = seat{filled: true, id: in[j].ID, Location: in[j].Location}
-			}
-			return sum
-		}
-		got := price(replaced, incoming)
 		if n < len(failed) {
 			return // which of failed stay is part of the choice: too many to try
 		}
+		full := func(in []Candidate) []Candidate {
+			cs := make([]Candidate, q.Ensemble)
+			for i, id := range ensemble {
+				cs[i] = Candidate{ID: id, Location: all[id].Location}
+			}
+			for j, at := range replaced {
+				cs[at] = in[j]
+			}
+			return cs
+		}
+		got := judge(q, full(incoming))
 		eachChoice(spares, n, func(other []Candidate) {
-			// Hosts are not searched through, only preferred.
-			if v := price(replaced, other); slices.Compare(v[:2], got[:2]) < 0 {
-				t.Fatalf("E %d, WQ %d: %v became %v (%v), better %v (%v)", q.Ensemble, q.WriteQuorum, ensemble, next, got, other, v)
+			// Hosts and regions are preferred, not searched for.
+			if v := judge(q, full(other)); v.avoided < got.avoided || v.avoided == got.avoided && v.rackPairs < got.rackPairs {
+				t.Fatalf("E %d, WQ %d: %v became %v (%+v), better %v (%+v)", q.Ensemble, q.WriteQuorum, ensemble, next, got, other, v)
 			}
 		})
 	})
+}
+
+// A spare on another host, then in another region, is preferred.
+func TestReplacePrefers(t *testing.T) {
+	where := map[metadata.BookieID]Location{"a": {"r", "1", "h1"}, "b": {"r", "2", "h2"}, "c": {"r", "3", "h3"}}
+	for name, spares := range map[string][]Candidate{
+		"another host":   {{ID: "bad", Location: Location{"r", "1", "h1"}}, {ID: "good", Location: Location{"r", "1", "h4"}}},
+		"another region": {{ID: "bad", Location: Location{"r", "4", "h4"}}, {ID: "good", Location: Location{"s", "4", "h4"}}},
+	} {
+		for seed := range uint64(20) {
+			next, replaced, err := Replace(rand.New(rand.NewPCG(seed, 0)), Quorums{3, 3}, []metadata.BookieID{"a", "b", "c"}, []int{1, 1}, spares,
+				func(id metadata.BookieID) Location { return where[id] })
+			if err != nil || !slices.Equal(replaced, []int{1}) || !slices.Equal(next, []metadata.BookieID{"a", "good", "c"}) {
+				t.Fatalf("%s: %v, %v, %v", name, next, replaced, err)
+			}
+		}
+	}
 }
 
 // Many failures among many racks at once end in bounded time with all replaced.

@@ -252,6 +252,43 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// countingKV counts reads.
+type countingKV struct {
+	clientv3.KV
+	gets int
+}
+
+func (c *countingKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	c.gets++
+	return c.KV.Get(ctx, key, opts...)
+}
+
+// A listing reads each ledger in one of its two rounds, not in both.
+func TestListSkips(t *testing.T) {
+	_, c := start(t)
+	var ops []clientv3.Op
+	for i := range int64(2000) {
+		for _, id := range []int64{i, 1<<32 + i} {
+			if ops = append(ops, clientv3.OpPut("/ledgers/"+metadata.LedgerPath(id), "")); len(ops) == 100 {
+				if _, err := c.Txn(t.Context()).Then(ops...).Commit(); err != nil {
+					t.Fatal(err)
+				}
+				ops = nil
+			}
+		}
+	}
+	counting := &countingKV{KV: c.KV}
+	c.KV = counting
+	n := 0
+	if err := etcd.New(etcd.Config{Client: c}).List(t.Context(), 0, func(metadata.Listed) bool { n++; return true }); err != nil {
+		t.Fatal(err)
+	}
+	// Eight pages of 500, and one at each seam.
+	if n != 4000 || counting.gets > 11 {
+		t.Errorf("%d ledgers in %d reads", n, counting.gets)
+	}
+}
+
 // While etcd is away requests fail as such and the registry keeps what it knew;
 // when it is back, the registry finds what changed meanwhile, compacted or not.
 func TestAway(t *testing.T) {

@@ -92,14 +92,11 @@ func topFolder(kv *mvccpb.KeyValue) string {
 	return top
 }
 
-// shortAfter is where the next folder of two digits may begin after one of
-// another length: "000" to "009" are between "00/" and "01/".
+// shortAfter is before the next folder of two digits, and after all the folders
+// that begin like this one: "000" to "009" lie between "00/" and "01/".
 func shortAfter(top string) string {
 	if len(top) < 2 {
 		return ""
-	}
-	if top[1] == '9' {
-		return fmt.Sprintf("%s%c0/", root, top[0]+1)
 	}
 	return fmt.Sprintf("%s%c%c/", root, top[0], top[1]+1)
 }
