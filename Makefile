@@ -13,7 +13,7 @@ VERSION ?=
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build test race fuzz lint tools conformance bench
+.PHONY: help run build test race simulate fuzz lint tools conformance bench
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,6 +34,12 @@ PROCESS_TESTS = ^(TestGroups|TestConsoleTools|TestGroupCommandLine|TestCommandLi
 
 race: ## run the same tests, but those of the command line, with the race detector and poisoned buffers (needs a C compiler)
 	$(GO) test -race -skip '$(PROCESS_TESTS)' ./...
+
+# Lives of a ledger that make simulate runs.
+SEEDS ?= 100000
+
+simulate: ## run the simulation of BookKeeper's replication over SEEDS (100000) lives of a ledger, and see broken rules found
+	QUIRE_SEEDS=$(SEEDS) $(GO) test -count=1 ./storage/bookkeeper/quorum
 
 fuzz: ## run every fuzz target for FUZZTIME (10s), one after another
 	@grep -rHoE --include='*_test.go' --exclude-dir=conformance '^func Fuzz[A-Za-z0-9_]*' . | sort | { \
