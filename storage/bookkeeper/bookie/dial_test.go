@@ -8,12 +8,15 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io"
 	"math/big"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quirelog/quire/protocol/buffer"
 	"github.com/quirelog/quire/storage/bookkeeper/bookietest"
 	"github.com/quirelog/quire/storage/bookkeeper/metadata"
 	"github.com/quirelog/quire/storage/bookkeeper/wire"
@@ -157,6 +160,49 @@ func TestStrangers(t *testing.T) {
 				<-done
 			})
 		}
+	}
+}
+
+// TestCancelInTheMiddleOfAnAnswer: who gave up hears of it once.
+func TestCancelInTheMiddleOfAnAnswer(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c := New(metadata.BookieID(ln.Addr().String()), Config{ReadTimeout: long})
+	defer c.Close()
+	before := buffer.InUseBytes()
+	heard := make(chan ReadReply, 2)
+	call, err := c.Read(ReadRequest{Codec: codec(1), Entry: 0}, func(r ReadReply) { heard <- r })
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stored := codec(1).AppendAdd(nil, 0, 0, -1, 100, payload(0), nil)[wire.LengthBytes+wire.HeaderBytes+wire.KeyBytes:]
+	answer := wire.AppendResponse(nil, wire.Response{Version: 2, Op: wire.OpRead, Ledger: 1}, stored)
+	conn.Write(answer[:50])
+	for buffer.InUseBytes() == before { // until the answer is being read
+		runtime.Gosched()
+	}
+	call.Cancel()
+	_, other := startRead(t, c, ReadRequest{Codec: codec(1), Entry: 9})
+	if _, err := io.ReadFull(conn, make([]byte, 2*len(wire.AppendRead(nil, 0, 1, 9, wire.MasterKey{})))); err != nil {
+		t.Fatal(err)
+	}
+	conn.Write(answer[50:])
+	conn.Write(wire.AppendResponse(nil, wire.Response{Version: 2, Op: wire.OpRead, Code: wire.NoEntry, Ledger: 1, Entry: 9}, nil))
+	(<-other).want(t, wire.NoEntry)
+	(<-heard).want(t, ErrCanceled)
+	if len(heard) != 0 {
+		t.Error("a read that was canceled was answered too")
+	}
+	if n := buffer.InUseBytes() - before; n != 0 {
+		t.Errorf("%d bytes of the answer are left", n)
 	}
 }
 
