@@ -35,7 +35,8 @@ var threeThreeTwo = [3]int{3, 3, 2}
 func quireOn(t *testing.T, cluster *peer.BookKeeper, quorums [3]int, overrides ...string) *quire {
 	t.Helper()
 	server, err := peer.NewQuire(t.Context(), peer.Options{
-		Dir: t.TempDir(), Overrides: slices.Concat(peer.OnBookies(cluster, quorums), overrides),
+		// The metadata name the folder of their server.
+		Dir: filepath.Join(cluster.Dir(), "quire"), Overrides: slices.Concat(peer.OnBookies(cluster, quorums), overrides),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +54,7 @@ func quireOn(t *testing.T, cluster *peer.BookKeeper, quorums [3]int, overrides .
 		}
 	})
 	q.client, err = kgo.NewClient(kgo.SeedBrokers(server.Addr()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.AlwaysRetryEOF(),
-		kgo.ProducerBatchMaxBytes(900_000), kgo.ProduceRequestTimeout(10*time.Second))
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProduceRequestTimeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,23 +78,19 @@ func value(topic string, i int) []byte {
 	return bytes.Repeat(fmt.Appendf(nil, "<%s %d>", topic, i), 40)
 }
 
-// produce appends values from to to-1, each acknowledged before the next one is
-// sent if apart is set.
-func (q *quire) produce(topic string, from, to int, apart bool) {
+// produce appends the values from from to to-1, so many at a time, each lot
+// acknowledged before the next one is sent.
+func (q *quire) produce(topic string, from, to, lot int) {
 	q.t.Helper()
 	ctx := step(q.t)
-	var records []*kgo.Record
-	for i := from; i < to; i++ {
-		records = append(records, &kgo.Record{Topic: topic, Value: value(topic, i)})
-		if apart {
-			if err := q.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
-				q.t.Fatalf("record %d of %s: %v", i, topic, err)
-			}
-			records = nil
+	for from < to {
+		var records []*kgo.Record
+		for first := from; from < min(to, first+lot); from++ {
+			records = append(records, &kgo.Record{Topic: topic, Value: value(topic, from)})
 		}
-	}
-	if err := q.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		q.t.Fatalf("records %d to %d of %s: %v", from, to-1, topic, err)
+		if err := q.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+			q.t.Fatalf("%d records of %s before %d: %v", len(records), topic, from, err)
+		}
 	}
 }
 
@@ -133,16 +130,27 @@ func (q *quire) restart() {
 	}
 }
 
+// id is the topic's, as ledgers' metadata name it.
+func (q *quire) id(topic string) string {
+	q.t.Helper()
+	topics, err := q.admin.ListTopics(step(q.t), topic)
+	if err := errors.Join(err, topics[topic].Err); err != nil {
+		q.t.Fatal(err)
+	}
+	return fmt.Sprintf("%x", [16]byte(topics[topic].ID))
+}
+
 // ledgers returns the ids of the ledgers whose metadata name the topic.
 func (q *quire) ledgers(topic string) []int64 {
 	q.t.Helper()
+	name := []byte(q.id(topic))
 	all, err := q.cluster.Ledgers(step(q.t))
 	if err != nil {
 		q.t.Fatal(err)
 	}
 	var ids []int64
 	for id, metadata := range all {
-		if bytes.Contains(metadata, []byte(topic)) {
+		if bytes.Contains(metadata, name) {
 			ids = append(ids, id)
 		}
 	}
@@ -197,7 +205,7 @@ func TestLedgersOfATopic(t *testing.T) {
 	q := quireOn(t, shared(t), threeThreeTwo)
 	const records = 3000
 	topic := q.topic("readable", 1<<18)
-	q.produce(topic, 0, records, false)
+	q.produce(topic, 0, records, 200)
 	q.restart()
 	q.check(topic, 0, records)
 	ids := q.ledgers(topic)
@@ -228,7 +236,7 @@ func TestLedgersOfATopic(t *testing.T) {
 		}
 		inJava += n
 		custom := reader.do("custom", id)
-		for _, want := range []string{"application=quire", topic} {
+		for _, want := range []string{"application=quire", q.id(topic)} {
 			if !strings.Contains(custom, want) {
 				t.Errorf("custom metadata of ledger %d: %s, want %s in it", id, custom, want)
 			}
@@ -292,14 +300,14 @@ func TestFencedByTheJavaClient(t *testing.T) {
 	topic := q.topic("fenced", 1<<30)
 	const rounds, each = 3, 200
 	for round := range rounds {
-		q.produce(topic, round*each, (round+1)*each, false)
+		q.produce(topic, round*each, (round+1)*each, 200)
 		ids := q.ledgers(topic)
 		if len(ids) != round+1 {
 			t.Fatalf("ledgers: %v, want %d", ids, round+1)
 		}
 		other.do("open", ids[round], "CRC32C - recover")
 	}
-	q.produce(topic, rounds*each, (rounds+1)*each, true)
+	q.produce(topic, rounds*each, (rounds+1)*each, 1)
 	q.check(topic, 0, (rounds+1)*each)
 	q.restart()
 	q.check(topic, 0, (rounds+1)*each)
@@ -313,8 +321,8 @@ func TestFencedByTheJavaClient(t *testing.T) {
 func TestLedgerDeletedUnderAReader(t *testing.T) {
 	q := quireOn(t, shared(t), threeThreeTwo)
 	topic, other := q.topic("deleted-below", 1<<18), q.topic("beside", 1<<30)
-	q.produce(topic, 0, 1500, false)
-	q.produce(other, 0, 100, false)
+	q.produce(topic, 0, 1500, 200)
+	q.produce(other, 0, 100, 200)
 	ids := q.ledgers(topic)
 	if len(ids) < 2 {
 		t.Fatalf("ledgers: %v, want several", ids)
@@ -334,7 +342,7 @@ func TestLedgerDeletedUnderAReader(t *testing.T) {
 		t.Errorf("a reader of what is gone gets %d records and error %v", fetches.NumRecords(), fetches.Err())
 	}
 	q.check(other, 0, 100)
-	q.produce(other, 100, 200, true)
+	q.produce(other, 100, 200, 1)
 	for _, name := range []string{topic, other} {
 		if _, err := q.admin.DeleteTopic(step(t), name); err != nil {
 			t.Fatal(err)
@@ -351,7 +359,7 @@ func TestCorruptCopies(t *testing.T) {
 	q := quireOn(t, cluster, threeThreeTwo)
 	topic := q.topic("corrupt", 1<<18)
 	const records = 2000
-	q.produce(topic, 0, records, false)
+	q.produce(topic, 0, records, 200)
 	for n, b := range cluster.Bookies[:2] {
 		if err := b.Stop(step(t)); err != nil {
 			t.Fatal(err)
@@ -419,7 +427,7 @@ func TestReadOnlyBookie(t *testing.T) {
 	q := quireOn(t, cluster, threeThreeTwo)
 	topic := q.topic("read-only", 1<<18)
 	const records = 1500
-	q.produce(topic, 0, records, false)
+	q.produce(topic, 0, records, 200)
 	b := cluster.Bookies[0]
 	if err := b.Kill(); err != nil {
 		t.Fatal(err)
@@ -431,7 +439,7 @@ func TestReadOnlyBookie(t *testing.T) {
 		_, readOnly, err := cluster.Registered(ctx, b)
 		return readOnly, err
 	})
-	q.produce(topic, records, 2*records, false)
+	q.produce(topic, records, 2*records, 200)
 	q.check(topic, 0, 2*records)
 	q.restart()
 	q.check(topic, 0, 2*records)
@@ -462,7 +470,7 @@ func TestTooFewBookies(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			q.produce(topic, 0, 10, true)
+			q.produce(topic, 0, 10, 1)
 			q.check(topic, 0, 10)
 		})
 	}
