@@ -335,6 +335,32 @@ func TestReplacePrefers(t *testing.T) {
 	}
 }
 
+// Neighbours on both sides count, also around the end of the ensemble, and those
+// that share no entry do not.
+func TestReplaceNeighbours(t *testing.T) {
+	ensemble := []metadata.BookieID{"r0", "r1", "r2", "r3", "r4"}
+	rack := func(id metadata.BookieID) Location { return Location{Rack: string(id[:2])} }
+	for failed := range ensemble {
+		var spares []Candidate
+		for i, id := range ensemble {
+			if i != failed {
+				spares = append(spares, Candidate{ID: id + "-spare", Location: rack(id)})
+			}
+		}
+		for seed := range uint64(20) {
+			next, _, err := Replace(rand.New(rand.NewPCG(seed, 0)), Quorums{5, 2}, ensemble, []int{failed}, spares, rack)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, beside := range []int{(failed + 1) % 5, (failed + 4) % 5} {
+				if rack(next[failed]) == rack(next[beside]) {
+					t.Fatalf("%v became %v", ensemble, next)
+				}
+			}
+		}
+	}
+}
+
 // Many failures among many racks at once end in bounded time with all replaced.
 func TestReplaceIsBounded(t *testing.T) {
 	q := Quorums{Ensemble: 60, WriteQuorum: 30}

@@ -333,15 +333,15 @@ func TestRegistryRecovers(t *testing.T) {
 	f.mu.Unlock()
 	h.Register(metadata.Registration{ID: "c"})
 	until("c", metadata.Writable)
-	h.Unregister("a")
-	until("a", metadata.Vanished)
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	for path, watches := range f.watches {
 		if len(watches) > 1 {
 			t.Errorf("%d watches of %s", len(watches), path)
 		}
 	}
+	f.mu.Unlock()
+	h.Unregister("a")
+	until("a", metadata.Vanished)
 }
 
 // A connection that never comes about, or to something that is no ZooKeeper, is
