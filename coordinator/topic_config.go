@@ -112,25 +112,30 @@ func (c *Coordinator) DescribeTopicConfig(t *Topic) []ConfigEntry {
 		if overridden {
 			e.Synonyms = append(e.Synonyms, ConfigSynonym{k.Name, override, SourceTopic})
 		}
-		broker := k.brokerName()
-		if value, ok := c.configs.defaults[k.Name]; ok {
-			e.Synonyms = append(e.Synonyms, ConfigSynonym{broker, value, SourceStaticBroker})
+		if broker := k.brokerName(); broker != "" {
+			if value, ok := c.configs.defaults[k.Name]; ok {
+				e.Synonyms = append(e.Synonyms, ConfigSynonym{broker, value, SourceStaticBroker})
+			}
+			e.Synonyms = append(e.Synonyms, ConfigSynonym{broker, k.Default, SourceDefault})
 		}
-		e.Synonyms = append(e.Synonyms, ConfigSynonym{broker, k.Default, SourceDefault})
-		e.Value, e.Source = e.Synonyms[0].Value, e.Synonyms[0].Source
+		e.Value, e.Source = k.Default, SourceDefault
+		if len(e.Synonyms) > 0 {
+			e.Value, e.Source = e.Synonyms[0].Value, e.Synonyms[0].Source
+		}
 		entries = append(entries, e)
 	}
 	return entries
 }
 
-// brokerName is the setting of the broker that has the same unit.
+// brokerName is the setting of the broker that has the same unit, "" if the broker sets
+// nothing for it.
 func (k *ConfigKey) brokerName() string {
 	for _, s := range k.Broker {
 		if s.Factor == 0 {
 			return s.Name
 		}
 	}
-	return k.Name
+	return ""
 }
 
 // BrokerDefaults translates broker settings, log.retention.hours for example,

@@ -329,13 +329,16 @@ func TestDescribeTopicConfig(t *testing.T) {
 		"segment.bytes":                 {{"log.segment.bytes", "100", static}, {"log.segment.bytes", "1073741824", builtIn}},
 		"cleanup.policy":                {{"cleanup.policy", "compact", topicSource}, {"log.cleanup.policy", "delete", builtIn}},
 		"max.message.bytes":             {{"message.max.bytes", "1048588", builtIn}},
-		"remote.storage.enable":         {{"remote.storage.enable", "false", builtIn}},
 		"message.downconversion.enable": {{"message.downconversion.enable", "false", topicSource}, {"log.message.downconversion.enable", "true", builtIn}},
 	} {
 		e := entries[name]
 		if !reflect.DeepEqual(e.Synonyms, want) || e.Value != want[0].Value || e.Source != want[0].Source {
 			t.Errorf("%s is %+v, want %+v", name, e, want)
 		}
+	}
+	// What no setting of the broker stands behind has no synonyms.
+	if e := entries["remote.storage.enable"]; e.Value != "false" || e.Source != builtIn || len(e.Synonyms) != 0 {
+		t.Errorf("remote.storage.enable is %+v", e)
 	}
 	if len(entries) != 34 {
 		t.Errorf("%d entries, want Kafka 4's 33 and the removed one that is set", len(entries))

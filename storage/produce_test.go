@@ -39,8 +39,6 @@ func poke(at int, v ...byte) func(batch.Batch) batch.Batch {
 
 func TestOneBatch(t *testing.T) {
 	b := makeBatch(batch.Plain, 1, 1, "v")
-	at7 := append(batch.Batch(nil), b...)
-	at7.Stamp(7, 0)
 	short := append([]byte(nil), b...)
 	binary.BigEndian.PutUint32(short[8:], 3)
 	for _, c := range []struct {
@@ -51,12 +49,15 @@ func TestOneBatch(t *testing.T) {
 		{"one", b, nil},
 		{"none", nil, batch.ErrInvalid},
 		{"two", append(append([]byte(nil), b...), b...), batch.ErrInvalid},
-		{"trailing bytes", append(append([]byte(nil), b...), 1), batch.ErrInvalid},
+		{"trailing bytes", append(append([]byte(nil), b...), 1, 2, 3), nil},
+		{"a second one, cut off", append(append([]byte(nil), b...), b[:len(b)-1]...), nil},
+		{"a second one, of size 0", append(append([]byte(nil), b...), make([]byte, 20)...), batch.ErrCorrupt},
+		{"a second one, of magic 3", append(append([]byte(nil), b...), poke(16, 3)(append(batch.Batch(nil), b[:20]...))...), batch.ErrCorrupt},
+		{"a second one, of magic 1", append(append([]byte(nil), b...), poke(16, 1)(append(batch.Batch(nil), b...))...), batch.ErrInvalid},
 		{"magic 1", poke(16, 1)(append(batch.Batch(nil), b...)), batch.ErrInvalid},
 		{"magic 3", poke(16, 3)(append(batch.Batch(nil), b...)), batch.ErrCorrupt},
 		{"length below the minimum", short, batch.ErrCorrupt},
 		{"cut off", b[:len(b)-1], batch.ErrInvalid},
-		{"base offset", at7, batch.ErrInvalid},
 	} {
 		got, err := OneBatch(c.in)
 		if !errors.Is(err, c.want) || err == nil && len(got) != len(b) {
@@ -92,7 +93,7 @@ func TestProduceChecks(t *testing.T) {
 		{name: "producer without sequence", b: broken(idempotent(1, 0, -1), nil), want: batch.ErrInvalid},
 		{name: "transaction without producer", b: broken(batch.Header{ProducerID: -1, ProducerEpoch: -1, BaseSequence: -1, Transactional: true}, nil), want: batch.ErrInvalid},
 		{name: "unknown codec", b: broken(batch.Plain, poke(21, 0, 5)), want: batch.ErrUnknownCodec},
-		{name: "LogAppendTime", b: broken(batch.Plain, poke(21, 0, 8)), want: batch.ErrTimestamp},
+		{name: "LogAppendTime", b: broken(batch.Plain, poke(21, 0, 8)), want: batch.ErrTimestamp, faults: []int32{0, 1, 2}},
 		{name: "no key in a compacted topic", b: broken(batch.Plain, nil), conf: func(c *LogConfig) { c.Compact = true }, want: batch.ErrInvalid, faults: []int32{0, 1, 2}},
 		{name: "no key in a compacted topic, compressed", b: broken(zstd, nil), conf: func(c *LogConfig) { c.Compact = true }, want: batch.ErrInvalid, faults: []int32{0, 1, 2}},
 		{name: "too old", b: makeBatch(batch.Plain, now.UnixMilli()-101, 3, "v"), conf: func(c *LogConfig) { c.TimestampBeforeMax = 100 * time.Millisecond }, want: batch.ErrTimestamp, faults: []int32{0}},

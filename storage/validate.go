@@ -12,18 +12,18 @@ import (
 const maxInflatedBytes = 128 << 20
 
 // OneBatch returns the batch that the records of one partition in a Produce
-// request (v3 and later) must be: one alone, of magic 2, at offset 0. The errors are
+// request (v3 and later) must be: one alone, of magic 2. The beginning of
+// another behind it, cut off, is left out (ProduceRequest.validateRecords). The errors are
 // batch.ErrInvalid and, for a size below the minimum, batch.ErrCorrupt.
 func OneBatch(records []byte) (batch.Batch, error) {
 	b, rest, err := batch.Next(records)
 	if err != nil {
 		return nil, err
 	}
-	if len(rest) > 0 {
+	if second, _, err := batch.NextMessage(rest); err != nil {
+		return nil, fmt.Errorf("after the one batch of a partition: %w", err)
+	} else if second != nil {
 		return nil, fmt.Errorf("%w: %d bytes after the one batch of a partition", batch.ErrInvalid, len(rest))
-	}
-	if b.BaseOffset() != 0 {
-		return nil, fmt.Errorf("%w: a producer's batch has base offset %d, not 0", batch.ErrInvalid, b.BaseOffset())
 	}
 	return b, nil
 }
@@ -115,6 +115,9 @@ func (l *Log) validate(a *Append, c *LogConfig, now int64) (batch.Batch, error) 
 	case !b.Codec().Valid():
 		return nil, fmt.Errorf("log %s: %w: %d", logName(l.id), batch.ErrUnknownCodec, b.Codec())
 	case b.LogAppendTime():
+		for i := range min(b.Count(), maxRecordErrors) {
+			a.fault(i, "A producer must not set the timestamp type LogAppendTime.")
+		}
 		return nil, fmt.Errorf("log %s: %w: a producer must not set the type LogAppendTime", logName(l.id), batch.ErrTimestamp)
 	}
 	if a.Marker {

@@ -18,6 +18,7 @@ const (
 	kindBool   kind = 1
 	kindString kind = 2
 	kindInt    kind = 3 // 32 bits, signed
+	kindShort  kind = 4 // 16 bits, signed
 	kindLong   kind = 5 // 64 bits, signed
 	kindDouble kind = 6
 	kindList   kind = 7 // separated by commas
@@ -27,7 +28,7 @@ func (k kind) String() string {
 	switch k {
 	case kindBool:
 		return "true or false"
-	case kindInt:
+	case kindInt, kindShort:
 		return "a whole number"
 	case kindLong:
 		return "a whole number"
@@ -48,7 +49,7 @@ type key struct {
 	Default string
 	Doc     string
 
-	Min, Max int64                // of kindInt and kindLong; both 0: no bounds but the type's
+	Min, Max int64                // of kindInt, kindShort and kindLong; both 0: no bounds but the type's
 	OneOf    []string             // allowed values; nil: any
 	Check    func(v string) error // beyond type, bounds and OneOf; nil: none
 
@@ -243,7 +244,7 @@ var nodeKeys = []key{
 		Doc: "Form of log lines. auto: console on a terminal, json otherwise."},
 
 	// Asked for by tools.
-	{Name: "offsets.topic.replication.factor", Kind: kindInt, Default: "1", Min: 1, Max: math.MaxInt16,
+	{Name: "offsets.topic.replication.factor", Kind: kindShort, Default: "1", Min: 1, Max: math.MaxInt16,
 		Doc: "Echoed: tools read it. Offsets have no topic."},
 	{Name: "inter.broker.protocol.version", Kind: kindString, Default: "3.9-IV0", Fixed: true,
 		Doc: "Told to tools that ask."},
@@ -269,6 +270,9 @@ func topicDefaultKeys() []key {
 					}
 					return nil
 				},
+			}
+			if synonym.Factor > 0 { // minutes and hours; only milliseconds need 64 bits
+				k.Kind = kindInt
 			}
 			if i > 0 {
 				k.Doc = "The same in " + unitNames[synonym.Factor] + ", if " + config.Broker[i-1].Name + " is not set."
@@ -334,7 +338,7 @@ func (k *key) check(v string) error {
 		if v != "true" && v != "false" {
 			return fmt.Errorf("must be %s, not %q", k.Kind, v)
 		}
-	case kindInt, kindLong:
+	case kindInt, kindShort, kindLong:
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
 			return fmt.Errorf("must be %s, not %q", k.Kind, v)

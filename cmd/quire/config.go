@@ -259,7 +259,7 @@ func (c *config) str(name string) string { return c.get(name).Value }
 
 func (c *config) boolean(name string) bool { return c.get(name).Value == "true" }
 
-// number returns the value of a key of kindInt or kindLong, which set has checked.
+// number returns the value of a key of whole numbers, which set has checked.
 func (c *config) number(name string) int64 {
 	n, err := strconv.ParseInt(c.get(name).Value, 10, 64)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -41,8 +42,11 @@ func TestCatalog(t *testing.T) {
 		if !strings.HasSuffix(k.Doc, ".") {
 			t.Errorf("%s: its documentation is no sentence", k.Name)
 		}
-		if (k.Kind == kindInt || k.Kind == kindLong) && k.Min >= k.Max && k.Check == nil {
+		if (k.Kind == kindInt || k.Kind == kindShort || k.Kind == kindLong) && k.Min >= k.Max && k.Check == nil {
 			t.Errorf("%s has no bounds", k.Name)
+		}
+		if k.Kind == kindShort && (k.Max > math.MaxInt16 || k.Min < math.MinInt16) {
+			t.Errorf("%s: bounds beyond its type", k.Name)
 		}
 		if k.Kind == kindInt && (k.Max > maxInt32 && !k.Ours || k.Min < -1<<31) {
 			t.Errorf("%s: bounds beyond its type", k.Name)

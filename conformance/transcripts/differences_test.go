@@ -49,18 +49,16 @@ var differences = []difference{
 	{"topic to be created: Metadata v.*", "Topics.*", "a topic is created before the answer and told in it"},
 
 	// What is refused that Kafka takes.
-	{"(bytes behind the batch|log append time|first offset delta of 1)(, stored: Fetch v12|: Produce v.*)", ".*", "clients of this format send one whole batch, whose offsets count from 0, with times of their own"},
+	{"(log append time|first offset delta of 1)(, stored: Fetch v12|: Produce v.*)", ".*", "clients of this format send one whole batch, whose offsets count from 0, with times of their own"},
 	{"array of -2|client id of -2", ".*", "no length is below -1"},
 
 	// Errors that are told more exactly.
 	{"topic that collides.*: Metadata v.*", "Topics.ErrorCode = .*", "Kafka answers before the controller refuses"},
-	{"length too low: Produce v.*", "Topics.Partitions.ErrorCode = .*", "what follows the length that a batch says is looked at first"},
 	{"(codec [57]|old set of .*): Produce v.*", "Topics.Partitions.(ErrorCode = (-1|87|76|32) .*|LogStartOffset = 0)", "Kafka throws an exception"},
 	{"old set to partition 9999, acks 2: Produce v.*", "Topics.Partitions.ErrorCode = .*", "acks are looked at first"},
 	{"at most -1 offsets.*: ListOffsets v0|change by an unknown way: .*|partitions of impossible names: .*", ".*ErrorCode = .*", "Kafka throws an exception"},
 
 	// Form.
-	{".*: Produce v.*", "Topics.Partitions.(LogStartOffset = 0|ErrorRecords.*)", "a refused batch has no log start nor records of its own"},
 	{".*: Fetch v.*", "Topics.Partitions.AbortedTransactions = \\[\\]", "an error has no list of transactions, be that null or empty"},
 	{"create.*: CreateTopics v7", "Topics.TopicID = an id", "a dry run makes no topic, hence no id"},
 	{"(a partition|a topic|batches of two producers|several partitions|no partitions).*: (Produce|Fetch|ListOffsets) v.*", ".*", "every entry of a request is answered by itself, in its order"},

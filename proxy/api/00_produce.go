@@ -365,6 +365,9 @@ func (s *produceRequest) outcome(p *producePart, undecided protocol.Code) protoc
 		for _, e := range p.append.RecordErrors {
 			out.RecordErrors = append(out.RecordErrors, protocol.RecordError(e))
 		}
+		if p.refused == nil && tellsLogStart(out.Code) {
+			out.LogStartOffset, _, _ = p.log.Offsets()
+		}
 		if out.Code == protocol.KafkaStorageError && s.version <= 3 {
 			out.Code = protocol.NotLeaderOrFollower
 		}
@@ -378,6 +381,18 @@ func (s *produceRequest) outcome(p *producePart, undecided protocol.Code) protoc
 	out.LogAppendTime = p.append.LogAppendTime
 	out.LogStartOffset = p.append.LogStartOffset
 	return out
+}
+
+// tellsLogStart says whether an error of a log comes with the log's start. Kafka gives it
+// with all but those that say that the log is not there, or the batch as a whole
+// not fit to be looked at (ReplicaManager.appendToLocalLog).
+func tellsLogStart(code protocol.Code) bool {
+	switch code {
+	case protocol.UnknownTopicOrPartition, protocol.UnknownTopicID, protocol.NotLeaderOrFollower, protocol.KafkaStorageError,
+		protocol.MessageTooLarge, protocol.RecordListTooLarge, protocol.CorruptMessage, protocol.RequestTimedOut:
+		return false
+	}
+	return true
 }
 
 // failure is the error of the first batch that was not stored. Of several batches

@@ -85,6 +85,11 @@ func TestProduceChecks(t *testing.T) {
 		return b
 	}
 	big := makeBatch(t, batch.Plain, string(make([]byte, 300)))
+	// Errors that come with the log's start, beside those of records: the log has looked at the batch.
+	looked := map[string]bool{
+		"base offset": true, "negative last offset delta": true, "more records told than offsets": true, "no records told": true,
+		"control batch": true, "producer without sequence": true, "unknown codec": true,
+	}
 	for _, tc := range []struct {
 		what    string
 		version int16
@@ -98,7 +103,9 @@ func TestProduceChecks(t *testing.T) {
 		{"cut off", 9, topic, good[:len(good)-1], protocol.InvalidRecord, nil},
 		{"cut off in the header", 9, topic, good[:30], protocol.InvalidRecord, nil},
 		{"two batches", 9, topic, slices.Concat(good, good), protocol.InvalidRecord, nil},
-		{"bytes behind the batch", 9, topic, slices.Concat(good, []byte{0}), protocol.InvalidRecord, nil},
+		{"bytes behind the batch", 9, topic, slices.Concat(good, []byte{0, 1, 2}), protocol.None, nil},
+		{"half a batch behind the batch", 9, topic, slices.Concat(good, good[:len(good)/2]), protocol.None, nil},
+		{"length too low", 9, topic, change(good, 11, good[11]-13), protocol.CorruptMessage, nil},
 		{"magic 1", 9, topic, change(good, 16, 1), protocol.InvalidRecord, nil},
 		{"magic 0", 3, topic, change(good, 16, 0), protocol.InvalidRecord, nil},
 		{"zstd before v7", 6, topic, header(func(h *batch.Header) { h.Codec = batch.Zstd }), protocol.UnsupportedCompressionType, nil},
@@ -127,7 +134,7 @@ func TestProduceChecks(t *testing.T) {
 			b := slices.Clone(good)
 			batch.Batch(b).SetLogAppendTime(batch.Batch(b).MaxTimestamp())
 			return b
-		}(), protocol.InvalidTimestamp, nil},
+		}(), protocol.InvalidTimestamp, []int32{0}},
 		{"unknown codec", 9, topic, func() []byte {
 			return resum(change(good, 22, good[22]|7))
 		}(), protocol.UnsupportedCompressionType, nil},
@@ -148,7 +155,11 @@ func TestProduceChecks(t *testing.T) {
 			if tc.want == protocol.None {
 				return
 			}
-			if p.BaseOffset != -1 || p.LogAppendTime != -1 || p.LogStartOffset != -1 {
+			start := int64(-1)
+			if looked[tc.what] || len(tc.bad) > 0 {
+				start = 0
+			}
+			if p.BaseOffset != -1 || p.LogAppendTime != -1 || p.LogStartOffset != start {
 				t.Errorf("offsets of an error are %d, %d, %d", p.BaseOffset, p.LogAppendTime, p.LogStartOffset)
 			}
 			if tc.version >= 8 && p.ErrorMessage == nil {
