@@ -53,6 +53,18 @@ const (
 	registerRetry = time.Second
 )
 
+// AnyNode says whether some node is registered under prefix: it serves, or has
+// stopped without saying so for less than its lease. It is for those who have no
+// Coordinator yet.
+func AnyNode(ctx context.Context, store meta.Store, prefix string) (bool, error) {
+	found := false
+	_, err := store.List(ctx, keys{prefix}.nodes(), func(meta.KV) bool {
+		found = true
+		return false
+	})
+	return found, err
+}
+
 // Self is this node, its id allocated.
 func (c *Coordinator) Self() Node { return c.self }
 

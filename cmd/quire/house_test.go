@@ -81,6 +81,7 @@ var testImports = map[string][]string{
 	"offsets":                               {"storage/meta/mem", "storage/meta/etcd"},
 	"coordinator":                           {"storage/meta/mem", "storage/meta/etcd"},
 	"proxy/api":                             {"storage/meta/mem", "storage/embedded", "storage/vfs"},
+	"cmd/quire":                             {"storage/bookkeeper/bookietest"},
 }
 
 func TestImports(t *testing.T) {

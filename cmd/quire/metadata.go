@@ -14,10 +14,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/storage/meta"
 	"github.com/quirelog/quire/storage/meta/etcd"
 )
@@ -181,7 +183,9 @@ func checkEtcdSet(c *config) error {
 const idFile = "ID"
 
 // bindFolder holds the data folder and the metadata in a cluster together. The
-// first start writes the name into both, the folder's first.
+// first start writes the name into both, the folder's first. A folder without
+// records, of a node whose ledgers lie on bookies, takes the place of another one once
+// nobody serves with that any more.
 func (n *node) bindFolder(ctx context.Context) error {
 	const key = metaPrefix + "folder"
 	id, err := n.folder.readSmall(idFile)
@@ -199,34 +203,95 @@ func (n *node) bindFolder(ctx context.Context) error {
 	if err != nil {
 		return explainFolder(n.folder.dir, err)
 	}
+	used, err := n.folder.has(ledgersDir)
+	if err != nil {
+		return err
+	}
+	name := n.folderName(id, used)
 	for {
 		kv, err := n.meta.Get(ctx, key)
 		if err == nil {
 			bound, where, _ := strings.Cut(string(kv.Value), " ")
-			if bound != id {
+			where, free := strings.CutSuffix(where, withoutRecords)
+			switch {
+			case bound == id && string(kv.Value) == name:
+				return nil
+			case bound == id:
+			case free && strings.HasSuffix(name, withoutRecords):
+				if err := n.waitAlone(ctx, where); err != nil {
+					return err
+				}
+			default:
 				return fmt.Errorf("etcd at %s keeps the metadata of the records in another data folder, %s: use that one with --data-dir, or other etcd.endpoints", n.config.str("etcd.endpoints"), where)
 			}
-			return nil
+			if err := n.writeFolder(ctx, meta.Cond{Key: key, Modified: kv.Modified}, name); err != nil {
+				return err
+			}
+			continue
 		}
 		if !errors.Is(err, meta.ErrNotFound) {
 			return fmt.Errorf("etcd at %s: %w", n.config.str("etcd.endpoints"), err)
 		}
-		used, err := n.folder.has(ledgersDir)
-		if err != nil {
-			return err
-		}
 		if used {
 			return fmt.Errorf("data folder %s holds records and etcd at %s knows nothing of them: restore etcd from a backup, or choose another folder with --data-dir", n.folder.dir, n.config.str("etcd.endpoints"))
 		}
-		host, err := os.Hostname()
+		if err := n.writeFolder(ctx, meta.Cond{Key: key}, name); err != nil {
+			return err
+		}
+	}
+}
+
+// withoutRecords ends the name of a folder of a node whose ledgers all lie on bookies.
+const withoutRecords = ", without records"
+
+// folderName is the value of the cluster's key folder: id is for us, the rest for people.
+func (n *node) folderName(id string, used bool) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "this machine"
+	}
+	name := id + " " + n.folder.dir + " of " + host
+	if !used && n.config.str("storage.tier") == tierBookKeeper {
+		name += withoutRecords
+	}
+	return name
+}
+
+// writeFolder writes the cluster's key folder if it is still as cond says. It returns nil
+// too if it is not, or nobody knows: the caller reads it.
+func (n *node) writeFolder(ctx context.Context, cond meta.Cond, name string) error {
+	_, _, err := n.meta.Txn(ctx, []meta.Cond{cond}, []meta.Op{meta.Put(cond.Key, []byte(name))})
+	if err != nil && (!errors.Is(err, meta.ErrUnknownOutcome) || ctx.Err() != nil || errors.Is(err, meta.ErrNoSpace)) {
+		return fmt.Errorf("etcd at %s: %w", n.config.str("etcd.endpoints"), err)
+	}
+	return nil
+}
+
+// takeOverPatience is a little more than a node's lease.
+const takeOverPatience = 12 * time.Second
+
+// waitAlone waits until no other node is registered: one that was killed is for the
+// time of its lease. One that is only cut off gets nothing acknowledged any more
+// when its ledgers are opened here.
+func (n *node) waitAlone(ctx context.Context, where string) error {
+	endpoints := n.config.str("etcd.endpoints")
+	for deadline := time.Now().Add(takeOverPatience); ; {
+		live, err := coordinator.AnyNode(ctx, n.meta, metaPrefix)
 		if err != nil {
-			host = "this machine" // only for people
+			return fmt.Errorf("etcd at %s: %w", endpoints, err)
 		}
-		_, _, err = n.meta.Txn(ctx, []meta.Cond{{Key: key}}, []meta.Op{meta.Put(key, []byte(id+" "+n.folder.dir+" of "+host))})
-		if err != nil && (!errors.Is(err, meta.ErrUnknownOutcome) || ctx.Err() != nil || errors.Is(err, meta.ErrNoSpace)) {
-			return fmt.Errorf("etcd at %s: %w", n.config.str("etcd.endpoints"), err)
+		if !live {
+			return nil
 		}
-		// Written, or somebody else was faster, or nobody knows: read it.
+		if time.Now().After(deadline) {
+			return fmt.Errorf("another quire serves with etcd at %s, its data folder %s: stop it first", endpoints, where)
+		}
+		n.log.Info("waiting for another quire to stop", zap.String("folder", where))
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
