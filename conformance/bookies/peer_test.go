@@ -14,6 +14,9 @@ import (
 // Java client writes and reads on it, a fence holds, the shell answers, and what
 // is in etcd is understood.
 func TestCluster(t *testing.T) {
+	if !full {
+		t.Skip("only in the full run: the other tests stand on it")
+	}
 	cluster := shared(t)
 	for _, b := range cluster.Bookies {
 		registered, readOnly, err := cluster.Registered(step(t), b)

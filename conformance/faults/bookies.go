@@ -33,6 +33,7 @@ type stall struct {
 	what    string
 	at      time.Duration // on the loads' clock
 	longest time.Duration
+	after   time.Duration // from the fault's begin to the stall's
 }
 
 const stallWindow = 10 * time.Second
@@ -237,7 +238,9 @@ func (b *bookies) stalls(h check.History) []stall {
 		slices.Sort(times)
 		for i := range b.hurt {
 			s := &b.hurt[i]
-			s.longest = max(s.longest, longestGap(times, int64(s.at), int64(s.at+stallWindow)))
+			if after, longest := longestGap(times, s.at, s.at+stallWindow); longest > s.longest {
+				s.longest, s.after = longest, after-s.at
+			}
 		}
 	}
 	slices.SortStableFunc(b.hurt, func(x, y stall) int { return cmp.Compare(x.what, y.what) })
@@ -245,15 +248,16 @@ func (b *bookies) stalls(h check.History) []stall {
 }
 
 // longestGap is the longest time between two of the sorted times that touches
-// [from, to]. The load has not ended at to, or nothing comes later by design.
-func longestGap(times []int64, from, to int64) time.Duration {
-	i, _ := slices.BinarySearch(times, from)
-	longest, last := int64(0), from
-	for ; i < len(times); i++ {
-		longest, last = max(longest, times[i]-last), times[i]
-		if last > to {
-			break
+// [from, to], and when it began. The load has not ended at to, or nothing comes
+// later by design.
+func longestGap(times []int64, from, to time.Duration) (began, longest time.Duration) {
+	i, _ := slices.BinarySearch(times, int64(from))
+	last := from
+	for ; i < len(times) && last <= to; i++ {
+		if gap := time.Duration(times[i]) - last; gap > longest {
+			began, longest = last, gap
 		}
+		last = time.Duration(times[i])
 	}
-	return time.Duration(longest)
+	return began, longest
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -63,6 +65,21 @@ func (p plan) runShort(t *testing.T, options peer.Options) {
 func TestDiskErrors(t *testing.T) {
 	d := &disk{}
 	plan{rounds: len(breakages), disk: d}.runShort(t, peer.Options{Dir: t.TempDir(), Overrides: smallJournalOverrides, Intercept: d.decide})
+}
+
+// Bookies and their etcd die and stop below a server that serves on: the first
+// kinds of harm of the long run.
+func TestBookieFaults(t *testing.T) {
+	dir := t.TempDir()
+	const rounds = 3
+	below, err := newBookies(t.Context(), filepath.Join(dir, "bookkeeper"), 3, "3/3/2", "")
+	if errors.Is(err, peer.ErrMissingTool) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan{rounds: rounds, bookies: below}.runShort(t, peer.Options{Dir: dir, Overrides: below.overrides()})
 }
 
 // ownDisk names the folder on which this test binary, started again in a mount

@@ -115,7 +115,7 @@ func (r *result) summary() string {
 			r.Recovery[n/2].Round(time.Millisecond), r.Recovery[n-1].Round(time.Millisecond))
 	}
 	for _, s := range r.Stalls {
-		fmt.Fprintf(&b, "%s: the slowest partition stalled %s\n", s.what, s.longest.Round(time.Millisecond))
+		fmt.Fprintf(&b, "%s: the slowest partition stalled %s, %s after it\n", s.what, s.longest.Round(time.Millisecond), s.after.Round(time.Millisecond))
 	}
 	kinds := map[string]int{}
 	for _, v := range r.Violations {
