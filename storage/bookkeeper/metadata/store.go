@@ -62,8 +62,8 @@ type Store interface {
 
 	// Create writes the metadata of a new ledger. Only then may entries be added
 	// to it: bookies drop what is not in the store. If l.ID is NoID, it takes an id
-	// that no ledger has had and sets l.ID; an id that the caller chose may be
-	// ErrExists. It sets l.CToken if that is 0, and knows by it its own write whose
+	// above 0 that no ledger has had and sets l.ID; an id that the caller chose may
+	// be ErrExists. It sets l.CToken if that is 0, and knows by it its own write whose
 	// answer was lost. After ErrUnknownOutcome a ledger l.ID may exist or appear;
 	// another Create with the same l finds out.
 	Create(ctx context.Context, l *Ledger) (Version, error)

@@ -11,8 +11,8 @@ import (
 	"github.com/quirelog/quire/storage/bookkeeper/metadata"
 )
 
-// pageKeys is the keys of one page. A ledger's metadata is a few hundred bytes;
-// custom metadata of 4 KiB each would still fit into etcd's largest message.
+// pageKeys is the keys of one page. A ledger's metadata is a few hundred bytes, so
+// a page is a fraction of a megabyte.
 const pageKeys = 500
 
 // pages calls f for the keys from ≤ key < end in their order. It goes on after

@@ -33,7 +33,7 @@ type Harness struct {
 	Unregister func(id metadata.BookieID)
 	// Unmark takes a ledger's mark away, as a replication worker does.
 	Unmark func(id int64)
-	// ListsDamagedCookies: cookies are kept as bytes, so one can be damaged.
+	// KeepsCookieBytes: cookies are kept as bytes, so one can be damaged.
 	KeepsCookieBytes bool
 }
 
@@ -155,7 +155,7 @@ func testCookies(t *testing.T, h Harness) {
 // and every reader sees every step.
 func testLife(t *testing.T, h Harness) {
 	l, v := create(t, h, metadata.NoID)
-	if l.ID < 0 || l.CToken == 0 {
+	if l.ID <= 0 || l.CToken == 0 {
 		t.Fatalf("Create left id %d and token %d", l.ID, l.CToken)
 	}
 	wantRead(t, h, l, v)

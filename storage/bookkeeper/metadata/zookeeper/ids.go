@@ -32,7 +32,10 @@ func (s *Store) nextID(ctx context.Context) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if id >= 0 && id < metadata.MaxShortID {
+		switch {
+		case id == 0:
+			continue // the server begins with it; Create promises more
+		case id > 0 && id < metadata.MaxShortID:
 			return id, nil
 		}
 		if err := s.make(ctx, metadata.LongIDsPath); err != nil {

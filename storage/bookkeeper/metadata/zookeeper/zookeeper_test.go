@@ -129,8 +129,8 @@ func TestIDs(t *testing.T) {
 		defer f.mu.Unlock()
 		f.nodes[path].children = n
 	}
-	if a, b := next(), next(); a != 0 || b != 1 {
-		t.Errorf("the first ids are %d and %d, want BookKeeper's 0 and 1", a, b)
+	if a, b := next(), next(); a != 1 || b != 2 {
+		t.Errorf("the first ids are %d and %d, want BookKeeper's but for 0: 1 and 2", a, b)
 	}
 	count("/ledgers/idgen", metadata.MaxShortID-1)
 	if id := next(); id != metadata.MaxShortID-1 {
