@@ -52,6 +52,18 @@ func blames(err error) bool {
 	return !ok || code == wire.IOError || code == wire.TooManyRequests
 }
 
+// spoils says whether a bookie should not be the replacement of another one for a
+// moment: it has just failed, or refused an add, as one does that has become
+// read-only. Else two such bookies would replace each other without end.
+func spoils(op wire.Op, err error) bool {
+	if op == wire.OpAdd {
+		if code, ok := wire.CodeOf(err); ok {
+			return code != wire.OK && code != wire.Fenced && code != wire.Unauthorized
+		}
+	}
+	return blames(err)
+}
+
 // wireFlags translates the flags of the machines.
 func wireFlags(f quorum.Flags) wire.Flags {
 	var w wire.Flags

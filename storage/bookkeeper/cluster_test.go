@@ -15,9 +15,11 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/quirelog/quire/protocol/buffer"
+	"github.com/quirelog/quire/storage/bookkeeper/bookie"
 	"github.com/quirelog/quire/storage/bookkeeper/bookietest"
 	"github.com/quirelog/quire/storage/bookkeeper/metadata"
 	"github.com/quirelog/quire/storage/bookkeeper/metadata/mem"
+	"github.com/quirelog/quire/storage/bookkeeper/wire"
 	"github.com/quirelog/quire/storage/ledger"
 	"github.com/quirelog/quire/storage/ledger/ledgertest"
 )
@@ -81,7 +83,7 @@ func logger(t testing.TB) *zap.Logger {
 // open opens a tier that the test need not close.
 func (c *cluster) open(change func(*Config)) *Tier {
 	c.t.Helper()
-	config := Config{Store: c.store, MaxFrameBytes: testFrameBytes, JanitorInterval: -1, AddTimeout: 500 * time.Millisecond, Logger: logger(c.t)}
+	config := Config{Store: c.store, MaxFrameBytes: testFrameBytes, JanitorInterval: -1, AddTimeout: 20 * time.Second, ReadTimeout: 20 * time.Second, Logger: logger(c.t)}
 	if change != nil {
 		change(&config)
 	}
@@ -190,3 +192,41 @@ func TestSuite(t *testing.T) {
 		})
 	}
 }
+
+// failing returns a fault of the metadata store: op fails with err until the
+// channel is closed, and says each time that it was tried.
+func failing(until <-chan struct{}, tried chan<- struct{}, op mem.Op, err error) func(context.Context, mem.Op, int64) error {
+	return func(_ context.Context, got mem.Op, id int64) error {
+		if got != op {
+			return nil
+		}
+		select {
+		case <-until:
+			return nil
+		default:
+		}
+		select {
+		case tried <- struct{}{}:
+		default:
+		}
+		return fmt.Errorf("ledger %d: %w", id, err)
+	}
+}
+
+// copyEntry copies an entry to the first bookie of its segment, as a replication
+// worker does.
+func (c *cluster) copyEntry(tier *Tier, l *metadata.Ledger, entry int64) {
+	c.t.Helper()
+	codec, err := wire.NewCodec(l.ID, l.Digest, l.Password)
+	c.ok(err)
+	p := bookie.NewPacket(codec, wire.RecoveryAdd, entry, entry-1, 1000*(entry+1), nil, body(int(entry)), nil)
+	defer p.Release()
+	done := make(added, 1)
+	c.ok(tier.members.get(l.EnsembleAt(entry).Bookies[0]).client.Add(p, 0, done, 0))
+	c.ok(<-done)
+}
+
+// added implements bookie.AddHandler.
+type added chan error
+
+func (a added) Added(_ metadata.BookieID, _ int64, _ uint64, err error) { a <- err }

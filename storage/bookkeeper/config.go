@@ -38,7 +38,7 @@ type Config struct {
 	TLS             *tls.Config   // spoken to all bookies after START_TLS: none
 	AddConnections  int           // per bookie: 2
 	ReadConnections int           // per bookie: 2
-	AddTimeout      time.Duration // after which a bookie failed an add: 2 s
+	AddTimeout      time.Duration // after which a bookie failed an add: 3 s
 	ReadTimeout     time.Duration // after which another copy is read: 2 s
 	ConnectTimeout  time.Duration // 1 s
 	// MinSpeculative is the least time after which a copy is asked for a second
@@ -95,7 +95,7 @@ func (c *Config) validate() error {
 	if c.Locate == nil {
 		c.Locate = locateByHost
 	}
-	c.AddTimeout = cmp.Or(c.AddTimeout, 2*time.Second)
+	c.AddTimeout = cmp.Or(c.AddTimeout, 3*time.Second)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, 2*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, time.Second)
 	c.MinSpeculative = cmp.Or(c.MinSpeculative, 50*time.Millisecond)

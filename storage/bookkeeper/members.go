@@ -119,9 +119,11 @@ func (m *members) observe(b *member, op wire.Op, elapsed time.Duration, err erro
 		b.reads.note(elapsed)
 	}
 	now := m.t.c.Now()
+	if spoils(op, err) {
+		b.failedAt.Store(now.UnixNano())
+	}
 	switch {
 	case blames(err):
-		b.failedAt.Store(now.UnixNano())
 		b.suspect.Store(true)
 		m.mu.Lock()
 		quarantined := m.quarantine.Failed(b.id, now)
