@@ -13,7 +13,7 @@ VERSION ?=
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run build test race simulate fuzz lint tools conformance bench
+.PHONY: help run bookies build test race simulate fuzz lint tools conformance bench
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -21,6 +21,9 @@ help: ## list the targets
 
 run: build ## build and start a server on 127.0.0.1:9092 with its data in ./quire-data (ARGS="--data-dir DIR …")
 	./bin/quire serve $(ARGS)
+
+bookies: ## start etcd, three bookies, AutoRecovery and a server on 127.0.0.1:9092 (needs Java and Maven; ARGS="-bookies 4 -quorums 3/3/2 …")
+	cd conformance && $(GO) run ./bookies/run $(ARGS)
 
 build: ## build bin/quire, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.release=$(VERSION)" -o bin/quire ./cmd/quire

@@ -58,7 +58,7 @@ func run(p *process, args []string) (status int) {
 	exited := -1
 	parser, err := kong.New(&v,
 		kong.Name("quire"),
-		kong.Description("Kafka's protocol in front of a log of fenced ledgers.\n\nquire serve needs no flags. Every key that quire config print lists can be set in a YAML file (--config), as an environment variable (QUIRE_NUM_PARTITIONS) or with --override; the later wins."),
+		kong.Description("Kafka's protocol in front of a log of fenced ledgers.\n\nquire serve needs no flags. Every key that quire config print lists can be set in a YAML file (--config), as an environment variable (QUIRE_NUM_PARTITIONS) or as a flag (--num.partitions=3, or --override num.partitions=3); the later wins."),
 		kong.Vars(flagVars()),
 		kong.Writers(p.stdout, p.stderr),
 		kong.Exit(func(code int) { exited = code }),
@@ -70,7 +70,7 @@ func run(p *process, args []string) (status int) {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	ctx, err := parser.Parse(args)
+	ctx, err := parser.Parse(keyFlags(args))
 	if exited >= 0 {
 		return exited // --help has printed
 	}
@@ -84,6 +84,29 @@ func run(p *process, args []string) (status int) {
 		return 1
 	}
 	return 0
+}
+
+// keyFlags turns flags that are named like keys of the configuration, with their dots,
+// into overrides: --num.partitions=3, or --num.partitions 3.
+func keyFlags(args []string) []string {
+	out := make([]string, 0, len(args))
+	for i := 0; i < len(args); i++ {
+		flag, ok := strings.CutPrefix(args[i], "--")
+		if args[i] == "--" {
+			return append(out, args[i:]...)
+		}
+		name, value, given := strings.Cut(flag, "=")
+		if !ok || !strings.Contains(name, ".") { // no flag but those has one
+			out = append(out, args[i])
+			continue
+		}
+		if !given && i+1 < len(args) {
+			i++
+			value = args[i]
+		}
+		out = append(out, "--override", name+"="+value)
+	}
+	return out
 }
 
 // flagVars gives flags their help and default from the catalog.
