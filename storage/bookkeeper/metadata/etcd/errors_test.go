@@ -120,6 +120,30 @@ func TestContextEnds(t *testing.T) {
 	wantClass(t, "Read", err, context.Canceled)
 }
 
+// A client that is closed while a request is on its way cuts it short.
+func TestClientEnds(t *testing.T) {
+	client := clientv3.NewCtxClient(context.Background())
+	kv := &blockingKV{started: func() { client.Close() }}
+	client.KV = kv
+	s := etcd.New(etcd.Config{Client: client})
+	_, _, err := s.Read(t.Context(), 7)
+	wantClass(t, "Read", err, metadata.ErrClosed)
+	_, _, err = s.Read(t.Context(), 7)
+	wantClass(t, "Read of a closed client", err, metadata.ErrClosed)
+}
+
+// blockingKV answers when the request's context ends.
+type blockingKV struct {
+	clientv3.KV
+	started func()
+}
+
+func (b *blockingKV) Get(ctx context.Context, _ string, _ ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	b.started()
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
 // A creator whose first attempt may have succeeded does not say that nothing was
 // done because its second was refused.
 func TestCreateRefusedAfterLoss(t *testing.T) {

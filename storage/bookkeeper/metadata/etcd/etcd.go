@@ -54,13 +54,27 @@ func New(c Config) *Store {
 	return &Store{client: c.Client, timeout: c.RequestTimeout}
 }
 
-// txn commits a transaction whose outcome, if it fails, is a write's if writes is set.
-func (s *Store) txn(ctx context.Context, subject string, writes bool, cond []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+// begin limits a request to its time and the client's life, or says why it cannot
+// be sent: a client that is closed would try for seconds. Call end after it.
+func (s *Store) begin(ctx context.Context, subject string) (limited context.Context, end func(), err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", subject, err)
+		return nil, nil, fmt.Errorf("%s: %w", subject, err)
+	}
+	if s.client.Ctx().Err() != nil {
+		return nil, nil, fmt.Errorf("%s: %w", subject, metadata.ErrClosed)
 	}
 	limited, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
+	unhook := context.AfterFunc(s.client.Ctx(), cancel)
+	return limited, func() { unhook(); cancel() }, nil
+}
+
+// txn commits a transaction whose outcome, if it fails, is a write's if writes is set.
+func (s *Store) txn(ctx context.Context, subject string, writes bool, cond []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+	limited, end, err := s.begin(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	resp, err := s.client.KV.Txn(limited).If(cond...).Then(then...).Else(otherwise...).Commit()
 	if err != nil {
 		return nil, s.failure(ctx, subject, writes, err)
@@ -69,11 +83,11 @@ func (s *Store) txn(ctx context.Context, subject string, writes bool, cond []cli
 }
 
 func (s *Store) get(ctx context.Context, subject, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", subject, err)
+	limited, end, err := s.begin(ctx, subject)
+	if err != nil {
+		return nil, err
 	}
-	limited, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
+	defer end()
 	resp, err := s.client.KV.Get(limited, key, opts...)
 	if err != nil {
 		return nil, s.failure(ctx, subject, false, err)
