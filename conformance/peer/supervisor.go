@@ -70,7 +70,8 @@ func (s *Supervisor) look(ctx context.Context) {
 		}
 	}
 	for _, b := range s.cluster.Bookies {
-		if b.Process() == nil {
+		proc := b.Process()
+		if proc == nil {
 			continue
 		}
 		s.revive(b, "it ended", false)
@@ -90,6 +91,9 @@ func (s *Supervisor) look(ctx context.Context) {
 		}
 		if time.Since(since) < s.unregistered {
 			continue
+		}
+		if !proc.ended() && time.Since(proc.Started()) < s.unregistered {
+			continue // it is starting
 		}
 		if answers(ctx, b.ID) && s.revive(b, "it serves and is not registered", true) {
 			delete(s.missing, b)
