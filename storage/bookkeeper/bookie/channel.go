@@ -70,7 +70,8 @@ func (ch *channel) enqueueAdd(p *Packet, now, timeout time.Duration, h AddHandle
 	}
 	p.Retain()
 	*o = op{
-		key: key{op: wire.OpAdd, ledger: p.ledger, entry: p.entry}, started: now, deadline: now + timeout,
+		key: key{op: wire.OpAdd, ledger: p.ledger, entry: p.entry}, started: now,
+		deadline: now + timeout, patience: now + 2*max(timeout, ch.c.cfg.AddTimeout),
 		packet: p, handler: h, tag: tag,
 	}
 	ch.c.addCount.Add(1)
@@ -84,7 +85,7 @@ func (ch *channel) enqueueRead(o *op, now, timeout time.Duration) bool {
 		ch.mu.Unlock()
 		return false
 	}
-	o.started, o.deadline = now, now+timeout
+	o.started, o.deadline, o.patience = now, now+timeout, now+2*max(timeout, ch.c.cfg.ReadTimeout)
 	ch.c.readCount.Add(1)
 	ch.put(o)
 	return true
@@ -268,10 +269,10 @@ func (ch *channel) expire(now time.Duration, outcomes []outcome) (time.Duration,
 		check(o)
 		if o.over {
 			// Its key stays taken until it is answered.
-			if o.patience() <= now {
+			if o.patience <= now {
 				ch.hangUp(fmt.Errorf("%w for %v", ErrTimeout, now-o.started))
 			} else {
-				earliest = min(earliest, o.patience())
+				earliest = min(earliest, o.patience)
 			}
 		}
 		for last := o; last.next != nil; {

@@ -313,24 +313,36 @@ func TestLateAnswerIsNotTakenForAnother(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	b := listen(t, bookietest.Config{})
 	c := connect(t, b, Config{})
-	b.Inject(bookietest.Fault{Times: 2, DropReply: true})
+	b.Inject(bookietest.Fault{DropReply: true})
 	add(t, c, codec(1), 0, 0, time.Millisecond).want(t, ErrTimeout)
 	_, reply := startRead(t, c, ReadRequest{Codec: codec(1), Entry: 0, Timeout: time.Millisecond})
 	(<-reply).want(t, ErrTimeout)
-	if b.Stored(1, 0) == nil {
-		add(t, c, codec(1), 0, 0, 0).want(t, nil)
-	}
 }
 
 // TestOwedAnswerEndsTheConnection: what waits behind a request that is never
-// answered is sent over the next connection.
+// answered is sent over the next connection. The time is the test's.
 func TestOwedAnswerEndsTheConnection(t *testing.T) {
 	b := listen(t, bookietest.Config{})
-	c := connect(t, b, Config{AddConnections: 1})
+	c := connect(t, b, Config{AddConnections: 1, ReadConnections: 1})
 	add(t, c, codec(1), 0, 0, 0).want(t, nil)
-	b.Inject(bookietest.Fault{Times: 1, DropReply: true})
-	add(t, c, codec(1), 1, 0, 10*time.Millisecond).want(t, ErrTimeout)
-	add(t, c, codec(1), 1, 0, long).want(t, nil)
+	isNew := func(r wire.Request) bool { return r.Op == wire.OpAdd && r.Entry == 1 }
+	b.Inject(bookietest.Fault{Match: isNew, Times: 1, DropReply: true})
+	first := add(t, c, codec(1), 1, 0, time.Millisecond+long)
+	b.AwaitRequests(1, isNew)
+	expire := func(now time.Duration) {
+		_, outcomes := c.adds[0].expire(now, nil)
+		c.report(outcomes)
+	}
+	now := c.now()
+	expire(now + 3*long/2)
+	first.want(t, ErrTimeout)
+	second := add(t, c, codec(1), 1, 0, 10*long)
+	add(t, c, codec(1), 2, 0, 10*long).want(t, nil) // over the same connection
+	if n := b.Requests(isNew); n != 1 {
+		t.Errorf("%d adds of the entry were sent before the first was answered", n)
+	}
+	expire(now + 3*long)
+	second.want(t, nil)
 }
 
 func TestPausedBookie(t *testing.T) {

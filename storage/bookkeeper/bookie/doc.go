@@ -17,5 +17,6 @@
 // of an operation, ledger and entry under way; a second waits behind it, also
 // behind one that nobody waits for any more, since a late answer to the first
 // would pass for one to the second. A bookie that owes an answer for twice the
-// timeout loses its connection, which ends both.
+// timeout (the request's or the client's, whichever is longer) loses its
+// connection, which ends both.
 package bookie

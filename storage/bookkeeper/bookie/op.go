@@ -23,7 +23,8 @@ type op struct {
 	key      key
 	started  time.Duration
 	deadline time.Duration
-	serial   uint64 // order of sending on a connection
+	patience time.Duration // when a bookie that owes the answer loses its connection
+	serial   uint64        // order of sending on a connection
 
 	// Of an add: the op is reused when it is gone.
 	packet  *Packet // nil once released
@@ -40,9 +41,6 @@ type op struct {
 	writing bool // the writer has its bytes
 	next    *op  // the one chained behind it
 }
-
-// patience is when a bookie that owes the answer loses its connection.
-func (o *op) patience() time.Duration { return o.deadline + (o.deadline - o.started) }
 
 // outcome is what a handler is to be told, apart from the op, which may be reused.
 type outcome struct {
