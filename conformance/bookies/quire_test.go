@@ -482,3 +482,71 @@ func retriable(err error) bool {
 	var code *kerr.Error
 	return errors.As(err, &code) && code.Retriable
 }
+
+// A bookie that is lost for good after etcd was started anew, when no Java process
+// hears of it any more: Quire marks its ledgers by itself, and what AutoRecovery
+// does with the marks makes them whole.
+func TestLostBookieIsReplaced(t *testing.T) {
+	if !full {
+		t.Skip("only in the full run")
+	}
+	cluster := start(t, peer.BookKeeperOptions{Bookies: 4, AutoRecovery: true})
+	q := quireOn(t, cluster, threeThreeTwo)
+	topic := q.topic("repaired", 1<<18)
+	const records = 2000
+	q.produce(topic, 0, records, 200)
+	if err := cluster.AutoRecovery.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Etcd.Kill()
+	if err := cluster.Etcd.Start(step(t)); err != nil {
+		t.Fatal(err)
+	}
+	lost := cluster.Bookies[1]
+	if err := lost.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	named := func(ctx context.Context) (ids []int64, err error) {
+		all, err := cluster.Ledgers(ctx)
+		for id, metadata := range all {
+			if bytes.Contains(metadata, []byte(lost.ID)) {
+				ids = append(ids, id)
+			}
+		}
+		return ids, err
+	}
+	q.produce(topic, records, 2*records, 200)
+	ids, err := named(step(t))
+	if err != nil || len(ids) == 0 {
+		t.Fatalf("ledgers on the lost bookie: %v, error %v", ids, err)
+	}
+	// Quire bears a missing bookie for two minutes, and looks once a minute.
+	const patience = 5 * time.Minute
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = cluster.WaitFor(ctx, "the lost bookie's ledgers are not marked", func(ctx context.Context) (bool, error) {
+		marked, err := cluster.Marked(ctx)
+		for _, id := range ids {
+			if !strings.Contains(marked[id], lost.ID) {
+				return false, err
+			}
+		}
+		return true, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.AutoRecovery.Start(step(t)); err != nil {
+		t.Fatal(err)
+	}
+	err = cluster.WaitFor(ctx, "the lost bookie's ledgers are not replicated anew", func(ctx context.Context) (bool, error) {
+		left, err := named(ctx)
+		return len(left) == 0, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.check(topic, 0, 2*records)
+	q.restart()
+	q.check(topic, 0, 2*records)
+}
