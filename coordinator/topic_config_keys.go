@@ -93,6 +93,11 @@ var configKeys = []*ConfigKey{
 		"Bookies that must have synced a record before it is acknowledged; 0 is bookkeeper.ack.quorum, or in a topic with a write quorum of its own min.insync.replicas or else a majority.", 0, maxQuorum).unlisted(),
 	integer(ConfigInt, "quire.ensemble", 0, "",
 		"Bookies that share a ledger; 0 is the write quorum of the topic, or bookkeeper.ensemble.", 0, maxQuorum).unlisted(),
+	boolean("quire.verify.compressed", "false", "log.verify.compressed",
+		"Whether compressed batches are unpacked and checked before they are stored. Else a producer that sends what cannot be unpacked stops every consumer there.").
+		unlisted().on(func(l *storage.LogConfig, v string) {
+		l.VerifyCompressed = strings.EqualFold(strings.TrimSpace(v), "true")
+	}),
 	integer(ConfigInt, "quire.write.quorum", 0, "",
 		"Copies of each record on bookies; 0 is the replication factor that the topic was created with if that is at least 2, or bookkeeper.write.quorum.", 0, maxQuorum).unlisted(),
 	boolean("remote.log.copy.disable", "false", "",

@@ -45,6 +45,7 @@ func TestTopicConfigs(t *testing.T) {
 		"preallocate boolean false log.preallocate",
 		"quire.ack.quorum int 0 unlisted",
 		"quire.ensemble int 0 unlisted",
+		"quire.verify.compressed boolean false log.verify.compressed unlisted",
 		"quire.write.quorum int 0 unlisted",
 		"remote.log.copy.disable boolean false",
 		"remote.log.delete.on.disable boolean false",

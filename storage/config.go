@@ -34,6 +34,7 @@ type LogConfig struct {
 	CompressionLevel   int           // of Compression, as Kafka's compression.*.level
 	Compact            bool          // cleanup.policy contains compact
 	Delete             bool          // cleanup.policy contains delete
+	VerifyCompressed   bool          // look into compressed batches, though nothing else asks for it
 	IndexIntervalBytes int           // bytes between two rows of the index, at first: 4,096
 	NoDownConversion   bool          // message.downconversion.enable=false; for those who convert what the log gives
 

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,6 +73,12 @@ func TestOneBatch(t *testing.T) {
 func TestProduceChecks(t *testing.T) {
 	now := time.UnixMilli(1_700_000_000_000)
 	zstd := batch.Header{ProducerID: -1, ProducerEpoch: -1, BaseSequence: -1, Codec: batch.Zstd}
+	verified := func(c *LogConfig) { c.VerifyCompressed = true }
+	fewer := func(b batch.Batch) batch.Batch {
+		copy(b[57:], []byte{0, 0, 0, 4})
+		copy(b[23:], []byte{0, 0, 0, 3})
+		return b
+	}
 	for _, c := range []struct {
 		name   string
 		b      batch.Batch
@@ -103,17 +112,20 @@ func TestProduceChecks(t *testing.T) {
 		{name: "no timestamp is never too old", b: makeBatch(batch.Plain, -1, 1, "v"), conf: func(c *LogConfig) { c.TimestampBeforeMax = 100 * time.Millisecond }},
 		{name: "any time where the broker stamps", b: makeBatch(batch.Plain, 5, 1, "v"), conf: func(c *LogConfig) { c.TimestampBeforeMax = 0; c.LogAppendTime = true }},
 		{name: "records do not parse", b: broken(batch.Plain, poke(61, 1)), want: batch.ErrInvalid},
-		{name: "fewer records than counted", b: broken(batch.Plain, func(b batch.Batch) batch.Batch {
-			copy(b[57:], []byte{0, 0, 0, 4})
-			copy(b[23:], []byte{0, 0, 0, 3})
-			return b
-		}), want: batch.ErrInvalid},
+		{name: "fewer records than counted", b: broken(batch.Plain, fewer), want: batch.ErrInvalid},
 		{name: "more records than counted", b: broken(batch.Plain, func(b batch.Batch) batch.Batch {
 			copy(b[57:], []byte{0, 0, 0, 2})
 			copy(b[23:], []byte{0, 0, 0, 1})
 			return b
 		}), want: batch.ErrInvalid},
 		{name: "compressed bytes that are none, recompressed", b: broken(zstd, poke(61, 1, 2, 3, 4)), conf: func(c *LogConfig) { c.KeepCompression = false; c.Compression = batch.LZ4 }, want: batch.ErrInvalid},
+		{name: "compressed bytes that are none, kept", b: broken(zstd, poke(61, 1, 2, 3, 4))},
+		{name: "compressed bytes that are none, verified", b: broken(zstd, poke(61, 1, 2, 3, 4)), conf: verified, want: batch.ErrInvalid},
+		{name: "fewer compressed records than counted", b: broken(zstd, fewer), conf: verified, want: batch.ErrInvalid},
+		{name: "fewer compressed records than counted, kept", b: broken(zstd, fewer)},
+		{name: "another codec than said, verified", b: broken(zstd, poke(22, 3)), conf: verified, want: batch.ErrInvalid},
+		{name: "compressed records, verified", b: broken(zstd, nil), conf: verified},
+		{name: "records, verified", b: broken(batch.Plain, nil), conf: verified},
 		{name: "too large after recompression", b: makeBatch(batch.Header{ProducerID: -1, ProducerEpoch: -1, BaseSequence: -1, Codec: batch.Gzip}, now.UnixMilli(), 300, "v"),
 			conf: func(c *LogConfig) { c.KeepCompression = false; c.Compression = batch.None; c.MaxMessageBytes = 2000 }, want: ErrMessageTooLarge},
 	} {
@@ -209,7 +221,56 @@ func TestRewrittenBatches(t *testing.T) {
 	if l.NeedsWorker(makeBatch(batch.Header{ProducerID: -1, Codec: batch.LZ4}, 1, 1, "v")) {
 		t.Fatal("a batch that is kept as it is needs a worker")
 	}
+	verified := *c
+	verified.VerifyCompressed = true
+	l.SetConfig(&verified)
+	if !l.NeedsWorker(makeBatch(batch.Header{ProducerID: -1, Codec: batch.LZ4}, 1, 1, "v")) || l.NeedsWorker(makeBatch(batch.Plain, 1, 1, "v")) {
+		t.Fatal("a batch that is looked into does not need a worker, or one that is not compressed does")
+	}
 }
+
+// TestInflation: no more batches are inflated at a time than there are slots, whatever
+// becomes of them, and no slot keeps the memory of a large one.
+func TestInflation(t *testing.T) {
+	slots := newInflation()
+	most := int64(cap(slots))
+	zeros := makeBatch(batch.Header{ProducerID: -1, Codec: batch.Gzip}, 1, 1, string(make([]byte, 2*maxScratchBytes)))
+	small := makeBatch(batch.Header{ProducerID: -1, Codec: batch.LZ4}, 1, 1, "v")
+	bad := makeBatch(batch.Header{ProducerID: -1, Codec: batch.Zstd}, 1, 1, "v")[:70]
+	var running atomic.Int64
+	var done sync.WaitGroup
+	for i := range 10 * cap(slots) {
+		done.Go(func() {
+			look := func(records []byte) error {
+				if n := running.Add(1); n > most {
+					t.Errorf("%d batches at a time, of at most %d", n, most)
+				}
+				runtime.Gosched()
+				running.Add(-1)
+				return nil
+			}
+			_ = slots.records([]batch.Batch{zeros, small, bad}[i%3], look)
+		})
+	}
+	done.Wait()
+	if len(slots) != cap(slots) {
+		t.Fatalf("%d of %d slots are free", len(slots), cap(slots))
+	}
+	for range cap(slots) {
+		if kept := <-slots; cap(kept) > maxScratchBytes {
+			t.Errorf("a slot keeps %d bytes", cap(kept))
+		}
+	}
+	slots = newInflation()
+	if err := slots.records(bad, func([]byte) error { return nil }); !errors.Is(err, batch.ErrInvalid) {
+		t.Errorf("a batch that is cut off: %v", err)
+	}
+	if err := slots.records(small, func([]byte) error { return errTest }); !errors.Is(err, errTest) {
+		t.Errorf("the error of look: %v", err)
+	}
+}
+
+var errTest = errors.New("found")
 
 // TestIdempotence runs scripts of batches of one producer: epoch, first sequence
 // and count, and what becomes of each.

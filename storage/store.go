@@ -22,6 +22,7 @@ type Store struct {
 	shards  [shards]shard
 	tail    tailCache
 	cold    *budget
+	inflate inflation
 	handles handles
 	workers workers
 
@@ -85,6 +86,7 @@ func Open(ctx context.Context, c StoreConfig) (*Store, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.handles.byID = make(map[ledger.ID]*handle)
 	s.cold = newBudget(c.ColdReadBytes)
+	s.inflate = newInflation()
 	s.workers.store = s
 	s.tail.budget = c.TailCacheBytes
 	for i := range s.shards {

@@ -7,10 +7,6 @@ import (
 	"github.com/quirelog/quire/protocol/batch"
 )
 
-// maxInflatedBytes bounds what the records of one batch may inflate to where
-// they have to be looked at.
-const maxInflatedBytes = 128 << 20
-
 // OneBatch returns the batch that the records of one partition in a Produce
 // request (v3 and later) must be: one alone, of magic 2. The beginning of
 // another behind it, cut off, is left out (ProduceRequest.validateRecords). The errors are
@@ -63,9 +59,10 @@ func needsCodec(b batch.Batch, c *LogConfig) bool {
 }
 
 // needsRecords says whether the records of b have to be looked at even if they
-// are compressed: for their keys, or because the header hints at a bad timestamp.
+// are compressed: for their keys, because the header hints at a bad timestamp, or
+// because the topic trusts no producer that they are what it says.
 func needsRecords(b batch.Batch, c *LogConfig, now int64) bool {
-	if c.Compact {
+	if c.Compact || c.VerifyCompressed {
 		return true
 	}
 	if c.LogAppendTime {
@@ -125,28 +122,21 @@ func (l *Log) validate(a *Append, c *LogConfig, now int64) (batch.Batch, error) 
 	}
 
 	recode := needsCodec(b, c)
-	records := b.Records()
-	if b.Codec() == batch.None || recode || needsRecords(b, c, now) {
-		var err error
-		if b.Codec() != batch.None {
-			if records, err = batch.Decompress(nil, b.Codec(), records, maxInflatedBytes); err != nil {
-				return nil, fmt.Errorf("log %s: %w", logName(l.id), err)
-			}
-		}
-		newest, err := l.checkRecords(a, b, records, c, now)
-		if err != nil {
-			return nil, err
-		}
-		if !c.LogAppendTime && newest != b.MaxTimestamp() {
-			b.SetMaxTimestamp(newest)
-		}
+	made, err := b, error(nil)
+	switch {
+	case b.Codec() == batch.None:
+		made, err = l.rewrite(a, b, b.Records(), c, now)
+	case recode || needsRecords(b, c, now):
+		err = l.store.inflate.records(b, func(records []byte) error {
+			made, err = l.rewrite(a, b, records, c, now)
+			return err
+		})
 	}
+	if err != nil {
+		return nil, fmt.Errorf("log %s: %w", logName(l.id), err)
+	}
+	b = made
 	if recode {
-		made, err := batch.Recompress(make([]byte, 0, len(b)), b, c.Compression, c.CompressionLevel, records)
-		if err != nil {
-			return nil, fmt.Errorf("log %s: %w", logName(l.id), err)
-		}
-		b = made
 		if err := l.checkSize(b, c); err != nil {
 			return nil, err
 		}
@@ -156,6 +146,22 @@ func (l *Log) validate(a *Append, c *LogConfig, now int64) (batch.Batch, error) 
 		a.internal.appended = now
 	}
 	return b, nil
+}
+
+// rewrite checks b's records, which are not compressed, and returns the batch with what
+// they say of its timestamps, in the codec that the topic wants.
+func (l *Log) rewrite(a *Append, b batch.Batch, records []byte, c *LogConfig, now int64) (batch.Batch, error) {
+	newest, err := checkRecords(a, b, records, c, now)
+	if err != nil {
+		return nil, err
+	}
+	if !c.LogAppendTime && newest != b.MaxTimestamp() {
+		b.SetMaxTimestamp(newest)
+	}
+	if !needsCodec(b, c) {
+		return b, nil
+	}
+	return batch.Recompress(make([]byte, 0, len(b)), b, c.Compression, c.CompressionLevel, records)
 }
 
 func (l *Log) checkSize(b batch.Batch, c *LogConfig) error {
@@ -176,7 +182,7 @@ const maxRecordErrors = 100
 
 // checkRecords walks the records, which are not compressed, and returns their largest
 // timestamp. A record at fault refuses the whole batch; a.RecordErrors names those at fault.
-func (l *Log) checkRecords(a *Append, b batch.Batch, records []byte, c *LogConfig, now int64) (newest int64, err error) {
+func checkRecords(a *Append, b batch.Batch, records []byte, c *LogConfig, now int64) (newest int64, err error) {
 	if newest, ok := quickCheck(b, records, c, now); ok {
 		return newest, nil
 	}
@@ -192,19 +198,19 @@ func (l *Log) checkRecords(a *Append, b batch.Batch, records []byte, c *LogConfi
 		switch {
 		case c.Compact && r.Key == nil:
 			if fault == nil {
-				fault = fmt.Errorf("log %s: %w: a compacted topic needs keys", logName(l.id), batch.ErrInvalid)
+				fault = fmt.Errorf("%w: a compacted topic needs keys", batch.ErrInvalid)
 			}
 			a.fault(it.Index()-1, "Compacted topic cannot accept message without key in topic partition.")
 		case (t < low || t > high) && t != batch.NoTimestamp && !c.LogAppendTime:
 			if fault == nil {
-				fault = fmt.Errorf("log %s: %w: %d lies outside [%d, %d]", logName(l.id), batch.ErrTimestamp, t, low, high)
+				fault = fmt.Errorf("%w: %d lies outside [%d, %d]", batch.ErrTimestamp, t, low, high)
 			}
 			a.fault(it.Index()-1, fmt.Sprintf("Timestamp %d is out of range: it should be within [%d, %d].", t, low, high))
 		}
 	}
 	if err := it.Err(); err != nil {
 		a.RecordErrors = a.RecordErrors[:0]
-		return 0, fmt.Errorf("log %s: %w", logName(l.id), err)
+		return 0, err
 	}
 	return newest, fault
 }

@@ -261,6 +261,7 @@ func topicDefaultKeys() []key {
 				Name:  synonym.Name,
 				Kind:  kind(config.Type),
 				Unset: true,
+				Ours:  strings.HasPrefix(config.Name, "quire."),
 				Doc:   "Default of the topic config " + config.Name + ": " + config.Documentation,
 				Check: func(v string) error {
 					_, err := coordinator.BrokerDefaults(map[string]string{synonym.Name: v})

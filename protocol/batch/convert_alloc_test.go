@@ -4,7 +4,10 @@ package batch
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -98,5 +101,57 @@ func BenchmarkDownConvert(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkLookInto is what it takes to look into a compressed batch beside its checksum,
+// which is verified in any case: log lines of about 200 bytes, in batches as producers
+// send them. Bytes are those that it inflates to; ratio is how many that are of one sent.
+func BenchmarkLookInto(b *testing.B) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	words := make([]string, 3000)
+	for i := range words {
+		words[i] = strings.Repeat(string(rune('a'+i%26)), 1+i%3) + strconv.FormatUint(rng.Uint64(), 36)[:3+i%5]
+	}
+	for _, size := range []int{16 << 10, 256 << 10} {
+		var builder Builder
+		builder.Reset(Plain)
+		for i := 0; builder.Len() < size; i++ {
+			line := fmt.Sprintf(`{"time":%d,"level":"info","request":"%016x","message":"`, 1600000000000+i, rng.Uint64())
+			for len(line) < 190 {
+				line += words[int(rng.ExpFloat64()*300)%len(words)] + " "
+			}
+			builder.Add(1600000000000+int64(i), nil, []byte(line+`"}`))
+		}
+		plain, err := builder.AppendTo(nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, c := range codecs[1:] {
+			b.Run(fmt.Sprintf("%v/%dKB", c, size>>10), func(b *testing.B) {
+				stored, err := Recompress(nil, plain, c, 0, Batch(plain).Records())
+				if err != nil {
+					b.Fatal(err)
+				}
+				sent := Batch(stored)
+				dst := make([]byte, 0, len(plain))
+				b.SetBytes(int64(len(plain)))
+				b.ReportAllocs()
+				for b.Loop() {
+					records, err := Decompress(dst, c, sent.Records(), 1<<20)
+					if err != nil {
+						b.Fatal(err)
+					}
+					it := sent.Iterate(records)
+					var r Record
+					for it.Next(&r) {
+					}
+					if err := it.Err(); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(len(plain))/float64(len(sent)), "ratio")
+			})
+		}
 	}
 }

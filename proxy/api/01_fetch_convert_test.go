@@ -394,6 +394,34 @@ func fetchOldInPieces(t *testing.T, tailCacheBytes int64) {
 	}
 }
 
+// cutGzip is a batch whose records lack the end of their stream.
+func cutGzip(t testing.TB) []byte {
+	b := codedBatch(t, batch.Gzip, time.Now().UnixMilli(), "b")
+	b = b[:len(b)-9]
+	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-batch.PrefixBytes))
+	batch.Batch(b).SetMaxTimestamp(batch.Batch(b).MaxTimestamp() + 1) // sums again
+	return b
+}
+
+// TestProduceVerified: a topic that asks for it takes no compressed batch that its consumers
+// could not read, and all others as they came.
+func TestProduceVerified(t *testing.T) {
+	s := newServer(t)
+	topic := s.createTopic("orders", 1, "quire.verify.compressed", "true")
+	c := s.dial()
+	good := codedBatch(t, batch.Gzip, time.Now().UnixMilli(), "a")
+	for _, version := range []int16{2, 9} { // the older takes a batch in a set's place
+		p := &do[*kmsg.ProduceResponse](c, produceOne(version, topic, 0, cutGzip(t))).Topics[0].Partitions[0]
+		wantCode(t, "cut off", p.ErrorCode, protocol.InvalidRecord)
+		p = &do[*kmsg.ProduceResponse](c, produceOne(version, topic, 0, slices.Clone(good))).Topics[0].Partitions[0]
+		wantCode(t, "whole", p.ErrorCode, protocol.None)
+	}
+	_, batches := c.stored(topic, 0)
+	if len(batches) != 2 || !slices.Equal(batches[1].Records(), batch.Batch(good).Records()) {
+		t.Errorf("stored %d batches, or other bytes", len(batches))
+	}
+}
+
 // TestFetchOldOfCorruptRecords: a batch whose records are not what its header
 // says is told, and does not stop those before it.
 func TestFetchOldOfCorruptRecords(t *testing.T) {
@@ -401,10 +429,7 @@ func TestFetchOldOfCorruptRecords(t *testing.T) {
 	topic := s.createTopic("orders", 1)
 	c := s.dial()
 	c.produce(topic, 0, "a")
-	b := codedBatch(t, batch.Gzip, time.Now().UnixMilli(), "b")
-	b = b[:len(b)-9] // the end of the stream; nobody looks into it before it is converted
-	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-batch.PrefixBytes))
-	batch.Batch(b).SetMaxTimestamp(batch.Batch(b).MaxTimestamp() + 1) // sums again
+	b := cutGzip(t) // nobody looks into it before it is converted
 	c.put(topic, b)
 	for v := int16(0); v <= 3; v++ {
 		wantTexts(t, "before", readMessages(t, fetchMagic(v), c.oldFetch(v, topic, 0).RecordBatches), "0:a")
