@@ -25,7 +25,7 @@ import (
 // a negative one becomes NoTimestamp, since the old formats know no other.
 //
 // b must have passed VerifyStored. It inflates at most limitBytes, and makes at most as many bytes of
-// messages of that: small records take up to five times as many as they are. ErrUnknownCodec: the old formats
+// plain messages: small records take up to five times as many as they are. ErrUnknownCodec: the old formats
 // have no zstd (UNSUPPORTED_COMPRESSION_TYPE). ErrTooLarge: the batch inflates to more than limitBytes, or its messages
 // take more, or do not fit into a wrapper. ErrInvalid: the batch is malformed. After an error the returned slice is dst. Any goroutine may call it.
 func DownConvert(dst []byte, b Batch, magic int8, from int64, limitBytes int) ([]byte, error) {
@@ -65,7 +65,7 @@ func (c *downConverter) convert(dst []byte, b Batch, magic int8, from int64, lim
 		attributes = attrLogAppendTime
 	}
 	if b.Codec() == None {
-		out, _, err := appendMessages(dst, b, b.Records(), magic, attributes, from, false, math.MaxInt)
+		out, _, err := appendMessages(dst, b, b.Records(), magic, attributes, from, false, limitBytes)
 		return out, err
 	}
 	var err error

@@ -274,6 +274,7 @@ func TestDownConvertRefuses(t *testing.T) {
 		limit int
 		want  error
 	}{
+		"grows, plain":     {storedBatch(t, None, tiny), 20_000, ErrTooLarge},
 		"grows too far":    {storedBatch(t, Gzip, tiny), 20_000, ErrTooLarge}, // from at most 9,000 bytes
 		"zstd":             {storedBatch(t, Zstd, some), 1 << 20, ErrUnknownCodec},
 		"unknown codec":    {codec(7), 1 << 20, ErrUnknownCodec},

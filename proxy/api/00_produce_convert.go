@@ -115,6 +115,10 @@ func (s *produceRequest) convert(p *producePart, o *batch.UpConvertOptions) erro
 	return p.takeConverted(out)
 }
 
+// maxBatches bounds the batches of one set. The log takes them in one go, and a topic
+// whose max.message.bytes is tiny would have millions made of a large request.
+const maxBatches = 10_000
+
 // takeConverted cuts out into its batches.
 func (p *producePart) takeConverted(out []byte) error {
 	first, rest, err := batch.Next(out)
@@ -126,6 +130,9 @@ func (p *producePart) takeConverted(out []byte) error {
 	}
 	p.append.Buf = p.own
 	for len(rest) > 0 {
+		if len(p.more)+1 == maxBatches {
+			return fmt.Errorf("a message set of more than %d batches of max.message.bytes: %w", maxBatches, storage.ErrListTooLarge)
+		}
 		var b batch.Batch
 		if b, rest, err = batch.Next(rest); err != nil {
 			return err

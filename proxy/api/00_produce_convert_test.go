@@ -454,3 +454,23 @@ func TestProduceBomb(t *testing.T) {
 	c.put(topic, codedBatch(t, batch.Gzip, now, string(make([]byte, limit))))
 	wantCode(t, "fetch of more than the limit", c.oldFetch(2, topic, 2).ErrorCode, protocol.CorruptMessage)
 }
+
+// TestProduceSetOfTooManyBatches: a set that a tiny max.message.bytes would cut into
+// more batches than a log takes in one go is refused as a whole.
+func TestProduceSetOfTooManyBatches(t *testing.T) {
+	s := newServer(t)
+	topic := s.createTopic("tiny", 1, "max.message.bytes", "100")
+	c := s.dial()
+	produce := func(n int) protocol.Code {
+		var set []byte
+		for range n {
+			set = append(set, encodeMessage(0, oldMessage{value: make([]byte, 30)})...)
+		}
+		return protocol.Code(do[*kmsg.ProduceResponse](c, produceOne(0, topic, 0, set)).Topics[0].Partitions[0].ErrorCode)
+	}
+	wantCode(t, "too many", int16(produce(maxBatches+1)), protocol.RecordListTooLarge)
+	wantCode(t, "the most", int16(produce(maxBatches)), protocol.None)
+	if next := c.produce(topic, 0, "next"); next != maxBatches {
+		t.Errorf("the next offset is %d, after %d records", next, maxBatches)
+	}
+}
