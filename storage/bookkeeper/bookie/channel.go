@@ -319,20 +319,27 @@ func (ch *channel) attach(conn net.Conn) bool {
 // detach ends the requests of a connection that is over. A connection that broke
 // before any answer told nothing about them (a bookie that restarts accepts and
 // resets connections before it serves), and they may be repeated as they are: if
-// there is time, they go back to the queue.
+// there is time, they go back to the queue. A batch read is not repeated: it may be
+// what an old bookie broke the connection for, which says nothing of its health.
 func (ch *channel) detach(cause error) {
 	now := ch.c.now()
 	ch.mu.Lock()
-	answered, owed := ch.answered, len(ch.table) > 0
+	answered, owed, batch := ch.answered, len(ch.table) > 0, false
+	for k := range ch.table {
+		batch = batch || k.op == wire.OpBatchRead
+	}
 	ch.conn = nil
 	if ch.reason != nil {
 		cause = ch.reason
 	}
 	ch.mu.Unlock()
 	patient := false
-	if answered || !owed {
+	switch {
+	case answered || !owed:
 		ch.c.health.lost(now)
-	} else {
+	case batch:
+		patient = true
+	default:
 		ch.c.health.mute(now)
 		_, _, patient = ch.c.health.wait(now, ch.c.cfg.ConnectGrace)
 	}
@@ -356,7 +363,7 @@ func (ch *channel) detach(cause error) {
 		case o.over:
 			ch.unchain(o)
 			ch.drop(o)
-		case patient && o.tries < maxTries:
+		case patient && o.tries < maxTries && o.key.op != wire.OpBatchRead:
 			o.tries++
 			behind := o.next
 			o.next = nil

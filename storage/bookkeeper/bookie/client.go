@@ -215,7 +215,8 @@ func (c *Client) Read(r ReadRequest, done func(ReadReply)) (*Call, error) {
 }
 
 // ReadBatch reads consecutive entries with one request, which bookies before
-// 4.17.0 answer by closing the connection (BP-62). For done see Read.
+// 4.17.0 answer by closing the connection (BP-62): it ends with ErrBroken then, at
+// once, and so may other reads under way. For done see Read.
 func (c *Client) ReadBatch(r BatchRequest, done func(BatchReply)) (*Call, error) {
 	call := &Call{codec: r.Codec, doneBatch: done, first: r.First}
 	b := wire.Batch{

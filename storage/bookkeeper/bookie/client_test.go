@@ -424,6 +424,30 @@ func TestMuteConnectionsAreRepeated(t *testing.T) {
 	}
 }
 
+// TestBookieWithoutBatchRead: to try a batch read costs a connection, and nothing else.
+func TestBookieWithoutBatchRead(t *testing.T) {
+	b := listen(t, bookietest.Config{NoBatchRead: true})
+	for _, warm := range []bool{false, true} {
+		c := connect(t, b, Config{ConnectGrace: -1, ReadConnections: 1})
+		add(t, c, codec(1), 0, 0, 0).want(t, nil)
+		if warm {
+			read(t, c, codec(1), 0, 0).wantEntry(t, 0)
+		}
+		replies := make(chan BatchReply, 1)
+		if _, err := c.ReadBatch(BatchRequest{Codec: codec(1), First: 0}, func(r BatchReply) { replies <- r }); err != nil {
+			t.Fatal(err)
+		}
+		_, beside := startRead(t, c, ReadRequest{Codec: codec(1), Entry: 0})
+		if r := <-replies; !errors.Is(r.Err, ErrBroken) {
+			t.Fatalf("batch read: %v", r.Err)
+		}
+		if r := <-beside; !errors.Is(r.Err, ErrBroken) { // it was on the same connection
+			r.wantEntry(t, 0)
+		}
+		read(t, c, codec(1), 0, 0).wantEntry(t, 0)
+	}
+}
+
 func TestCancelInQueue(t *testing.T) {
 	b := listen(t, bookietest.Config{})
 	b.Stop()

@@ -77,7 +77,11 @@ func (c *conn) read() {
 		}
 		first = false
 		r, err := wire.ParseRequest(frame)
-		if err != nil || r.Op == wire.OpBatchRead && c.p.b.cfg.NoBatchRead {
+		if err != nil {
+			return
+		}
+		if r.Op == wire.OpBatchRead && c.p.b.cfg.NoBatchRead {
+			c.p.b.note(r)
 			return
 		}
 		if c.p.b.cfg.Discard && r.Op == wire.OpAdd {
