@@ -2,7 +2,7 @@
 
 GO ?= go
 
-# Arguments: of quire serve for make run, of the scripts for make conformance and make bench.
+# Arguments: of quire serve for make run, of the programs for make bookies, conformance and bench.
 ARGS ?=
 
 # Time that each fuzz target gets.
@@ -23,6 +23,9 @@ run: build ## build and start a server on 127.0.0.1:9092 with its data in ./quir
 	./bin/quire serve $(ARGS)
 
 bookies: ## start etcd, three bookies, AutoRecovery and a server on 127.0.0.1:9092 (needs Java and Maven; ARGS="-bookies 4 -quorums 3/3/2 …")
+	cd conformance && $(GO) run ./bookies/run $(ARGS)
+
+bookies: ## start etcd, three bookies with AutoRecovery and a server in front of them (needs a JDK 17 and Maven; ARGS="-bookies 4 …")
 	cd conformance && $(GO) run ./bookies/run $(ARGS)
 
 build: ## build bin/quire, a static binary

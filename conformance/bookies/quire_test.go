@@ -447,33 +447,52 @@ func TestReadOnlyBookie(t *testing.T) {
 }
 
 // Without enough bookies producers wait, and nothing else stops: they go on when
-// bookies come.
+// bookies come back.
 func TestTooFewBookies(t *testing.T) {
 	if !full {
 		t.Skip("only in the full run")
 	}
-	for _, running := range []int{0, 1} {
-		t.Run(fmt.Sprint(running), func(t *testing.T) {
-			cluster := start(t, peer.BookKeeperOptions{Bookies: running, Spare: 3 - running})
-			q := quireOn(t, cluster, threeThreeTwo)
-			topic := q.topic("waiting", 1<<30)
-			impatient, err := kgo.NewClient(kgo.SeedBrokers(q.server.Addr()), kgo.RecordRetries(0), kgo.RequestRetries(0), kgo.DefaultProduceTopic(topic))
-			if err != nil {
+	cluster := start(t, peer.BookKeeperOptions{Bookies: 3})
+	for _, up := range []int{0, 1} {
+		for _, b := range cluster.Bookies[up:] {
+			if err := b.Stop(step(t)); err != nil {
 				t.Fatal(err)
 			}
-			defer impatient.Close()
-			err = impatient.ProduceSync(step(t), &kgo.Record{Value: value(topic, 0)}).FirstErr()
-			if !retriable(err) {
-				t.Fatalf("produce with %d bookies: %v, want an error that is retried", running, err)
+		}
+		q := quireOn(t, cluster, threeThreeTwo)
+		topic := q.topic(fmt.Sprintf("waiting-%d", up), 1<<30)
+		impatient, err := kgo.NewClient(kgo.SeedBrokers(q.server.Addr()), kgo.RecordRetries(0), kgo.RequestRetries(0), kgo.DefaultProduceTopic(topic))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer impatient.Close()
+		if err := impatient.ProduceSync(step(t), &kgo.Record{Value: value(topic, 0)}).FirstErr(); !retriable(err) {
+			t.Errorf("produce with %d bookies: %v, want an error that is retried", up, err)
+		}
+		for _, b := range cluster.Bookies[up:] {
+			if err := b.Start(step(t)); err != nil {
+				t.Fatal(err)
 			}
-			for _, b := range cluster.Bookies[running:] {
-				if err := b.Start(step(t)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			q.produce(topic, 0, 10, 1)
-			q.check(topic, 0, 10)
-		})
+		}
+		q.produce(topic, 0, 10, 1)
+		q.check(topic, 0, 10)
+		if err := q.server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Quorums that the cluster can never satisfy are refused at once, with the reason.
+func TestImpossibleQuorums(t *testing.T) {
+	cluster := shared(t)
+	server, err := peer.NewQuire(t.Context(), peer.Options{Dir: t.TempDir(), Overrides: peer.OnBookies(cluster, [3]int{5, 3, 2})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Kill()
+	err = server.Start(step(t))
+	if err == nil || server.Process().ExitCode() != 1 || !strings.Contains(server.Process().LogTail(1), "an ensemble of 5 bookies is impossible, the cluster has 3") {
+		t.Errorf("Quire with 5 of 3 bookies: %v", err)
 	}
 }
 

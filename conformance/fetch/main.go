@@ -1,6 +1,6 @@
 // Command fetch brings what the conformance suite runs onto this machine:
-// Apache Kafka and its tools through Maven, kafka-python through pip and KafkaJS
-// through npm into .work, and kcat from Debian.
+// Apache Kafka and its tools and Apache BookKeeper through Maven, kafka-python
+// through pip and KafkaJS through npm into .work, and kcat from Debian.
 // Nothing is downloaded twice.
 package main
 

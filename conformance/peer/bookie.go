@@ -54,7 +54,7 @@ func (s *JavaServer) Exec() error {
 // StartReadOnly is Start for a bookie that is to take no writes.
 func (s *JavaServer) StartReadOnly(ctx context.Context) error {
 	s.mu.Lock()
-	err := s.exec("--readonly")
+	err := s.exec("--readOnly")
 	s.mu.Unlock()
 	if err != nil {
 		return err

@@ -31,7 +31,8 @@ func startProcess(cmd *exec.Cmd, logPath string, decide Interceptor) (*Process, 
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A group of its own: Ctrl-C at a terminal is for this process to answer.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	serve := func() error { return nil }
 	if decide != nil {
 		if serve, err = intercept(cmd, decide); err != nil {

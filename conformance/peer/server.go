@@ -1,6 +1,6 @@
 // Package peer runs the servers and tools that the conformance suite talks
-// to: Quire's built binary, Apache Kafka's broker, and Kafka's command line
-// tools, each as a child process on the loopback interface.
+// to: Quire's built binary, Apache Kafka's broker and command line tools, etcd, and
+// Apache BookKeeper's bookies, each as a child process on the loopback interface.
 package peer
 
 import (
