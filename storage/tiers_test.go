@@ -14,7 +14,6 @@ import (
 // crossing is a node whose logs may lie in two tiers.
 type crossing struct {
 	t     *testing.T
-	tiers []ledger.Tier
 	facts *mem.Store
 	store *Store
 }
