@@ -59,6 +59,9 @@ type Config struct {
 	// MarkAfter is how long a bookie may be unregistered before the ledgers on it
 	// are marked under-replicated: 2 min.
 	MarkAfter time.Duration
+	// Owns says by a ledger's custom metadata whether the janitor looks after it:
+	// those whose application is quire.
+	Owns func(custom map[string][]byte) bool
 	// JanitorInterval is the time between two looks at who is gone, and at the
 	// marks: 1 min; negative: never.
 	JanitorInterval time.Duration
@@ -94,6 +97,9 @@ func (c *Config) validate() error {
 	c.Digest = cmp.Or(c.Digest, metadata.CRC32C)
 	if c.Locate == nil {
 		c.Locate = locateByHost
+	}
+	if c.Owns == nil {
+		c.Owns = func(custom map[string][]byte) bool { return string(custom["application"]) == "quire" }
 	}
 	c.AddTimeout = cmp.Or(c.AddTimeout, 3*time.Second)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, 2*time.Second)

@@ -47,7 +47,8 @@ func (c *cluster) replicas(id ledger.ID, entry int64) int {
 
 func TestBookieDiesAndNobodyReplacesIt(t *testing.T) {
 	c := newCluster(t, 3)
-	tier := c.open(nil)
+	now := newClock()
+	tier := c.open(func(cf *Config) { cf.Now = now.Now })
 	w := c.create(tier)
 	c.acknowledged(w, 0, 50)
 	dead := c.bookies[c.ids[0]]
@@ -56,12 +57,25 @@ func TestBookieDiesAndNobodyReplacesIt(t *testing.T) {
 	c.await("the writer is degraded", func() bool { _, d := w.ensemble(); return d })
 	c.reads(w.Reader(), 100)
 	c.ok(dead.Restart())
-	c.await("the bookie is used again", func() bool { tier.tend(); _, d := w.ensemble(); return !d })
+	c.await("the bookie is used again", func() bool {
+		now.add(time.Second) // its quarantine ends some time
+		tier.tend()
+		_, degraded := w.ensemble()
+		return !degraded
+	})
 	c.acknowledged(w, 100, 50)
 	c.sealed(w, 150)
 	if s := c.stored(w.ID()); len(s.Segments) != 1 {
 		t.Fatalf("ledger has %d segments, want one", len(s.Segments))
 	}
+	c.await("the ledger is marked under-replicated", func() bool {
+		marked := false
+		c.ok(c.store.ListUnderReplicated(t.Context(), func(m metadata.Mark) bool {
+			marked = m.Ledger == int64(w.ID()) && slices.Equal(m.Missing, c.ids[:1])
+			return true
+		}))
+		return marked
+	})
 }
 
 func TestBookieDiesAndASpareReplacesIt(t *testing.T) {
@@ -435,22 +449,25 @@ func TestMetadataStoreIsAwayDuringAnEnsembleChange(t *testing.T) {
 	c.store.SetFaults(mem.Faults{Before: failing(away, tried, mem.Update, metadata.ErrUnavailable)})
 	bookies, _ := w.ensemble()
 	c.bookies[bookies[0]].Crash()
+	// Until its failure is noticed the others acknowledge what comes.
+	c.acknowledged(w, 10, 10)
+	<-tried
 	rec := ledgertest.NewRecorder()
-	for i := 10; i < 30; i++ {
+	for i := 20; i < 40; i++ {
 		w.Append(&ledger.Append{Body: body(i), Done: rec})
 	}
 	<-tried
 	<-tried
-	if n := len(rec.Outcomes()); n == 20 {
-		t.Fatal("entries were acknowledged while nobody knew where they are")
+	if n := len(rec.Outcomes()); n != 0 {
+		t.Fatalf("%d entries were acknowledged while nobody knew where they are", n)
 	}
 	close(away)
 	for i, o := range rec.Wait(20) {
-		if o.Err != nil || o.Entry != int64(10+i) {
+		if o.Err != nil || o.Entry != int64(20+i) {
 			t.Fatalf("append %d became entry %d, error %v", i, o.Entry, o.Err)
 		}
 	}
-	c.sealed(w, 30)
+	c.sealed(w, 40)
 }
 
 func TestMetadataStoreIsAwayDuringClose(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -41,7 +42,7 @@ type member struct {
 	metrics memberMetrics
 	reads   delays
 
-	suspect  atomic.Bool  // it has failed since it last succeeded
+	suspect  atomic.Bool  // the quarantine knows it; changed under members.mu
 	failedAt atomic.Int64 // unix ns
 	batches  atomic.Int32 // batchUnknown, batchWorks, batchBreaks
 }
@@ -115,25 +116,27 @@ func (m *members) close() {
 // observe hears of every request that ended, from goroutines of the clients.
 func (m *members) observe(b *member, op wire.Op, elapsed time.Duration, err error) {
 	b.metrics.observe(op, elapsed, err)
-	if err == nil && op == wire.OpRead {
-		b.reads.note(elapsed)
-	}
 	now := m.t.c.Now()
+	if err == nil && op == wire.OpRead {
+		b.reads.note(elapsed, now)
+	}
 	if spoils(op, err) {
 		b.failedAt.Store(now.UnixNano())
 	}
 	switch {
 	case blames(err):
-		b.suspect.Store(true)
 		m.mu.Lock()
+		b.suspect.Store(true)
 		quarantined := m.quarantine.Failed(b.id, now)
 		m.mu.Unlock()
 		if quarantined {
 			m.t.log.Warn("bookie gets no new ledgers for a while, it failed too often", zap.String("bookie", string(b.id)), zap.Error(err))
 		}
-	case err == nil && b.suspect.CompareAndSwap(true, false):
+	case err == nil && b.suspect.Load():
+		// In quarantine a success frees nobody: it stays suspect, for the first one after.
 		m.mu.Lock()
 		m.quarantine.Succeeded(b.id, now)
+		b.suspect.Store(m.quarantine.Avoid(b.id, now))
 		m.mu.Unlock()
 	}
 }
@@ -295,35 +298,54 @@ func (m *members) checkSize(cookies map[metadata.BookieID]metadata.Cookie) error
 	return nil
 }
 
-// order returns the positions of an entry's replicas in the order in which to read
-// them: near ones before far ones, those that failed or are gone last. Else each
-// ledger has its own order, so that bookies share the work, and read ahead for it.
+// Ranks of copies to read; the sum counts.
+const (
+	rankVanished = 32
+	rankFailed   = 16
+	rankSlow     = 8
+	rankRegion   = 2
+	rankRack     = 1
+)
+
+// order returns the bookies that have an entry in the order in which to read from
+// them: those that are gone, failed, or are much slower than others last, near ones
+// before far ones. Else each ledger has its own order, so that bookies share the
+// work, and read ahead for it.
 func (m *members) order(ledger int64, ensemble []metadata.BookieID, positions []int) []*member {
 	now := m.t.c.Now()
 	type ranked struct {
-		b    *member
-		rank int
+		b     *member
+		delay time.Duration
+		rank  int
 	}
 	list := make([]ranked, 0, len(positions))
+	fastest := time.Duration(math.MaxInt64)
 	for i := range positions {
 		id := ensemble[positions[(int(ledger%int64(len(positions)))+i)%len(positions)]]
 		r := ranked{b: m.get(id)}
+		r.delay = r.b.reads.percentile(now)
+		fastest = min(fastest, r.delay)
 		known := m.registry.Get(id)
 		if known.State == metadata.Vanished {
-			r.rank += 8
+			r.rank += rankVanished
 		}
 		if r.b.failedWithin(10*time.Second, now) || !r.b.client.Reachable() {
-			r.rank += 4
+			r.rank += rankFailed
 		}
 		if here := m.t.c.Location; here != (place.Location{}) {
 			switch there := m.t.c.Locate(known); {
 			case there.Region != here.Region:
-				r.rank += 2
+				r.rank += rankRegion
 			case there.Rack != here.Rack:
-				r.rank++
+				r.rank += rankRack
 			}
 		}
 		list = append(list, r)
+	}
+	for i := range list {
+		if d := list[i].delay; d > slowDelay && d > 4*fastest {
+			list[i].rank += rankSlow
+		}
 	}
 	slices.SortStableFunc(list, func(a, b ranked) int { return a.rank - b.rank })
 	order := make([]*member, len(list))
@@ -348,12 +370,20 @@ type delays struct {
 	ring [64]time.Duration
 	n    int
 	p95  atomic.Int64 // ns; 0: too few yet
+	at   atomic.Int64 // unix ns of the last read
 }
 
-// delaysEvery is after how many reads the percentile is computed anew.
-const delaysEvery = 16
+const (
+	// delaysEvery is after how many reads the percentile is computed anew.
+	delaysEvery = 16
+	// delaysAge is how long it says anything about a bookie that is not read from.
+	delaysAge = 30 * time.Second
+	// slowDelay is what is never slow.
+	slowDelay = 20 * time.Millisecond
+)
 
-func (d *delays) note(elapsed time.Duration) {
+func (d *delays) note(elapsed time.Duration, now time.Time) {
+	d.at.Store(now.UnixNano())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ring[d.n%len(d.ring)] = elapsed
@@ -367,7 +397,15 @@ func (d *delays) note(elapsed time.Duration) {
 	d.p95.Store(int64(used[len(used)*95/100]))
 }
 
+// percentile returns what 95 of 100 reads did not exceed, 0 if nobody knows.
+func (d *delays) percentile(now time.Time) time.Duration {
+	if now.UnixNano()-d.at.Load() > int64(delaysAge) {
+		return 0
+	}
+	return time.Duration(d.p95.Load())
+}
+
 // patience is how long to wait for a bookie before another one is asked too.
-func (b *member) patience(floor time.Duration) time.Duration {
-	return max(floor, time.Duration(b.reads.p95.Load()))
+func (b *member) patience(floor time.Duration, now time.Time) time.Duration {
+	return max(floor, b.reads.percentile(now))
 }

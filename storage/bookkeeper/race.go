@@ -85,7 +85,7 @@ func (r *race) next(i int, now time.Time) {
 			continue
 		}
 		r.calls = append(r.calls, call)
-		p.due = now.Add(b.patience(r.floor))
+		p.due = now.Add(b.patience(r.floor, now))
 		return
 	}
 	if p.failed == len(p.copies) {

@@ -46,7 +46,7 @@ func (r *reader) Close() error {
 
 const (
 	// maxParallel is how many entries one Read asks for at a time, each by itself.
-	maxParallel = 64
+	maxParallel = 32
 	// maxBatch is how many it asks for with one request.
 	maxBatch = 1024
 	// maxReadBytes bounds what one round of requests asks for.

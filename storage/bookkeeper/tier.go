@@ -301,7 +301,7 @@ func (t *Tier) create(ctx context.Context, props ledger.Properties) (*writer, er
 		t.log.Warn("ledger is made with fewer bookies, not enough take entries", zap.Int("ensemble", got.ensemble), zap.Int("wanted", want.ensemble))
 	}
 	meta := &metadata.Ledger{
-		Ensemble: got.ensemble, WriteQuorum: got.write, AckQuorum: got.ack,
+		ID: metadata.NoID, Ensemble: got.ensemble, WriteQuorum: got.write, AckQuorum: got.ack,
 		State: metadata.Open, LastEntry: metadata.NoEntry, Digest: t.c.Digest, Password: t.c.Password,
 		Segments: []metadata.Segment{{Bookies: bookies}}, Custom: make(map[string][]byte, len(props)),
 		CreatedMS: t.c.Now().UnixMilli(),
@@ -309,8 +309,12 @@ func (t *Tier) create(ctx context.Context, props ledger.Properties) (*writer, er
 	for k, v := range props {
 		meta.Custom[k] = []byte(v)
 	}
-	version, err := t.store(ctx, meta)
-	if err != nil {
+	// Repeated with the id and the token of the first attempt, it finds that one's ledger.
+	var version metadata.Version
+	if err := t.insist(ctx, func(ctx context.Context) (err error) {
+		version, err = t.c.Store.Create(ctx, meta)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	l, err := newLedgerState(t, meta, version)
@@ -331,21 +335,6 @@ func (t *Tier) create(ctx context.Context, props ledger.Properties) (*writer, er
 	t.ledgers[l.id] = l
 	t.writers[w] = struct{}{}
 	return w, nil
-}
-
-// store puts the metadata of a new ledger into the store under an id above 0: the
-// contract has no ledger 0, which clients of ZooKeeper may get.
-func (t *Tier) store(ctx context.Context, meta *metadata.Ledger) (metadata.Version, error) {
-	for {
-		meta.ID, meta.CToken = metadata.NoID, 0
-		version, err := t.c.Store.Create(ctx, meta)
-		if err != nil || meta.ID > 0 {
-			return version, err
-		}
-		if err := t.c.Store.Delete(ctx, meta.ID, version); err != nil {
-			return version, err
-		}
-	}
 }
 
 // Open implements ledger.Tier. Of a ledger that is not sealed and whose writer is

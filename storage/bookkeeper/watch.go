@@ -2,6 +2,7 @@ package bookkeeper
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -62,6 +63,9 @@ func (m *members) meet() {
 			b.batches.CompareAndSwap(batchBreaks, batchUnknown)
 		}
 	}
+	m.quarantine.Forget(m.t.c.Now(), func(id metadata.BookieID) bool {
+		return m.registry.Get(id).State != metadata.Vanished || m.all[id] != nil
+	})
 	m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(m.t.ctx, storeAttempt)
 	defer cancel()
@@ -117,7 +121,7 @@ func (t *Tier) mark(ctx context.Context) error {
 	return err
 }
 
-// markLost marks the closed ledgers that miss replicas. An open one is its
+// markLost marks our closed ledgers that miss replicas. An open one is its
 // writer's to save, and a mark would get it fenced.
 func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, gone metadata.Times[metadata.BookieID], now time.Time) error {
 	var chunk []*metadata.Ledger
@@ -132,7 +136,7 @@ func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, g
 		chunk = chunk[:0]
 	}
 	err := t.c.Store.List(ctx, 0, func(found metadata.Listed) bool {
-		if found.Err == nil && found.Ledger.State == metadata.Closed {
+		if found.Err == nil && found.Ledger.State == metadata.Closed && t.c.Owns(found.Ledger.Custom) {
 			chunk = append(chunk, found.Ledger)
 		}
 		if len(chunk) == markChunk {
@@ -147,6 +151,26 @@ func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, g
 		return err
 	}
 	return failed
+}
+
+// markLacking marks a ledger that this process wrote while some of its bookies did
+// not take entries. They may be back, so nobody else would notice for days.
+func (t *Tier) markLacking(l *metadata.Ledger, lacking map[metadata.BookieID]bool) {
+	var missing []metadata.BookieID
+	for _, s := range l.Segments {
+		for _, id := range s.Bookies {
+			if lacking[id] && s.First <= l.LastEntry && !slices.Contains(missing, id) {
+				missing = append(missing, id)
+			}
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	err := t.insist(t.ctx, func(ctx context.Context) error { return t.c.Store.MarkUnderReplicated(ctx, l.ID, missing) })
+	if err != nil && t.ctx.Err() == nil {
+		t.log.Warn("ledger is not marked under-replicated", zap.Int64("ledger", l.ID), zap.Error(err))
+	}
 }
 
 // answers says whether a bookie that is not registered was heard from and has

@@ -329,8 +329,15 @@ func TestTierClosesOverSilentBookies(t *testing.T) {
 func TestJanitorMarksWhatLacksReplicas(t *testing.T) {
 	c := newCluster(t, 4)
 	now := newClock()
-	tier := c.open(func(cf *Config) { cf.Now = now.Now })
+	tier := c.open(func(cf *Config) {
+		cf.Now = now.Now
+		cf.Owns = func(custom map[string][]byte) bool { return custom["foreign"] == nil }
+	})
 	closed, open := c.create(tier), c.create(tier)
+	foreign, err := tier.Create(t.Context(), ledger.Properties{"foreign": "yes", ledger.PropEnsemble: "4"})
+	c.ok(err)
+	c.acknowledged(foreign, 0, 10)
+	c.sealed(foreign, 10)
 	c.acknowledged(closed, 0, 10)
 	c.acknowledged(open, 0, 10)
 	c.sealed(closed, 10)

@@ -56,7 +56,8 @@ type writer struct {
 
 	made, told int64 // appends that came, and those whose Appended has returned
 	marks      []mark
-	members    []*member // the ensemble's, where known
+	members    []*member                  // the ensemble's, where known
+	lacking    map[metadata.BookieID]bool // may miss entries that were acknowledged
 	// settled is closed when the ledger's end is decided, or cannot be here.
 	settled   chan struct{}
 	isSettled bool
@@ -259,6 +260,10 @@ func (w *writer) do(e *quorum.Effect) (tell bool) {
 		}
 		w.t.start(func() { w.store(l, version) })
 	case quorum.Degraded:
+		if w.lacking == nil {
+			w.lacking = make(map[metadata.BookieID]bool)
+		}
+		w.lacking[e.Bookie] = true
 		w.t.log.Warn("ledger goes on with fewer copies, nobody can replace a bookie", zap.Int64("ledger", int64(w.l.id)), zap.String("bookie", string(e.Bookie)))
 	case quorum.Failed:
 		w.fail(writerError(e.Err))
@@ -271,6 +276,9 @@ func (w *writer) do(e *quorum.Effect) (tell bool) {
 		}
 		w.sealedAs = e.Ledger
 		w.l.learn(e.Ledger, e.Version)
+		if l, lacking := e.Ledger, w.lacking; lacking != nil {
+			w.t.start(func() { w.t.markLacking(l, lacking) })
+		}
 		w.settle()
 		return true
 	case quorum.Unsealed:
