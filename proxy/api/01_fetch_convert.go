@@ -17,7 +17,8 @@ import (
 // from which these consumers tell that they must ask for more. A batch that only its
 // conversion has made larger than the limit begins with a whole message all the same,
 // or a consumer whose limit is max.message.bytes could never read on. In v3 the first message of
-// the answer is sent whole.
+// the answer is sent whole. What other partitions and other answers have left of the limits that
+// they share is no reason to send a part of a message: a consumer would give up over its own limit.
 //
 // Markers of transactions, and batches of which nothing is left, are skipped: an
 // old consumer that gets an empty set before the end of the log would ask for the
@@ -49,6 +50,10 @@ const (
 	// more than to look for it, and its buffer would be mostly empty.
 	looseBytes      = 1 << 10
 	looseBlockBytes = 32 << 10
+
+	// leastRoomBytes is what an answer may have where all answers have all that they may
+	// hold; what it may have at most is a batch.
+	leastRoomBytes = 64 << 10
 )
 
 // readConverted reads and converts, and says whether to answer with what it found.
@@ -78,6 +83,8 @@ type conversionOf struct {
 	p *fetchPart
 
 	limit int  // bytes of the answer
+	own   int  // limit, as the consumer has set it for the partition
+	least int  // limit, if there is a message within it
 	enter bool // the first message is sent whole, whatever its size
 	first bool // nothing was sent of the partitions before
 	full  bool
@@ -98,9 +105,12 @@ func (c *conversionOf) run(ctx context.Context) {
 	room := s.h.fetchRoom()
 	c.first = s.bytes == 0
 	c.enter = c.first && !s.hardLimits()
-	c.limit = max(min(int(p.ask.maxBytes), s.maxBytes-s.bytes), 0)
+	c.own = max(int(p.ask.maxBytes), 0)
+	c.limit = max(min(c.own, s.maxBytes-s.bytes), 0)
+	c.least = min(c.limit, max(room, leastRoomBytes))
 	if !c.first {
 		c.limit = min(c.limit, room)
+		c.least = c.limit
 	}
 	rd := &p.read
 	for {
@@ -175,14 +185,16 @@ func (c *conversionOf) add(ctx context.Context, b batch.Batch) {
 // take adds as much of set, which was stored in storedBytes, as may be sent.
 func (c *conversionOf) take(set []byte, owner *buffer.Buffer, storedBytes int) {
 	s, rd := c.s, &c.p.read
-	n := wholeMessages(set, c.limit-rd.Bytes)
-	switch {
-	case n > 0 || rd.Bytes > 0:
-	case c.enter, s.hardLimits() && storedBytes <= c.limit:
+	n := wholeMessages(set, c.least-rd.Bytes)
+	if n == 0 && rd.Bytes == 0 {
 		m, _, _ := batch.NextMessage(set)
-		n = len(m)
-	case s.hardLimits():
-		n = min(c.limit, len(set))
+		fits := len(m) <= c.own || storedBytes <= c.own
+		switch {
+		case c.enter, s.hardLimits() && fits && (c.first || storedBytes <= c.limit):
+			n = len(m)
+		case s.hardLimits() && !fits:
+			n = min(c.limit, len(set))
+		}
 	}
 	c.full = n < len(set)
 	if n == 0 {

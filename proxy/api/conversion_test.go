@@ -171,7 +171,7 @@ func TestFetchOldThinnedOut(t *testing.T) {
 				p.position, p.ask.offset = int64(offset), int64(offset)
 				s.handler.cache.clear()
 				var loose looseBlock
-				c := conversionOf{s: r, p: p, limit: 1 << 20, first: true, loose: &loose}
+				c := conversionOf{s: r, p: p, limit: 1 << 20, own: 1 << 20, least: 1 << 20, first: true, loose: &loose}
 				c.add(context.Background(), b)
 				if (p.read.Bytes > 0) != sent || c.err != nil || !sent && p.position != 6 {
 					t.Errorf("v%d %v at %d: %d bytes, %v, goes on at %d", v, codec, offset, p.read.Bytes, c.err, p.position)
@@ -298,6 +298,68 @@ func TestOldClientsComeAndGo(t *testing.T) {
 		}
 		if read < acked.Load() {
 			t.Errorf("v%d: %d records of %d that were acknowledged", v, read, acked.Load())
+		}
+	}
+}
+
+// TestFetchOldSharedLimits: a partition that others have left no room for gets nothing. A part
+// of a message tells these consumers that their own limit is too low, which they fail of.
+func TestFetchOldSharedLimits(t *testing.T) {
+	value := strings.Repeat("x", 500)
+	for v := int16(0); v <= 3; v++ {
+		size := len(encodeMessage(fetchMagic(v), oldMessage{value: []byte(value)}))
+		for what, change := range map[string]func(o *options){
+			"of an answer":   func(o *options) { o.config.FetchMaxBytes = size + 5 },
+			"of all answers": func(o *options) { o.config.MaxFetchedBytes = int64(size + 5) },
+		} {
+			s := newServer(t, change)
+			topic := s.createTopic("orders", 3)
+			c := s.dial()
+			for p := range int32(2) {
+				c.produce(topic, p, value)
+			}
+			c.produce(topic, 2, strings.Repeat(value, 4))
+			ask := func(partitions ...int32) []kmsg.FetchResponseTopicPartition {
+				q := fetchOne(v, topic, partitions[0], 0)
+				for _, p := range partitions[1:] {
+					q.Topics[0].Partitions = append(q.Topics[0].Partitions, fetchTopic(topic, p, 0).Partitions...)
+				}
+				return do[*kmsg.FetchResponse](c, q).Topics[0].Partitions
+			}
+			for i, p := range ask(0, 1, 2) {
+				if want := pick(i == 0, size, 0); len(p.RecordBatches) != want || p.ErrorCode != 0 || p.HighWatermark != 1 {
+					t.Errorf("v%d, limit %s: partition %d has %d bytes, want %d", v, what, i, len(p.RecordBatches), want)
+				}
+			}
+			// Alone it gets its message, which its own limit allows.
+			if set := ask(2)[0].RecordBatches; len(set) != size+3*len(value) {
+				t.Errorf("v%d, limit %s: alone it has %d bytes", v, what, len(set))
+			}
+		}
+	}
+}
+
+// TestFetchOldWithoutRoom: where answers hold all that they may, each is cut down to a few
+// messages, as far as messages are apart, and its consumer goes on.
+func TestFetchOldWithoutRoom(t *testing.T) {
+	s := newServer(t, func(o *options) { o.config.MaxFetchedBytes = 1 })
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	values := make([]string, 300)
+	for i := range values {
+		values[i] = fmt.Sprint(i, strings.Repeat("x", 1000))
+	}
+	c.put(topic, codedBatch(t, batch.None, time.Now().UnixMilli(), values...))
+	c.put(topic, codedBatch(t, batch.None, time.Now().UnixMilli(), strings.Repeat("y", 3*leastRoomBytes)))
+	for v := int16(0); v <= 3; v++ {
+		next := int64(0)
+		for next <= int64(len(values)) {
+			set := c.oldFetch(v, topic, next).RecordBatches
+			ms := readMessages(t, fetchMagic(v), set)
+			if len(ms) == 0 || len(ms) > 1 && len(set) > leastRoomBytes || ms[0].offset != next {
+				t.Fatalf("v%d at %d: %d messages in %d bytes", v, next, len(ms), len(set))
+			}
+			next = ms[len(ms)-1].offset + 1
 		}
 	}
 }
