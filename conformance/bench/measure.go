@@ -154,7 +154,12 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if b.has("oldclients") {
-		return b.oldClients(ctx)
+		if err := b.oldClients(ctx); err != nil {
+			return err
+		}
+	}
+	if b.has("bookkeeper") {
+		return b.bookkeeper(ctx)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -21,6 +22,7 @@ func report(res *results) string {
 	r.groups()
 	r.footprint()
 	r.oldClients()
+	r.bookkeeper()
 	r.bars()
 	return r.b.String()
 }
@@ -418,7 +420,7 @@ func (w *writer) bars() {
 	created := w.absolute("topics created per second", topicsCell, perSecond, 2000)
 	created.atMost = false
 	header := false
-	for _, b := range append(bars, created, w.oldClientsBar()) {
+	for _, b := range slices.Concat(bars, []bar{created, w.oldClientsBar()}, w.bookkeeperBars()) {
 		if len(b.figures) == 0 {
 			continue
 		}

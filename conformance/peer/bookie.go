@@ -281,9 +281,13 @@ func (c *BookKeeper) newServer(dir, id, ready, main string, config []string) (*J
 	if err := os.WriteFile(file, []byte(strings.Join(config, "\n")+"\n"), 0o644); err != nil {
 		return nil, err
 	}
+	jvm := c.opts.JVM
+	if len(jvm) == 0 {
+		jvm = smallJVM
+	}
 	s := &JavaServer{ID: id, dir: dir, ready: ready}
 	s.command = func(flags ...string) *exec.Cmd {
-		args := slices.Concat(bookieJVM, smallJVM, []string{"-Dlog4j2.configurationFile=" + c.logging, "-cp", c.classPath, main, "--conf", file}, flags)
+		args := slices.Concat(bookieJVM, jvm, []string{"-Dlog4j2.configurationFile=" + c.logging, "-cp", c.classPath, main, "--conf", file}, flags)
 		return exec.Command("java", args...)
 	}
 	return s, nil

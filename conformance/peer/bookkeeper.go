@@ -22,6 +22,7 @@ type BookKeeperOptions struct {
 	EtcdMembers  int      // 1 if 0
 	Overrides    []string // of every bookie's configuration, key=value
 	Recovery     []string // of AutoRecovery's
+	JVM          []string // options instead of those that keep every server small
 }
 
 // A BookKeeper is a cluster of Apache BookKeeper 4.17.3 on loopback ports, with

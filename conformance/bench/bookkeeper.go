@@ -1,0 +1,334 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quirelog/quire/conformance/peer"
+	"golang.org/x/sys/unix"
+)
+
+// javaClient is BookKeeper's own client, beside Quire's on the same bookies.
+const javaClient = "java-client"
+
+// quorumSets are ensemble size, write quorum and ack quorum of the cells.
+var quorumSets = [][3]int{{3, 3, 2}, {1, 1, 1}}
+
+// addSizes and addWindows are the cells of the loop that adds entries: bytes of an
+// entry, and how many are under way.
+var (
+	addSizes   = []int{1 << 10, 64 << 10}
+	addWindows = []int{1, 64, 256}
+)
+
+// rawBytes and rawWindow are the loop that what Quire reaches is held against.
+const rawBytes, rawWindow = 16 << 10, 64
+
+// addWarmup is left out of a loop: the Java client's JIT. Quire's has its own.
+const addWarmup = 5 * time.Second
+
+// bookiesPerSecond sizes the runs through Quire: about what 1 KB records reach.
+const bookiesPerSecond = 60_000
+
+func quorumsText(q [3]int) string { return fmt.Sprintf("%d-%d-%d", q[0], q[1], q[2]) }
+
+func addCell(q [3]int, bytes, window int) string {
+	return fmt.Sprintf("addloop/%s/%d/%d", quorumsText(q), bytes, window)
+}
+
+func onBookiesCell(q [3]int, sh shape) string {
+	return fmt.Sprintf("bookies/%s/%s", quorumsText(q), sh.key())
+}
+
+// bookkeeper measures Quire's client beside the Java client, and Quire beside its
+// own client, on three bookies.
+func (b *bench) bookkeeper(ctx context.Context) error {
+	for pair := range b.Pairs {
+		if err := b.bookkeeperPair(ctx, pair); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) bookkeeperPair(ctx context.Context, pair int) error {
+	unix.Sync()
+	dir, err := os.MkdirTemp(b.DataDir, "bench-bookies-")
+	if err != nil {
+		return err
+	}
+	cluster, err := peer.NewBookKeeper(ctx, peer.BookKeeperOptions{
+		Dir: dir, Bookies: 3,
+		Overrides: []string{"journalFlushWhenQueueEmpty=true", "journalMaxSizeMB=2048", "journalPreAllocSizeMB=16", "gcWaitTime=600000"},
+		JVM:       []string{"-Xms256m", "-Xmx256m", "-XX:MaxDirectMemorySize=256m", "-XX:+UseSerialGC"},
+	})
+	if err == nil {
+		if err = cluster.Start(ctx); err == nil {
+			err = b.bookkeeperCells(ctx, pair, cluster)
+		}
+		err = errors.Join(err, cluster.Kill())
+	}
+	return errors.Join(err, os.RemoveAll(dir))
+}
+
+func (b *bench) bookkeeperCells(ctx context.Context, pair int, cluster *peer.BookKeeper) error {
+	loops, err := buildAddLoop(ctx)
+	if err != nil {
+		return err
+	}
+	for _, q := range quorumSets {
+		for _, bytes := range addSizes {
+			for _, window := range addWindows {
+				cell := addCell(q, bytes, window)
+				if !b.wants(cell) {
+					continue
+				}
+				both := []string{javaClient, "quire"}
+				if pair%2 == 1 {
+					slices.Reverse(both)
+				}
+				for _, contender := range both {
+					loop := loops.quire
+					if contender == javaClient {
+						loop = loops.java
+					}
+					v, err := loop(ctx, cluster, q, bytes, window, b.Seconds)
+					if err != nil {
+						return fmt.Errorf("%s %s: %w", cell, contender, err)
+					}
+					b.add(pair, cell, contender, v)
+				}
+			}
+		}
+		if err := b.throughQuire(ctx, pair, cluster, q, loops); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// throughQuire runs the perf tool on a server over the bookies, and the loop of its
+// client on the same ones.
+func (b *bench) throughQuire(ctx context.Context, pair int, cluster *peer.BookKeeper, q [3]int, loops addLoops) (err error) {
+	var wanted []shape
+	for _, sh := range shapes {
+		if sh.paced() && b.wants(onBookiesCell(q, sh)) {
+			wanted = append(wanted, sh)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	raw, err := loops.quire(ctx, cluster, q, rawBytes, rawWindow, b.Seconds)
+	if err != nil {
+		return err
+	}
+	b.add(pair, addCell(q, rawBytes, rawWindow), "quire", raw)
+	s := &session{dir: filepath.Join(cluster.Dir(), "quire"), profiles: b.Profiles}
+	// The etcd of the cluster knows the folder of the server that came first.
+	if s.server, err = peer.NewQuire(ctx, peer.Options{Dir: s.dir, Overrides: peer.OnBookies(cluster, q)}); err != nil {
+		return err
+	}
+	defer func() {
+		if s.client != nil {
+			s.client.Close()
+		}
+		err = errors.Join(err, s.server.Kill())
+	}()
+	if err := s.server.Start(ctx); err != nil {
+		return err
+	}
+	if err := s.connect(); err != nil {
+		return err
+	}
+	ours := contender{Key: "quire", Server: "quire"}
+	for _, sh := range wanted {
+		warm := perfRun{Records: int(bookiesPerSecond * b.Warmup)}
+		if _, _, _, err := s.produce(ctx, "warm-up", sh, ours, warm); err != nil {
+			return err
+		}
+		run := perfRun{Records: int(bookiesPerSecond * b.Seconds)}
+		_, res, cpu, err := s.produce(ctx, onBookiesCell(q, sh), sh, ours, run)
+		if err != nil {
+			return err
+		}
+		usage, err := s.server.Process().Usage()
+		if err != nil {
+			return err
+		}
+		gb := float64(run.Records*sh.RecordBytes) / gigabyte
+		v := map[string]float64{
+			recordsPerSecond: res.RecordsPerSecond,
+			megabytesPerSec:  res.RecordsPerSecond * float64(sh.RecordBytes) / megabyte,
+			serverCPUPerGB:   cpu.Seconds() / gb,
+			clientCPUPerGB:   res.ClientCPU.Seconds() / gb,
+			rssMB:            float64(usage.RSSBytes) / megabyte,
+			ofRaw:            res.RecordsPerSecond * float64(sh.RecordBytes) / megabyte / raw[megabytesPerSec],
+		}
+		addPercentiles(v, res)
+		b.add(pair, onBookiesCell(q, sh), "quire", v)
+	}
+	return nil
+}
+
+// ofRaw is what part of its own client's loop a server reaches.
+const ofRaw = "of raw"
+
+// An addLoop keeps a window of adds going to one ledger for some seconds.
+type addLoop func(ctx context.Context, cluster *peer.BookKeeper, q [3]int, bytes, window int, secs float64) (map[string]float64, error)
+
+type addLoops struct{ java, quire addLoop }
+
+// buildAddLoop compiles the loop of Quire's client: a benchmark of the module above.
+func buildAddLoop(ctx context.Context) (addLoops, error) {
+	root, err := peer.ModuleRoot()
+	if err != nil {
+		return addLoops{}, err
+	}
+	work, err := peer.WorkDir()
+	if err != nil {
+		return addLoops{}, err
+	}
+	binary := filepath.Join(work, "bin", "bookkeeper.test")
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./storage/bookkeeper")
+	cmd.Dir = filepath.Dir(root)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return addLoops{}, fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return addLoops{java: javaLoop, quire: func(ctx context.Context, cluster *peer.BookKeeper, q [3]int, bytes, window int, secs float64) (map[string]float64, error) {
+		name := fmt.Sprintf("^BenchmarkRealBookies$/^%s$/^%d$/^%d$", quorumsText(q), bytes, window)
+		cmd := exec.CommandContext(ctx, binary, "-test.run", "^$", "-test.bench", name, "-test.benchtime", fmt.Sprintf("%gs", secs))
+		cmd.Dir = filepath.Join(filepath.Dir(root), "storage", "bookkeeper")
+		cmd.Env = append(os.Environ(), "QUIRE_BOOKIES="+cluster.Etcd.Endpoints())
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("%w\n%s", err, out)
+		}
+		return parseLoop(string(out), bytes)
+	}}, nil
+}
+
+// parseLoop reads the line of a benchmark: pairs of a value and its unit.
+func parseLoop(out string, bytes int) (map[string]float64, error) {
+	v := map[string]float64{}
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) == 0 || !strings.HasPrefix(f[0], "BenchmarkRealBookies/") {
+			continue
+		}
+		for i := 2; i+1 < len(f); i += 2 {
+			n, err := strconv.ParseFloat(f[i], 64)
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", line, err)
+			}
+			switch f[i+1] {
+			case "adds/s":
+				v[perSecond], v[megabytesPerSec] = n, n*float64(bytes)/megabyte
+			case "p50-µs":
+				v[p50] = n / 1000
+			case "p99-µs":
+				v[p99] = n / 1000
+			case "CPU-s/GB":
+				v[clientCPUPerGB] = n
+			}
+		}
+	}
+	const figures = 5
+	if len(v) != figures {
+		return nil, fmt.Errorf("the loop printed\n%s", out)
+	}
+	return v, nil
+}
+
+// javaLoop runs in a fresh JVM with the collector and the compilers that it chooses.
+func javaLoop(ctx context.Context, cluster *peer.BookKeeper, q [3]int, bytes, window int, secs float64) (map[string]float64, error) {
+	client, err := cluster.StartJavaClient(ctx, "v2", "-Xms512m", "-Xmx512m", "-XX:MaxDirectMemorySize=512m")
+	if err != nil {
+		return nil, err
+	}
+	defer client.Kill()
+	words, err := client.Do(ctx, "load", q[0], q[1], q[2], bytes, window, int(addWarmup.Seconds()), int(secs))
+	if err != nil {
+		return nil, err
+	}
+	var n [4]float64
+	if len(words) != len(n) {
+		return nil, fmt.Errorf("the Java client says %v", words)
+	}
+	for i := range n {
+		if n[i], err = strconv.ParseFloat(words[i], 64); err != nil {
+			return nil, err
+		}
+	}
+	return map[string]float64{
+		perSecond: n[0], megabytesPerSec: n[0] * float64(bytes) / megabyte, p50: n[1] / 1000, p99: n[2] / 1000, clientCPUPerGB: n[3],
+	}, nil
+}
+
+func (w *writer) bookkeeper() {
+	header := false
+	for _, q := range quorumSets {
+		for _, bytes := range addSizes {
+			for _, window := range addWindows {
+				cell := addCell(q, bytes, window)
+				if !w.any(cell) {
+					continue
+				}
+				if !header {
+					w.linef("\n| adds to one ledger on three bookies | adds/s: Java client | Quire's | ÷ | p50 / p99 ms: Java | Quire's | ÷ | client CPU s/GB: Java | Quire's | ÷ |\n|---|---|---|---|---|---|---|---|---|---|")
+					header = true
+				}
+				w.linef("| %s, %d KiB, %d under way | %s | %s | %s | %s | %s | %s | %s | %s | %s |", strings.ReplaceAll(quorumsText(q), "-", "/"), bytes>>10, window,
+					w.cellText(cell, javaClient, perSecond), w.cellText(cell, "quire", perSecond), w.ratioText(cell, javaClient, perSecond),
+					w.medians(cell, javaClient, p50, p99), w.medians(cell, "quire", p50, p99), w.ratios(cell, javaClient, p50, p99),
+					w.cellText(cell, javaClient, clientCPUPerGB), w.cellText(cell, "quire", clientCPUPerGB), w.ratioText(cell, javaClient, clientCPUPerGB))
+			}
+		}
+	}
+	header = false
+	for _, q := range quorumSets {
+		for _, sh := range shapes {
+			cell := onBookiesCell(q, sh)
+			if !w.any(cell) {
+				continue
+			}
+			if !header {
+				w.linef("\n| produce through Quire on three bookies | records/s | MB/s | of its client's loop with 16 KiB entries | p50 / p99 ms | server CPU s/GB | RSS MB |\n|---|---|---|---|---|---|---|")
+				header = true
+			}
+			w.linef("| %s, %s | %s | %s | %s | %s | %s | %s |", strings.ReplaceAll(quorumsText(q), "-", "/"), sh, w.cellText(cell, "quire", recordsPerSecond),
+				w.medians(cell, "quire", megabytesPerSec), w.cellText(cell, "quire", ofRaw), w.medians(cell, "quire", p50, p99),
+				w.cellText(cell, "quire", serverCPUPerGB), w.cellText(cell, "quire", rssMB))
+		}
+	}
+}
+
+// bookkeeperBars are what the tables above are held to.
+func (w *writer) bookkeeperBars() []bar {
+	rate := bar{title: "adds/s ÷ Java client, same bookies", limit: 1}
+	cpu := bar{title: "client CPU s/GB ÷ Java client", atMost: true, limit: 0.5}
+	tail := bar{title: "p99 of an add ÷ Java client", atMost: true, limit: 1}
+	through := bar{title: "MB/s through Quire ÷ its client's loop with 16 KiB entries", limit: 0.7}
+	for _, q := range quorumSets {
+		for _, bytes := range addSizes {
+			for _, window := range addWindows {
+				cell := addCell(q, bytes, window)
+				w.addRatio(&rate, cell, javaClient, perSecond)
+				w.addRatio(&cpu, cell, javaClient, clientCPUPerGB)
+				w.addRatio(&tail, cell, javaClient, p99)
+			}
+		}
+		for _, sh := range shapes {
+			w.addMedian(&through, onBookiesCell(q, sh), "quire", ofRaw)
+		}
+	}
+	return []bar{rate, cpu, tail, through}
+}
