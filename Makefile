@@ -22,9 +22,6 @@ help: ## list the targets
 run: build ## build and start a server on 127.0.0.1:9092 with its data in ./quire-data (ARGS="--data-dir DIR …")
 	./bin/quire serve $(ARGS)
 
-bookies: ## start etcd, three bookies, AutoRecovery and a server on 127.0.0.1:9092 (needs Java and Maven; ARGS="-bookies 4 -quorums 3/3/2 …")
-	cd conformance && $(GO) run ./bookies/run $(ARGS)
-
 bookies: ## start etcd, three bookies with AutoRecovery and a server in front of them (needs a JDK 17 and Maven; ARGS="-bookies 4 …")
 	cd conformance && $(GO) run ./bookies/run $(ARGS)
 

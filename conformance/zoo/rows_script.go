@@ -41,7 +41,7 @@ func rowsScript() []Row {
 		return scriptClient{row: "confluent-kafka-python-" + version, client: "confluent-kafka-python (librdkafka)", version: version,
 			folder: "confluent-kafka-python", codecs: codecs, packages: []string{"confluent-kafka==" + version}, carries: all}
 	}
-	kafkajs := scriptClient{row: "kafkajs-2.2.4", client: "KafkaJS", version: "2.2.4", folder: "kafkajs", codecs: codecs, carries: all, ci: true}
+	kafkajs := scriptClient{row: "kafkajs-2.2.4", client: "KafkaJS", version: "2.2.4", folder: "kafkajs", codecs: codecs, carries: all}
 	kafkaNode := scriptClient{row: "kafka-node-5.0.0", client: "kafka-node", version: "5.0.0", folder: "kafka-node", codecs: codecs[:3], carries: Row{Nulls: true}}
 	noKafka := scriptClient{row: "no-kafka-3.4.4", client: "no-kafka", version: "3.4.4", folder: "no-kafka", codecs: codecs[:3], carries: Row{Nulls: true}}
 	platformatic := scriptClient{row: "platformatic-kafka-2.12.1", client: "@platformatic/kafka", version: "2.12.1", folder: "platformatic-kafka", codecs: codecs, carries: all}
