@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,6 +49,9 @@ func onBookiesCell(q [3]int, sh shape) string {
 	return fmt.Sprintf("bookies/%s/%s", quorumsText(q), sh.key())
 }
 
+// recoveryCell opens a ledger of 100,000 entries whose writer is gone.
+const recoveryCell = "recovery/100000"
+
 // bookkeeper measures Quire's client beside the Java client, and Quire beside its
 // own client, on three bookies.
 func (b *bench) bookkeeper(ctx context.Context) error {
@@ -83,6 +87,17 @@ func (b *bench) bookkeeperCells(ctx context.Context, pair int, cluster *peer.Boo
 	loops, err := buildAddLoop(ctx)
 	if err != nil {
 		return err
+	}
+	// The bookies' JITs: or whoever comes first meets slower ones.
+	if _, err := loops.java(ctx, cluster, quorumSets[0], addSizes[0], addWindows[len(addWindows)-1], 4*b.Warmup); err != nil {
+		return fmt.Errorf("warm-up: %w", err)
+	}
+	if b.wants(recoveryCell) {
+		secs, err := loops.recovery(ctx, cluster)
+		if err != nil {
+			return fmt.Errorf("%s: %w", recoveryCell, err)
+		}
+		b.add(pair, recoveryCell, "quire", map[string]float64{seconds: secs})
 	}
 	for _, q := range quorumSets {
 		for _, bytes := range addSizes {
@@ -185,7 +200,10 @@ const ofRaw = "of raw"
 // An addLoop keeps a window of adds going to one ledger for some seconds.
 type addLoop func(ctx context.Context, cluster *peer.BookKeeper, q [3]int, bytes, window int, secs float64) (map[string]float64, error)
 
-type addLoops struct{ java, quire addLoop }
+type addLoops struct {
+	java, quire addLoop
+	recovery    func(context.Context, *peer.BookKeeper) (seconds float64, err error)
+}
 
 // buildAddLoop compiles the loop of Quire's client: a benchmark of the module above.
 func buildAddLoop(ctx context.Context) (addLoops, error) {
@@ -203,18 +221,40 @@ func buildAddLoop(ctx context.Context) (addLoops, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return addLoops{}, fmt.Errorf("%s: %w\n%s", cmd, err, out)
 	}
-	return addLoops{java: javaLoop, quire: func(ctx context.Context, cluster *peer.BookKeeper, q [3]int, bytes, window int, secs float64) (map[string]float64, error) {
-		name := fmt.Sprintf("^BenchmarkRealBookies$/^%s$/^%d$/^%d$", quorumsText(q), bytes, window)
-		cmd := exec.CommandContext(ctx, binary, "-test.run", "^$", "-test.bench", name, "-test.benchtime", fmt.Sprintf("%gs", secs))
+	benchmark := func(ctx context.Context, cluster *peer.BookKeeper, name, time string) (string, error) {
+		cmd := exec.CommandContext(ctx, binary, "-test.run", "^$", "-test.bench", name, "-test.benchtime", time)
 		cmd.Dir = filepath.Join(filepath.Dir(root), "storage", "bookkeeper")
 		cmd.Env = append(os.Environ(), "QUIRE_BOOKIES="+cluster.Etcd.Endpoints())
 		out, err := cmd.CombinedOutput()
 		if err != nil {
-			return nil, fmt.Errorf("%w\n%s", err, out)
+			return "", fmt.Errorf("%w\n%s", err, out)
 		}
-		return parseLoop(string(out), bytes)
-	}}, nil
+		return string(out), nil
+	}
+	return addLoops{
+		java: javaLoop,
+		quire: func(ctx context.Context, cluster *peer.BookKeeper, q [3]int, bytes, window int, secs float64) (map[string]float64, error) {
+			out, err := benchmark(ctx, cluster, fmt.Sprintf("^BenchmarkRealBookies$/^%s$/^%d$/^%d$", quorumsText(q), bytes, window), fmt.Sprintf("%gs", secs))
+			if err != nil {
+				return nil, err
+			}
+			return parseLoop(out, bytes)
+		},
+		recovery: func(ctx context.Context, cluster *peer.BookKeeper) (float64, error) {
+			out, err := benchmark(ctx, cluster, "^BenchmarkRealBookiesRecovery$", "1x")
+			if err != nil {
+				return 0, err
+			}
+			m := recoveryFigure.FindStringSubmatch(out)
+			if m == nil {
+				return 0, fmt.Errorf("the recovery printed\n%s", out)
+			}
+			return strconv.ParseFloat(m[1], 64)
+		},
+	}, nil
 }
+
+var recoveryFigure = regexp.MustCompile(`\s([0-9.e+-]+) recovery-s`)
 
 // parseLoop reads the line of a benchmark: pairs of a value and its unit.
 func parseLoop(out string, bytes int) (map[string]float64, error) {
@@ -330,5 +370,5 @@ func (w *writer) bookkeeperBars() []bar {
 			w.addMedian(&through, onBookiesCell(q, sh), "quire", ofRaw)
 		}
 	}
-	return []bar{rate, cpu, tail, through}
+	return []bar{rate, cpu, tail, through, w.absolute("recovery of an open ledger of 100,000 entries, s", recoveryCell, seconds, 2)}
 }

@@ -311,6 +311,54 @@ func addLoop(b *testing.B, tier *bookkeeper.Tier, size, window int) {
 	b.ReportMetric(cpu.Seconds()/(float64(n)*float64(size)/1e9), "CPU-s/GB")
 }
 
+// BenchmarkRealBookiesRecovery opens a ledger of 100,000 entries that its writer
+// deserted with a full window under way.
+func BenchmarkRealBookiesRecovery(b *testing.B) {
+	open := realBookies(b)
+	const entries, size, window = 100_000, 1 << 10, 256
+	var took []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		deserted, next := open(bookkeeper.Config{}), open(bookkeeper.Config{})
+		writer, err := deserted.Create(b.Context(), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		body := payload(7, size)
+		loop := &appendLoop{room: make(chan *appendSlot, window)}
+		for range window {
+			s := &appendSlot{loop: loop}
+			s.Append = ledger.Append{Body: body, Done: s}
+			loop.room <- s
+		}
+		for range entries {
+			loop.next(b, writer)
+		}
+		acknowledged, _ := writer.Reader().Last()
+		b.StartTimer()
+		begun := time.Now()
+		reader, err := next.Recover(b.Context(), writer.ID())
+		took = append(took, time.Since(begun))
+		b.StopTimer()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if last, sealed := reader.Last(); !sealed || last < acknowledged {
+			b.Fatalf("recovered to entry %d, sealed %t; entry %d was acknowledged", last, sealed, acknowledged)
+		}
+		loop.drain()
+		for _, close := range []func() error{
+			reader.Close, deserted.Close, func() error { return next.Delete(b.Context(), writer.ID()) }, next.Close,
+		} {
+			if err := close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(slices.Max(took).Seconds(), "recovery-s")
+}
+
 // processCPU is the user and system time of this process.
 func processCPU(b *testing.B) time.Duration {
 	var u syscall.Rusage
