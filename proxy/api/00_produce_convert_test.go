@@ -440,7 +440,7 @@ func TestProduceBomb(t *testing.T) {
 		n    int
 		want protocol.Code
 	}{
-		{"1 : 1000, more than one conversion may beside others", 1 << 20, protocol.None},
+		{"1 : 1000, more than one conversion may beside others", 3 << 20, protocol.None},
 		{"all but the limit", limit - 100, protocol.None},
 		{"more than the limit", limit, protocol.MessageTooLarge},
 	} {

@@ -23,9 +23,10 @@ const (
 	// maxInflatedBytes bounds what one set or batch may inflate to, as it does in storage.
 	maxInflatedBytes = 128 << 20
 
-	// What a set of n bytes may inflate to beside others: inflateFactor·n + inflateBytes.
+	// What a set of n bytes may inflate to beside others: inflateFactor·n + inflateBytes. The
+	// latter is for small sets of lines that are much the same, which are honest and many.
 	inflateFactor = 8
-	inflateBytes  = 64 << 10
+	inflateBytes  = 1 << 20
 )
 
 // conversions bounds the conversions of all workers.
