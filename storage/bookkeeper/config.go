@@ -70,6 +70,9 @@ type Config struct {
 	// RollAfter is the age from which a ledger may ask to be replaced by a better one: 5 s.
 	RollAfter time.Duration
 	Now       func() time.Time // time.Now
+
+	// connectGrace is bookie.Config.ConnectGrace; other than its default in tests only.
+	connectGrace time.Duration
 }
 
 // entryRoomBytes is what a frame needs beside an entry's payload, rounded up.

@@ -76,7 +76,7 @@ func (m *members) get(id metadata.BookieID) *member {
 		b = &member{id: id, metrics: m.t.metrics.member(id)}
 		b.client = bookie.New(id, bookie.Config{
 			Resolve: m.resolve, TLS: c.TLS, AddConnections: c.AddConnections, ReadConnections: c.ReadConnections,
-			AddTimeout: c.AddTimeout, ReadTimeout: c.ReadTimeout, ConnectTimeout: c.ConnectTimeout,
+			AddTimeout: c.AddTimeout, ReadTimeout: c.ReadTimeout, ConnectTimeout: c.ConnectTimeout, ConnectGrace: c.connectGrace,
 			// The tier's own budget refuses earlier.
 			MaxFrameBytes: c.MaxFrameBytes, MaxBytesInFlight: 2 * c.MaxBytes,
 			Observe: func(_ metadata.BookieID, op wire.Op, elapsed time.Duration, err error) {
