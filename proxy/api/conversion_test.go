@@ -305,37 +305,39 @@ func TestOldClientsComeAndGo(t *testing.T) {
 // TestFetchOldSharedLimits: a partition that others have left no room for gets nothing. A part
 // of a message tells these consumers that their own limit is too low, which they fail of.
 func TestFetchOldSharedLimits(t *testing.T) {
-	value := strings.Repeat("x", 500)
 	for v := int16(0); v <= 3; v++ {
+		value := strings.Repeat("x", 500)
 		size := len(encodeMessage(fetchMagic(v), oldMessage{value: []byte(value)}))
-		for what, change := range map[string]func(o *options){
-			"of an answer":   func(o *options) { o.config.FetchMaxBytes = size + 5 },
-			"of all answers": func(o *options) { o.config.MaxFetchedBytes = int64(size + 5) },
-		} {
-			s := newServer(t, change)
-			topic := s.createTopic("orders", 3)
-			c := s.dial()
-			for p := range int32(2) {
-				c.produce(topic, p, value)
-			}
-			c.produce(topic, 2, strings.Repeat(value, 4))
-			ask := func(partitions ...int32) []kmsg.FetchResponseTopicPartition {
-				q := fetchOne(v, topic, partitions[0], 0)
-				for _, p := range partitions[1:] {
-					q.Topics[0].Partitions = append(q.Topics[0].Partitions, fetchTopic(topic, p, 0).Partitions...)
-				}
-				return do[*kmsg.FetchResponse](c, q).Topics[0].Partitions
-			}
-			for i, p := range ask(0, 1, 2) {
-				if want := pick(i == 0, size, 0); len(p.RecordBatches) != want || p.ErrorCode != 0 || p.HighWatermark != 1 {
-					t.Errorf("v%d, limit %s: partition %d has %d bytes, want %d", v, what, i, len(p.RecordBatches), want)
-				}
-			}
-			// Alone it gets its message, which its own limit allows.
-			if set := ask(2)[0].RecordBatches; len(set) != size+3*len(value) {
-				t.Errorf("v%d, limit %s: alone it has %d bytes", v, what, len(set))
-			}
+		t.Run(fmt.Sprintf("of an answer, v%d", v), func(t *testing.T) {
+			fetchOldSharedLimits(t, v, value, size, func(o *options) { o.config.FetchMaxBytes = size + 5 })
+		})
+		t.Run(fmt.Sprintf("of all answers, v%d", v), func(t *testing.T) {
+			fetchOldSharedLimits(t, v, value, size, func(o *options) { o.config.MaxFetchedBytes = int64(size + 5) })
+		})
+	}
+}
+
+// fetchOldSharedLimits: there is room for one message of the value, which takes size bytes.
+func fetchOldSharedLimits(t *testing.T, version int16, value string, size int, limit func(o *options)) {
+	s := newServer(t, limit)
+	topic := s.createTopic("orders", 3)
+	c := s.dial()
+	c.produce(topic, 0, value)
+	c.produce(topic, 1, value)
+	c.produce(topic, 2, strings.Repeat(value, 4))
+	q := fetchOne(version, topic, 0, 0)
+	for p := range int32(2) {
+		q.Topics[0].Partitions = append(q.Topics[0].Partitions, fetchTopic(topic, p+1, 0).Partitions...)
+	}
+	for i, p := range do[*kmsg.FetchResponse](c, q).Topics[0].Partitions {
+		if want := pick(i == 0, size, 0); len(p.RecordBatches) != want || p.ErrorCode != 0 || p.HighWatermark != 1 {
+			t.Errorf("partition %d has %d bytes, want %d", i, len(p.RecordBatches), want)
 		}
+	}
+	// Alone it gets its message, which its own limit allows.
+	q = fetchOne(version, topic, 2, 0)
+	if set := do[*kmsg.FetchResponse](c, q).Topics[0].Partitions[0].RecordBatches; len(set) != size+3*len(value) {
+		t.Errorf("alone it has %d bytes", len(set))
 	}
 }
 
