@@ -61,6 +61,9 @@ func TestDeployedConfiguration(t *testing.T) {
 // bookkeeper-watch ends a bookie that has been unregistered for too long, and
 // AutoRecovery when etcd was started anew, and leaves both alone otherwise.
 func TestWatch(t *testing.T) {
+	if !full {
+		t.Skip("only in the full run")
+	}
 	if _, err := peer.Debian(t.Context(), "curl", "curl"); err != nil {
 		missing(t, err)
 		t.Fatal(err)

@@ -28,7 +28,7 @@ type bookies struct {
 }
 
 // A stall is what a fault cost: the longest time for which some partition had no
-// acknowledgement, within stallWindow of the fault's begin.
+// acknowledgement, within stallWindow of the fault's begin and before the next fault.
 type stall struct {
 	what    string
 	at      time.Duration // on the loads' clock
@@ -238,7 +238,11 @@ func (b *bookies) stalls(h check.History) []stall {
 		slices.Sort(times)
 		for i := range b.hurt {
 			s := &b.hurt[i]
-			if after, longest := longestGap(times, s.at, s.at+stallWindow); longest > s.longest {
+			end := s.at + stallWindow
+			if i+1 < len(b.hurt) {
+				end = min(end, b.hurt[i+1].at)
+			}
+			if after, longest := longestGap(times, s.at, end); longest > s.longest {
 				s.longest, s.after = longest, after-s.at
 			}
 		}
@@ -247,14 +251,13 @@ func (b *bookies) stalls(h check.History) []stall {
 	return b.hurt
 }
 
-// longestGap is the longest time between two of the sorted times that touches
-// [from, to], and when it began. The load has not ended at to, or nothing comes
-// later by design.
+// longestGap is the longest time between two of the sorted times, within [from, to],
+// and when it began. A gap that goes on at to is counted up to there.
 func longestGap(times []int64, from, to time.Duration) (began, longest time.Duration) {
 	i, _ := slices.BinarySearch(times, int64(from))
 	last := from
 	for ; i < len(times) && last <= to; i++ {
-		if gap := time.Duration(times[i]) - last; gap > longest {
+		if gap := min(time.Duration(times[i]), to) - last; gap > longest {
 			began, longest = last, gap
 		}
 		last = time.Duration(times[i])

@@ -71,7 +71,7 @@ func TestDiskErrors(t *testing.T) {
 // kinds of harm of the long run.
 func TestBookieFaults(t *testing.T) {
 	dir := t.TempDir()
-	const rounds = 3
+	const rounds = 2
 	below, err := newBookies(t.Context(), filepath.Join(dir, "bookkeeper"), 3, "3/3/2", "")
 	if errors.Is(err, peer.ErrMissingTool) && os.Getenv("CI") != "true" {
 		t.Skip(err)
@@ -140,6 +140,17 @@ func TestValueNamesItsRecord(t *testing.T) {
 		}
 		if _, err := decodeValue(append(encodeValue(id), 0)); err == nil {
 			t.Fatalf("a byte too many in the value of %s goes unnoticed", id)
+		}
+	}
+}
+
+func TestLongestGap(t *testing.T) {
+	times := []int64{5, 10, 12, 30, 31, 60}
+	for _, c := range []struct{ from, to, began, longest time.Duration }{
+		{10, 40, 12, 18}, {11, 29, 12, 17}, {31, 100, 31, 29}, {0, 5, 0, 5}, {61, 70, 0, 0},
+	} {
+		if began, longest := longestGap(times, c.from, c.to); began != c.began || longest != c.longest {
+			t.Errorf("in [%d, %d]: a gap of %d at %d, want %d at %d", c.from, c.to, longest, began, c.longest, c.began)
 		}
 	}
 }
