@@ -228,12 +228,16 @@ func (s *Store) sync(ctx context.Context, subject string) error {
 	return err
 }
 
+// parentAttempts bounds how often one create makes parents that others, who delete
+// ledgers beside it, take away as empty.
+const parentAttempts = 64
+
 // create makes a node and the parents that it lacks, and returns its path, which
 // the server completes if flags ask for a number.
 func (s *Store) create(ctx context.Context, subject, path string, data []byte, flags int32, writes bool) (string, error) {
 	acl := zk.WorldACL(zk.PermAll)
 	var err error
-	for range attempts {
+	for range parentAttempts {
 		var made string
 		made, err = call(ctx, s, subject, writes, func() (string, error) { return s.conn.Create(s.root+path, data, flags, acl) })
 		if !errors.Is(err, zk.ErrNoNode) {
