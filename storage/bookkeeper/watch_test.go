@@ -270,6 +270,37 @@ func TestNoMoreThanMaxBytes(t *testing.T) {
 	c.sealed(w, taken+5)
 }
 
+// chained appends another entry when it hears of its own.
+type chained struct {
+	w    ledger.Writer
+	next *ledger.Append
+	rec  *ledgertest.Recorder
+}
+
+func (d chained) Appended(a *ledger.Append, err error) {
+	d.w.Append(d.next)
+	d.rec.Appended(a, err)
+}
+
+// TestNothingOvertakesARefusedAppend: until the caller has heard of it, what comes
+// after it is refused too, though there is room again.
+func TestNothingOvertakesARefusedAppend(t *testing.T) {
+	c := newCluster(t, 1)
+	tier := c.open(func(cf *Config) { cf.MaxBytes, cf.Ensemble = 100, 1 })
+	w := c.create(tier)
+	b := c.bookies[c.ids[0]]
+	b.HoldSync()
+	rec := ledgertest.NewRecorder()
+	w.Append(&ledger.Append{Body: make([]byte, 100), Done: rec})
+	w.Append(&ledger.Append{Body: body(1), Done: chained{w, &ledger.Append{Body: body(2), Done: rec}, rec}})
+	b.ReleaseSync()
+	got := rec.Wait(3)
+	if got[0].Err != nil || !errors.Is(got[1].Err, ledger.ErrNoSpace) || !errors.Is(got[2].Err, ledger.ErrNoSpace) {
+		t.Fatalf("outcomes are %v, %v, %v", got[0].Err, got[1].Err, got[2].Err)
+	}
+	c.sealed(w, 1)
+}
+
 func TestEntryThatIsTooLong(t *testing.T) {
 	c := newCluster(t, 3)
 	tier := c.open(nil)
