@@ -165,8 +165,13 @@ func (m *model) collect(t checker) {
 		}
 		failed := false
 		for _, b := range p.queue {
-			if b.r == nil || !b.r.decided() {
+			if b.r == nil {
 				continue
+			}
+			if !b.r.decided() {
+				// Perhaps it has failed and tells so in a moment: what is behind it is
+				// judged when that is known.
+				break
 			}
 			if b.r.Err == nil {
 				continue // the one before it may be stored though it failed
