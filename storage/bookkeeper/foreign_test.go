@@ -117,6 +117,57 @@ func TestLedgersOfOthers(t *testing.T) {
 	}
 }
 
+// TestDeletedUnderAReader: by another process, and the bookies have dropped it.
+func TestDeletedUnderAReader(t *testing.T) {
+	c := newCluster(t, 3)
+	tier, other := c.open(nil), c.open(nil)
+	w := c.create(tier)
+	c.acknowledged(w, 0, 10)
+	c.sealed(w, 10)
+	r, err := tier.Open(t.Context(), w.ID())
+	c.ok(err)
+	c.ok(other.Delete(t.Context(), w.ID()))
+	c.reads(r, 10)
+	for _, b := range c.bookies {
+		b.CollectGarbage(func(int64) bool { return false })
+	}
+	if _, err := r.Read(t.Context(), 0, 9, 100); !errors.Is(err, ledger.ErrNotFound) {
+		t.Fatalf("read of a ledger that was deleted: %v", err)
+	}
+	c.ok(r.Close())
+	if _, err := tier.Open(t.Context(), w.ID()); !errors.Is(err, ledger.ErrNotFound) {
+		t.Fatalf("open of a ledger that was deleted: %v", err)
+	}
+}
+
+// TestRecoveryOfLongEntries: more of them than a recovery holds at a time.
+func TestRecoveryOfLongEntries(t *testing.T) {
+	c := newCluster(t, 3)
+	tier := c.open(nil)
+	w := c.create(tier)
+	rec := ledgertest.NewRecorder()
+	long := make([]byte, 4<<20)
+	for range 10 {
+		w.Append(&ledger.Append{Body: long, Done: rec})
+	}
+	for _, o := range rec.Wait(10) {
+		c.ok(o.Err)
+	}
+	r, err := c.open(nil).Recover(t.Context(), w.ID())
+	c.ok(err)
+	if last, _ := r.Last(); last != 9 {
+		t.Fatalf("ledger ends at %d, want 9", last)
+	}
+	all, err := ledgertest.ReadAll(t.Context(), r, 0, 9, 1<<20)
+	c.ok(err)
+	for i := range all {
+		if !bytes.Equal(all[i], long) {
+			t.Fatalf("entry %d has other bytes", i)
+		}
+	}
+	c.ok(r.Close())
+}
+
 // TestLongRecovery: a writer of another kind never said how far it was acknowledged.
 func TestLongRecovery(t *testing.T) {
 	const count = 2000

@@ -18,10 +18,11 @@ import (
 )
 
 const (
-	// recoverAhead is how many entries a recovery reads at a time, as long as
-	// they are not more than recoverBytes with all their copies.
+	// recoverAhead is how many entries a recovery reads at a time, as long as they
+	// are not more than recoverBytes with all their copies.
 	recoverAhead = 256
 	recoverBytes = 64 << 20
+	recoverGuess = 1 << 20
 	// recoverAttempts is how often Recover begins anew when bookies do not answer.
 	recoverAttempts = 4
 	recoverPause    = 100 * time.Millisecond
@@ -121,9 +122,10 @@ type recovery struct {
 	machine *quorum.Recovery
 	packets map[int64]*bookie.Packet
 
-	wait    []quorum.Effect // reads that wait for memory
-	reading int             // reads under way
-	maxRead int             // bytes of the longest entry that was read
+	wait     []quorum.Effect // reads that wait for memory
+	reading  int             // reads under way
+	maxRead  int             // bytes of the longest entry so far; recoverGuess until one is measured
+	measured bool
 
 	mu     sync.Mutex
 	events []func()
@@ -148,7 +150,7 @@ func (t *Tier) recoverOnce(ctx context.Context, meta *metadata.Ledger, version m
 	}
 	r := &recovery{
 		t: t, ctx: ctx, id: meta.ID, codec: codec, machine: machine,
-		packets: make(map[int64]*bookie.Packet), wake: make(chan struct{}, 1),
+		packets: make(map[int64]*bookie.Packet), maxRead: recoverGuess, wake: make(chan struct{}, 1),
 	}
 	defer r.end()
 	machine.Start()
@@ -260,14 +262,11 @@ func (r *recovery) readLast(e quorum.Effect) {
 	}
 }
 
-// readOn sends the reads for which there is memory.
+// readOn sends the reads for which there is memory: replies under way, taken to be
+// as long as the longest so far, and entries that are kept. One is always sent, so
+// it ends: the first that waits is of the entry that is decided next.
 func (r *recovery) readOn() {
-	// Until the first answer nobody knows how long entries are.
-	limit := 4 * quorum.MaxEnsemble
-	if r.maxRead > 0 {
-		limit = max(quorum.MaxEnsemble, recoverBytes/r.maxRead)
-	}
-	for len(r.wait) > 0 && r.reading < limit {
+	for len(r.wait) > 0 && (r.reading == 0 || (r.reading+1+len(r.packets))*r.maxRead <= recoverBytes) {
 		e := r.wait[0]
 		r.wait = r.wait[1:]
 		r.read(e)
@@ -299,7 +298,10 @@ func (r *recovery) read(e quorum.Effect) {
 func (r *recovery) readReply(entry int64, index int, id metadata.BookieID, reply bookie.ReadReply) {
 	e := reply.Entry
 	if reply.Err == nil {
-		r.maxRead = max(r.maxRead, len(e.Payload), 1)
+		if !r.measured {
+			r.measured, r.maxRead = true, 1
+		}
+		r.maxRead = max(r.maxRead, len(e.Payload))
 	}
 	if r.machine.ReadReply(entry, index, id, classOf(reply.Err), e.Length) {
 		r.packets[entry] = r.packet(entry, e, reply.Buf)
