@@ -535,22 +535,19 @@ func TestLostBookieIsReplaced(t *testing.T) {
 		return ids, err
 	}
 	q.produce(topic, records, 2*records, 200)
-	ids, err := named(step(t))
-	if err != nil || len(ids) == 0 {
-		t.Fatalf("ledgers on the lost bookie: %v, error %v", ids, err)
-	}
 	// Quire bears a missing bookie for two minutes, and looks once a minute.
 	const patience = 5 * time.Minute
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	err = cluster.WaitFor(ctx, "the lost bookie's ledgers are not marked", func(ctx context.Context) (bool, error) {
-		marked, err := cluster.Marked(ctx)
+	err := cluster.WaitFor(ctx, "the lost bookie's ledgers are not marked", func(ctx context.Context) (bool, error) {
+		ids, err := named(ctx)
+		marked, err2 := cluster.Marked(ctx)
 		for _, id := range ids {
 			if !strings.Contains(marked[id], lost.ID) {
-				return false, err
+				return false, errors.Join(err, err2)
 			}
 		}
-		return true, err
+		return len(ids) > 0, errors.Join(err, err2)
 	})
 	if err != nil {
 		t.Fatal(err)
