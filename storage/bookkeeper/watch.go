@@ -108,29 +108,36 @@ func (t *Tier) mark(ctx context.Context) error {
 		gone[b.ID] = b.Since
 		lost = lost || now.Sub(b.Since) > t.c.MarkAfter
 	}
-	if lost {
-		if err := t.markLost(ctx, alive, gone, now); err != nil {
-			return err
-		}
+	marked := make(map[int64][]metadata.BookieID)
+	err := t.c.Store.ListUnderReplicated(ctx, func(m metadata.Mark) bool {
+		marked[m.Ledger] = m.Missing
+		return true
+	})
+	if err == nil && lost {
+		err = t.markLost(ctx, alive, gone, marked, now)
 	}
-	marks := 0
-	err := t.c.Store.ListUnderReplicated(ctx, func(metadata.Mark) bool { marks++; return true })
 	if err == nil {
-		t.metrics.underReplicated.Set(float64(marks))
+		t.metrics.underReplicated.Set(float64(len(marked)))
 	}
 	return err
 }
 
-// markLost marks our closed ledgers that miss replicas. An open one is its
-// writer's to save, and a mark would get it fenced.
-func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, gone metadata.Times[metadata.BookieID], now time.Time) error {
+// markLost marks our closed ledgers that miss replicas, and adds to marked, which has
+// the marks that are there. An open ledger is its writer's to save, and a mark would
+// get it fenced.
+func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, gone metadata.Times[metadata.BookieID], marked map[int64][]metadata.BookieID, now time.Time) error {
 	var chunk []*metadata.Ledger
 	var failed error
 	flush := func() {
 		for id, missing := range metadata.UnderReplicated(chunk, alive, gone, now, t.c.MarkAfter) {
+			told := marked[id]
+			if !slices.ContainsFunc(missing, func(b metadata.BookieID) bool { return !slices.Contains(told, b) }) {
+				continue
+			}
 			if failed = t.c.Store.MarkUnderReplicated(ctx, id, missing); failed != nil {
 				return
 			}
+			marked[id] = append(told, missing...)
 			t.log.Info("ledger is marked under-replicated", zap.Int64("ledger", id), zap.Any("bookies", missing))
 		}
 		chunk = chunk[:0]
