@@ -60,6 +60,10 @@ type StoreConfig struct {
 	OrphanAge          time.Duration // a ledger outside every chain is deleted at this age: 10 min
 	Now                func() time.Time
 
+	// TopicName returns the name of a topic, "" if it has none, for people who look at
+	// ledgers. It does not block. nil: no names.
+	TopicName func(topic [16]byte) string
+
 	Registerer prometheus.Registerer // of the metrics; nil: none
 	Logger     *zap.Logger           // nil: silence
 }

@@ -30,6 +30,8 @@ const (
 	propApplication = "application"
 	propCluster     = "cluster"
 	propLog         = "log"
+	propTopic       = "topic" // its name when the ledger was made
+	propPartition   = "partition"
 	propEpoch       = "epoch"
 	propCreated     = "created" // ms
 
@@ -107,6 +109,9 @@ func (l *Log) ledgerProperties(created int64) ledger.Properties {
 		propLog:         logName(l.id),
 		propEpoch:       strconv.Itoa(int(l.epoch)),
 		propCreated:     strconv.FormatInt(created, 10),
+	}
+	if name := l.store.c.TopicName; name != nil {
+		props[propTopic], props[propPartition] = name(l.id.Topic), strconv.Itoa(int(l.id.Partition))
 	}
 	c := l.config.Load()
 	for name, n := range map[string]int{

@@ -120,7 +120,7 @@ func TestBookKeeperTier(t *testing.T) {
 		t.Fatal(err)
 	}
 	etcd := "--etcd=" + b.endpoint
-	if got := verb(t, "ledger", "list", etcd); !strings.Contains(got, "CLOSED") || !strings.Contains(got, "3/3/2") {
+	if got := verb(t, "ledger", "list", etcd); !strings.Contains(got, "CLOSED") || !strings.Contains(got, "3/3/2") || !strings.Contains(got, "greetings/0") {
 		t.Errorf("ledger list prints\n%s", got)
 	}
 	if got := verb(t, "ledger", "read", "1", etcd); !strings.Contains(got, "offsets 0 to 1: 2 records") {

@@ -84,11 +84,20 @@ func (v *ledgerListVerb) Run(p *process) error {
 				last, bytes = fmt.Sprint(m.LastEntry), fmt.Sprint(m.Length)
 			}
 			fmt.Fprintf(w, "%d\t%s\t%d/%d/%d\t%s\t%s\t%s\t%s\n", l.ID, m.State, m.Ensemble, m.WriteQuorum, m.AckQuorum,
-				last, bytes, m.Custom["log"], joinBookies(m.Last().Bookies))
+				last, bytes, logName(m), joinBookies(m.Last().Bookies))
 			return true
 		})
 		return errors.Join(err, w.Flush())
 	})
+}
+
+// logName is the partition that a ledger of ours belongs to, by the topic's name if the
+// ledger has it.
+func logName(m *metadata.Ledger) string {
+	if topic := m.Custom["topic"]; len(topic) > 0 {
+		return string(topic) + "/" + string(m.Custom["partition"])
+	}
+	return string(m.Custom["log"])
 }
 
 func joinBookies(ids []metadata.BookieID) string {

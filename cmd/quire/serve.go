@@ -188,8 +188,14 @@ func (n *node) start(ctx context.Context) error {
 		RetentionInterval:  c.millis("log.retention.check.interval.ms"),
 		ProducerExpiry:     c.millis("producer.id.expiration.ms"),
 		MaxProducersPerLog: int(c.number("producer.max.per.partition")),
-		Registerer:         registry,
-		Logger:             n.log.Named("storage"),
+		TopicName: func(id [16]byte) string {
+			if t := n.coordinator.TopicByID(id); t != nil {
+				return t.Name
+			}
+			return ""
+		},
+		Registerer: registry,
+		Logger:     n.log.Named("storage"),
 	})
 	if err != nil {
 		return err
