@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -210,7 +211,11 @@ func (w *world) submit(slot int, h *handle, results map[string]string, keys int,
 }
 
 // check says whether a cell may have this value now.
-func (w *world) check(name, value, where string) {
+func (w *world) check(name, value, where string) { w.checkFor(math.MaxInt, name, value, where) }
+
+// checkFor says whether an owner of this epoch may take a cell to have this value: it need
+// not know what later owners have written.
+func (w *world) checkFor(epoch int, name, value, where string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := w.cells[name]
@@ -219,7 +224,7 @@ func (w *world) check(name, value, where string) {
 	}
 	last := -1
 	for i, o := range c.ops {
-		if o.state == acked {
+		if o.state == acked && o.epoch <= epoch {
 			last = i
 		}
 	}
@@ -409,7 +414,8 @@ func (w *world) reload(slot int, h *handle, group string) {
 	w.unchecked.Add(1)
 	err := h.slot.Reload(group, func(record []byte, err error) {
 		if err == nil && owns {
-			w.check(recordCell(slot, group), string(record), "reloaded")
+			// Another owner may have come while it was on its way.
+			w.checkFor(h.epoch, recordCell(slot, group), string(record), "reloaded")
 		}
 		w.unchecked.Done()
 	})
