@@ -1,16 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/quirelog/quire/storage/bookkeeper/bookietest"
 )
@@ -24,23 +21,9 @@ type bookieCluster struct {
 
 func startBookies(t *testing.T, n int) *bookieCluster {
 	t.Helper()
-	dir := t.TempDir()
-	c := embed.NewConfig()
-	c.Dir, c.Name = filepath.Join(dir, "data"), "m"
-	client := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	peer := url.URL{Scheme: "unix", Path: filepath.Join(dir, "peer.sock")}
-	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	c.InitialCluster = "m=" + peer.String()
-	c.LogLevel, c.LogOutputs = "fatal", []string{"/dev/null"}
-	c.TickMs, c.ElectionMs = 50, 250
-	e, err := embed.StartEtcd(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
-	<-e.Server.ReadyNotify()
-	b := &bookieCluster{endpoint: "http://" + e.Clients[0].Addr().String()}
+	endpoint, _ := startEtcd(t, nil, t.TempDir())
+	b := &bookieCluster{endpoint: endpoint}
+	var err error
 	if b.client, err = clientv3.New(clientv3.Config{Endpoints: []string{b.endpoint}}); err != nil {
 		t.Fatal(err)
 	}
@@ -188,19 +171,7 @@ func TestBookiesRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // some wait until they give up
-			cmd := command(t, c.args...)
-			var out bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &out, &out
-			if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != 1 {
-				t.Fatalf("%v, want status 1\n%s", err, out.String())
-			}
-			lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-			last := lines[len(lines)-1]
-			for _, want := range append(c.want, "quire: ") {
-				if !strings.Contains(last, want) {
-					t.Errorf("the last line lacks %q: %s", want, last)
-				}
-			}
+			refuses(t, c.args, c.want)
 		})
 	}
 }
