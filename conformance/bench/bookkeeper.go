@@ -216,7 +216,7 @@ func buildAddLoop(ctx context.Context) (addLoops, error) {
 		return addLoops{}, err
 	}
 	binary := filepath.Join(work, "bin", "bookkeeper.test")
-	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "./storage/bookkeeper")
+	cmd := exec.CommandContext(ctx, "go", "test", "-tags=bookies", "-c", "-o", binary, "./storage/bookkeeper")
 	cmd.Dir = filepath.Dir(root)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return addLoops{}, fmt.Errorf("%s: %w\n%s", cmd, err, out)

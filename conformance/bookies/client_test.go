@@ -26,7 +26,7 @@ func goTest(t *testing.T, cluster *peer.BookKeeper, exchange, test string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-timeout=5m", "-run", "^"+test+"$", "./storage/bookkeeper")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-tags=bookies", "-count=1", "-v", "-timeout=5m", "-run", "^"+test+"$", "./storage/bookkeeper")
 	cmd.Dir = filepath.Dir(root)
 	cmd.Env = append(os.Environ(), "QUIRE_BOOKIES="+cluster.Etcd.Endpoints(), "QUIRE_BOOKIES_EXCHANGE="+exchange)
 	out, err := cmd.CombinedOutput()

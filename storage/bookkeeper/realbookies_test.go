@@ -1,3 +1,5 @@
+//go:build bookies
+
 package bookkeeper_test
 
 import (
@@ -23,7 +25,7 @@ import (
 )
 
 // The tests of this file need real bookies: the conformance suite starts them and
-// runs these, and nothing else does.
+// builds these with the tag bookies, and nothing else does.
 const (
 	// bookiesEnv names the etcd endpoints of a cluster of at least three bookies
 	// that hold no ledgers of value.
@@ -40,7 +42,7 @@ func realBookies(t testing.TB) func(bookkeeper.Config) *bookkeeper.Tier {
 	t.Helper()
 	endpoints := os.Getenv(bookiesEnv)
 	if endpoints == "" {
-		t.Skip(bookiesEnv + " names no cluster of real bookies")
+		t.Fatal(bookiesEnv + " names no cluster of real bookies")
 	}
 	return func(c bookkeeper.Config) *bookkeeper.Tier {
 		t.Helper()
