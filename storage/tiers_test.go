@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/quirelog/quire/protocol/batch"
@@ -219,4 +220,33 @@ func TestDegradedLedgerIsReplaced(t *testing.T) {
 		t.Error("an idle degraded ledger stays open")
 	}
 	wantValues(t, values(t, l, 0, ReadUncommitted), "a-0", "b-0", "c-0", "d-0", "e-0")
+}
+
+// TestReadMeetsMigration: a ledger that is moved away under a reader is read where it
+// lies then.
+func TestReadMeetsMigration(t *testing.T) {
+	near, far := newFakeTier(), newFakeTier()
+	defer near.Close()
+	defer far.Close()
+	x := &crossing{t: t, facts: mem.New(nil)}
+	defer x.facts.Close()
+	l := x.open(0, near)
+	put(t, l, makeBatch(batch.Plain, 1, 2, "a"))
+	x.close()
+	l = x.open(1, near, far)
+	// The reader has found its place in the old ledger when that goes.
+	var moved atomic.Bool
+	near.setFault(func(op string, _ ledger.ID) error {
+		if op == "read" && moved.CompareAndSwap(false, true) {
+			if n, err := l.Migrate(context.Background()); n != 1 || err != nil {
+				t.Errorf("moved %d: %v", n, err)
+			}
+		}
+		return nil
+	})
+	wantValues(t, values(t, l, 0, ReadUncommitted), "a-0", "a-1")
+	if !moved.Load() {
+		t.Error("nobody read the old ledger")
+	}
+	x.close()
 }
