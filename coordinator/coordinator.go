@@ -19,16 +19,17 @@ import (
 // Errors of the catalog of topics, wrapped with the subject and, where a value
 // is at fault, what is allowed. The comment names Kafka's code.
 var (
-	ErrTopicExists        = errors.New("topic exists")                 // TOPIC_ALREADY_EXISTS
-	ErrUnknownTopic       = errors.New("unknown topic")                // UNKNOWN_TOPIC_OR_PARTITION
-	ErrUnknownTopicID     = errors.New("unknown topic id")             // UNKNOWN_TOPIC_ID
-	ErrInvalidTopicName   = errors.New("invalid topic name")           // INVALID_TOPIC_EXCEPTION
-	ErrInvalidPartitions  = errors.New("invalid number of partitions") // INVALID_PARTITIONS
-	ErrInvalidReplication = errors.New("invalid replication factor")   // INVALID_REPLICATION_FACTOR
-	ErrInvalidAssignment  = errors.New("invalid replica assignment")   // INVALID_REPLICA_ASSIGNMENT
-	ErrInvalidConfig      = errors.New("invalid config")               // INVALID_CONFIG
-	ErrPolicy             = errors.New("not allowed in this cluster")  // POLICY_VIOLATION
-	ErrUnavailable        = errors.New("metadata is not available")    // REQUEST_TIMED_OUT / COORDINATOR_NOT_AVAILABLE by API
+	ErrTopicExists        = errors.New("topic exists")                   // TOPIC_ALREADY_EXISTS
+	ErrUnknownTopic       = errors.New("unknown topic")                  // UNKNOWN_TOPIC_OR_PARTITION
+	ErrUnknownTopicID     = errors.New("unknown topic id")               // UNKNOWN_TOPIC_ID
+	ErrInvalidTopicName   = errors.New("invalid topic name")             // INVALID_TOPIC_EXCEPTION
+	ErrInvalidPartitions  = errors.New("invalid number of partitions")   // INVALID_PARTITIONS
+	ErrInvalidReplication = errors.New("invalid replication factor")     // INVALID_REPLICATION_FACTOR
+	ErrInvalidAssignment  = errors.New("invalid replica assignment")     // INVALID_REPLICA_ASSIGNMENT
+	ErrInvalidConfig      = errors.New("invalid config")                 // INVALID_CONFIG
+	ErrPolicy             = errors.New("not allowed in this cluster")    // POLICY_VIOLATION
+	ErrNotOwner           = errors.New("slot is served by another node") // NOT_LEADER_OR_FOLLOWER / NOT_COORDINATOR by API
+	ErrUnavailable        = errors.New("metadata is not available")      // REQUEST_TIMED_OUT / COORDINATOR_NOT_AVAILABLE by API
 )
 
 // Config of the coordinator. Zero values mean the default named in the comment.

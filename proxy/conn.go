@@ -52,6 +52,10 @@ type Conn struct {
 	SoftwareName    string // from ApiVersions v3+; set on the loop
 	SoftwareVersion string
 
+	// State is the handler's, of this connection. Loop only.
+	State any
+
+	id     uint64 // counts the server's connections
 	server *Server
 	state  *loopState
 	loop   *loop.Loop
@@ -97,6 +101,7 @@ func (s *Server) newConn(l *Listener, sock loop.Sock) *Conn {
 		sock:       sock,
 		ip:         keyOf(sock.RemoteAddr()),
 	}
+	c.id = s.ids.Add(1)
 	c.state = c.loop.Local.(*loopState)
 	c.task.Run = c.turn
 	c.again.Run = c.turn
@@ -113,6 +118,9 @@ func (s *Server) newConn(l *Listener, sock loop.Sock) *Conn {
 	}
 	return c
 }
+
+// ID is the connection's own number, from 1 on. Any goroutine.
+func (c *Conn) ID() uint64 { return c.id }
 
 // events is the Conn as its loop.Handler, apart so that handlers do not see it.
 type events Conn
@@ -152,7 +160,7 @@ func (c *Conn) accept(b *buffer.Buffer, frame []byte) {
 	}
 	r := c.state.newRequest()
 	r.Key, r.Version, r.CorrelationID, r.ClientID = head.Key, head.Version, head.CorrelationID, head.ClientID
-	r.Body, r.Frame, r.Conn = body, b, c
+	r.Body, r.Message, r.Frame, r.Conn = body, frame, b, c
 	r.Received = c.loop.Now()
 	r.frameBytes = len(frame)
 	c.push(r)
@@ -410,7 +418,7 @@ func (c *Conn) finish(r *Request) {
 func (c *Conn) giveUpFrame(r *Request) {
 	if r.Frame != nil {
 		r.Frame.Release()
-		r.Frame, r.Body, r.ClientID = nil, nil, ""
+		r.Frame, r.Body, r.Message, r.ClientID = nil, nil, nil, ""
 		c.giveBack(r.frameBytes)
 	}
 }

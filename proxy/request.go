@@ -23,7 +23,9 @@ type Request struct {
 	ClientID      string         // aliases the frame
 	Body          []byte         // after the header; aliases Frame
 	Frame         *buffer.Buffer // hold it past the answer only by Retain; it may hold other frames as well
+	Message       []byte         // header and Body: all after the size; aliases Frame
 	Conn          *Conn
+	Origin        *Origin   // of a request that another node has forwarded; nil: Conn's own client
 	Received      time.Time // when the loop found it whole
 
 	// Scratch is the handler's: it survives in the pooled Request, so a
@@ -42,6 +44,31 @@ type Request struct {
 	frameBytes int // what it counts for in the limits
 	onClose    func()
 	onDrain    func()
+}
+
+// Origin is where a forwarded request comes from.
+type Origin struct {
+	Listener   string // by which the client reached the node that forwards
+	RemoteAddr string // of the client
+	Principal  string // "User:ANONYMOUS" without authentication
+	Stream     uint64 // one per client connection and forwarding node
+	Node       int32  // that forwards
+}
+
+// Listener is the name of the listener by which the client came, to whatever node.
+func (r *Request) Listener() string {
+	if r.Origin != nil {
+		return r.Origin.Listener
+	}
+	return r.Conn.Listener
+}
+
+// RemoteAddr is the client's address.
+func (r *Request) RemoteAddr() string {
+	if r.Origin != nil {
+		return r.Origin.RemoteAddr
+	}
+	return r.Conn.RemoteAddr
 }
 
 // The states of a Request, in order.
@@ -158,7 +185,7 @@ func (r *Request) release() {
 	if r.Frame != nil {
 		r.Frame.Release()
 	}
-	r.ClientID, r.Body, r.Frame, r.Conn = "", nil, nil, nil
+	r.ClientID, r.Body, r.Message, r.Frame, r.Conn, r.Origin = "", nil, nil, nil, nil, nil
 	r.resp, r.bytes, r.why = Response{}, 0, nil
 	r.onClose, r.onDrain = nil, nil
 }

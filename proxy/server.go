@@ -35,6 +35,7 @@ type Server struct {
 	acceptors sync.WaitGroup
 	serving   chan error
 
+	ids      atomic.Uint64 // of connections
 	draining atomic.Bool
 	stop     sync.Once
 	stopped  chan struct{} // closed when Shutdown or Close is done

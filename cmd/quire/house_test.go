@@ -57,11 +57,12 @@ var imports = map[string][]string{
 	"coordinator/group": {},
 	"coordinator":       {"coordinator/group", "offsets", "storage", "storage/meta", "protocol/batch"},
 
-	"proxy/loop": {"protocol/buffer"},
-	"proxy":      {"proxy/loop", "protocol", "protocol/buffer"},
-	"proxy/api":  {"proxy", "coordinator", "coordinator/group", "offsets", "storage", "storage/ledger", "storage/meta", "protocol", "protocol/batch", "protocol/buffer"},
+	"proxy/loop":    {"protocol/buffer"},
+	"proxy/forward": {"protocol", "protocol/buffer"},
+	"proxy":         {"proxy/loop", "proxy/forward", "protocol", "protocol/buffer"},
+	"proxy/api":     {"proxy", "proxy/forward", "coordinator", "coordinator/group", "offsets", "storage", "storage/ledger", "storage/meta", "protocol", "protocol/batch", "protocol/buffer"},
 
-	"cmd/quire": {"proxy/api", "proxy", "coordinator", "storage", "storage/bookkeeper", "storage/bookkeeper/metadata", "storage/bookkeeper/metadata/etcd", "storage/embedded", "storage/ledger", "storage/meta", "storage/meta/etcd", "storage/vfs", "protocol/buffer"},
+	"cmd/quire": {"proxy/api", "proxy", "proxy/forward", "coordinator", "storage", "storage/bookkeeper", "storage/bookkeeper/metadata", "storage/bookkeeper/metadata/etcd", "storage/embedded", "storage/ledger", "storage/meta", "storage/meta/etcd", "storage/vfs", "protocol/buffer"},
 }
 
 // testImports lists what tests may import beside that: the fakes and suites of

@@ -373,7 +373,7 @@ func (s *produceRequest) outcome(p *producePart, undecided protocol.Code) protoc
 		}
 		if out.Code == protocol.NotLeaderOrFollower && s.version >= 10 {
 			out.Leader = s.h.leaderHint(p.topic, p.partition)
-			s.nodes = s.h.addNode(s.nodes, out.Leader.NodeID, s.r.Conn.Listener)
+			s.nodes = s.h.addNode(s.nodes, out.Leader.NodeID, s.r.Listener())
 		}
 		return out
 	}

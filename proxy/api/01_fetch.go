@@ -688,7 +688,7 @@ func (s *fetchRequest) outcome(p *fetchPart) protocol.FetchPartition {
 		out.Code = s.code(p)
 		if s.version >= 16 && (out.Code == protocol.NotLeaderOrFollower || out.Code == protocol.FencedLeaderEpoch) {
 			out.Leader = s.h.leaderHint(p.topic, p.ask.partition)
-			s.nodes = s.h.addNode(s.nodes, out.Leader.NodeID, s.r.Conn.Listener)
+			s.nodes = s.h.addNode(s.nodes, out.Leader.NodeID, s.r.Listener())
 		}
 		return out
 	}

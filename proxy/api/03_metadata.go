@@ -55,7 +55,7 @@ func (h *Handlers) metadata(r *proxy.Request, q *kmsg.MetadataRequest) {
 	if byID {
 		q.Topics = slices.DeleteFunc(q.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.TopicID == [16]byte{} })
 	}
-	m.brokers, m.resp.ControllerID = h.brokers(r.Conn.Listener)
+	m.brokers, m.resp.ControllerID = h.brokers(r.Listener())
 	for _, b := range m.brokers {
 		out := kmsg.NewMetadataResponseBroker()
 		out.NodeID, out.Host, out.Port, out.Rack = b.id, b.host, b.port, b.rack

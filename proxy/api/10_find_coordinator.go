@@ -83,7 +83,7 @@ func (h *Handlers) coordinatorOf(r *proxy.Request, q *kmsg.FindCoordinatorReques
 	if !ok {
 		return none, protocol.CoordinatorNotAvailable
 	}
-	e, ok := node.Listeners[r.Conn.Listener]
+	e, ok := node.Listeners[r.Listener()]
 	if !ok {
 		return none, protocol.CoordinatorNotAvailable
 	}

@@ -22,7 +22,7 @@ import (
 func (h *Handlers) alterPartitionReassignments(r *proxy.Request, q *kmsg.AlterPartitionAssignmentsRequest) {
 	resp := q.ResponseKind().(*kmsg.AlterPartitionAssignmentsResponse)
 	resp.AllowReplicationFactorChange = q.AllowReplicationFactorChange
-	brokers, _ := h.brokers(r.Conn.Listener)
+	brokers, _ := h.brokers(r.Listener())
 	for i := range q.Topics {
 		in := &q.Topics[i]
 		out := kmsg.NewAlterPartitionAssignmentsResponseTopic()

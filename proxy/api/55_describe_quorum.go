@@ -23,7 +23,7 @@ const metadataTopic = "__cluster_metadata"
 
 func (h *Handlers) describeQuorum(r *proxy.Request, q *kmsg.DescribeQuorumRequest) {
 	resp := q.ResponseKind().(*kmsg.DescribeQuorumResponse)
-	brokers, controller := h.brokers(r.Conn.Listener)
+	brokers, controller := h.brokers(r.Listener())
 	right := len(q.Topics) == 1 && q.Topics[0].Topic == metadataTopic &&
 		len(q.Topics[0].Partitions) == 1 && q.Topics[0].Partitions[0].Partition == 0
 	if !right || controller == -1 {
@@ -61,7 +61,7 @@ func (h *Handlers) describeQuorum(r *proxy.Request, q *kmsg.DescribeQuorumReques
 				n.NodeID = b.id
 				// RaftVoterEndpoint.java takes names in capital letters only.
 				n.Listeners = append(n.Listeners, kmsg.DescribeQuorumResponseNodeListener{
-					Name: strings.ToUpper(r.Conn.Listener), Host: b.host, Port: uint16(b.port),
+					Name: strings.ToUpper(r.Listener()), Host: b.host, Port: uint16(b.port),
 				})
 				resp.Nodes = append(resp.Nodes, n)
 			}

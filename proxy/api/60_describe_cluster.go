@@ -30,7 +30,7 @@ func (h *Handlers) describeCluster(r *proxy.Request, q *kmsg.DescribeClusterRequ
 		return
 	}
 	resp.ClusterID = h.c.Coordinator.ClusterID()
-	brokers, controller := h.brokers(r.Conn.Listener)
+	brokers, controller := h.brokers(r.Listener())
 	resp.ControllerID = controller
 	for _, b := range brokers {
 		d := kmsg.NewDescribeClusterResponseBroker()

@@ -43,7 +43,7 @@ func (h *Handlers) listConfigResources(r *proxy.Request, q *kmsg.ListConfigResou
 	add := func(t kmsg.ConfigResourceType, name string) {
 		resp.ConfigResources = append(resp.ConfigResources, kmsg.ListConfigResourcesResponseConfigResource{Name: name, Type: int8(t)})
 	}
-	brokers, _ := h.brokers(r.Conn.Listener)
+	brokers, _ := h.brokers(r.Listener())
 	for _, t := range []kmsg.ConfigResourceType{kmsg.ConfigResourceTypeBrokerLogger, kmsg.ConfigResourceTypeBroker} {
 		if !wanted(t) {
 			continue

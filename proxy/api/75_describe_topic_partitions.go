@@ -19,7 +19,7 @@ import (
 const describedPartitions = 2000
 
 func (h *Handlers) describeTopicPartitions(r *proxy.Request, q *kmsg.DescribeTopicPartitionsRequest) {
-	r.Go(func() { h.respond(r, h.describePage(r.Conn.Listener, q)) })
+	r.Go(func() { h.respond(r, h.describePage(r.Listener(), q)) })
 }
 
 func (h *Handlers) describePage(listener string, q *kmsg.DescribeTopicPartitionsRequest) *kmsg.DescribeTopicPartitionsResponse {

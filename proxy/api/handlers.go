@@ -14,6 +14,7 @@ import (
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/proxy/forward"
 	"github.com/quirelog/quire/storage"
 )
 
@@ -22,6 +23,7 @@ import (
 type Config struct {
 	Coordinator *coordinator.Coordinator
 	Store       *storage.Store
+	Peers       forward.Sender // the way to other nodes; nil: this node is alone
 
 	AutoCreateTopics      bool          // auto.create.topics.enable
 	TopicDeletionDisabled bool          // delete.topic.enable=false

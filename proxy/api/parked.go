@@ -108,9 +108,9 @@ func (p *parked) drain() {
 
 // clientHost is the client's address as Kafka tells it, Java's InetAddress.
 func clientHost(r *proxy.Request) string {
-	host, _, err := net.SplitHostPort(r.Conn.RemoteAddr)
+	host, _, err := net.SplitHostPort(r.RemoteAddr())
 	if err != nil {
-		host = r.Conn.RemoteAddr // a unix socket's
+		host = r.RemoteAddr() // a unix socket's
 	}
 	return "/" + host
 }

@@ -1,0 +1,91 @@
+// Package forward carries Kafka requests between nodes, one hop: a request that
+// has come to a node which does not serve its slots goes on to the node that does.
+//
+//	client ─► node ──Call──► Peers ══ link: envelopes, answers in any order ══► owner
+//	                          ◄─Answer─
+//
+// A link is a connection to another node's peer listener. Each request travels
+// whole, as the client sent it, behind an envelope that says for whom it is.
+package forward
+
+import (
+	"errors"
+	"time"
+
+	"github.com/quirelog/quire/protocol/buffer"
+)
+
+// Errors of an Answer.
+var (
+	// ErrUnreachable: the request has not left this node, so nothing was done.
+	ErrUnreachable = errors.New("node cannot be reached")
+	// ErrLost: it has left and no answer came; nobody knows whether it was carried out.
+	ErrLost = errors.New("connection to the node was lost")
+	// ErrProtocol: the other side sent what cannot be understood.
+	ErrProtocol = errors.New("node answered with something else")
+	// ErrBusy: too much waits for that node already; nothing was done.
+	ErrBusy = errors.New("too much waits for the node")
+)
+
+// SlotEpoch is a slot that a request is for, and the epoch of its owner as the
+// sender knows it: a receiver that serves the slot in an older epoch is behind.
+type SlotEpoch struct {
+	Slot  uint16
+	Epoch int64
+}
+
+// Call is a request on its way to another node.
+type Call struct {
+	// Message is the Kafka request after its size, header and body, in parts that
+	// are sent as they are. They stay as they are until Done.
+	Message [][]byte
+
+	Slots      []SlotEpoch // that the receiver must serve, all of them; none: whatever it serves
+	Stream     uint64      // the client connection. Calls of one stream to one node arrive in the order of Send
+	Listener   string      // by which the client came
+	RemoteAddr string      // of the client
+	Principal  string
+	Timeout    time.Duration // for the answer; then ErrLost
+
+	// Done is called exactly once, on any goroutine; it must not block. It owns
+	// the Answer's Buf.
+	Done func(*Call, Answer)
+
+	link linkCall
+}
+
+// Status says what became of a request at the other node.
+type Status uint8
+
+const (
+	// Answered: Message is the Kafka response, header and body.
+	Answered Status = iota
+	// Silent: carried out, and there is no response (Produce with acks=0).
+	Silent
+	// NotServed: the other node does not serve all the slots, and has done nothing.
+	NotServed
+	// Dropped: the request is at fault in a way that closes the client's connection. Err says why.
+	Dropped
+	// Failed: there is no answer. Err says why.
+	Failed
+)
+
+// Answer is what a Call ends with.
+type Answer struct {
+	Status  Status
+	Message []byte         // in Buf; without the size
+	Buf     *buffer.Buffer // to be released by Done's caller when Message is not needed any more; nil without Message
+	Err     error
+}
+
+// Sender sends calls. Peers is the one that is real.
+type Sender interface {
+	// Send sends a call to a node; this node is one as well. Any goroutine. It does not block.
+	Send(node int32, c *Call)
+	// Cancel asks for an answer now: a long poll answers with what it has. Done
+	// comes all the same. Any goroutine, until Done was called.
+	Cancel(c *Call)
+}
+
+// linkCall is what a link keeps of a call under way.
+type linkCall struct{}
