@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quirelog/quire/protocol/buffer"
+	"github.com/quirelog/quire/proxy/forward"
 	"github.com/quirelog/quire/proxy/loop"
 )
 
@@ -35,10 +36,11 @@ type Request struct {
 	state atomic.Uint32 // of the request* constants
 
 	// Written by the one that answers, before state says so.
-	resp   Response
-	bytes  int // of the response on the wire, size included; 0 if there is none
-	why    error
-	prefix [4]byte // the response's size
+	resp    Response
+	bytes   int // of the response on the wire, size included; 0 if there is none
+	why     error
+	refused bool    // by Refuse
+	prefix  [4]byte // the response's size
 
 	// Loop only.
 	frameBytes int // what it counts for in the limits
@@ -53,6 +55,10 @@ type Origin struct {
 	Principal  string // "User:ANONYMOUS" without authentication
 	Stream     uint64 // one per client connection and forwarding node
 	Node       int32  // that forwards
+
+	// Slots are those that the request is for. Their epochs are the owners' as the
+	// other node knows them. The handler refuses what this node does not serve.
+	Slots []forward.SlotEpoch
 }
 
 // Listener is the name of the listener by which the client came, to whatever node.
@@ -87,7 +93,7 @@ type Response struct {
 	Release func()   // may be nil
 }
 
-// Respond answers. Any goroutine, exactly once per request (of Respond, NoResponse, Drop).
+// Respond answers. Any goroutine, exactly once per request (of Respond, NoResponse, Refuse, Drop).
 //
 // It costs some atomic operations; what is ready is written by the loop, all
 // that it finds at once. On the loop itself that is at the end of its turn.
@@ -102,6 +108,14 @@ func (r *Request) Respond(resp Response) {
 
 // NoResponse ends a request that gets no answer (acks=0). Any goroutine.
 func (r *Request) NoResponse() { r.answer(requestReady, 0) }
+
+// Refuse ends a request that another node has forwarded and that this node does
+// not serve: nothing of it was done, and the other node looks for who serves it now. It
+// is in place of an answer, for requests with an Origin only. Any goroutine.
+func (r *Request) Refuse() {
+	r.refused = true
+	r.answer(requestReady, 0)
+}
 
 // Drop closes the connection instead of answering, once the answers before it
 // are sent; why is logged. Any goroutine.
@@ -186,6 +200,6 @@ func (r *Request) release() {
 		r.Frame.Release()
 	}
 	r.ClientID, r.Body, r.Message, r.Frame, r.Conn, r.Origin = "", nil, nil, nil, nil, nil
-	r.resp, r.bytes, r.why = Response{}, 0, nil
+	r.resp, r.bytes, r.why, r.refused = Response{}, 0, nil, false
 	r.onClose, r.onDrain = nil, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/quirelog/quire/offsets"
 	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/proxy/forward"
 	"github.com/quirelog/quire/storage"
 	"github.com/quirelog/quire/storage/meta"
 )
@@ -83,6 +84,8 @@ var everywhere = []codeOf{
 	{coordinator.ErrInvalidConfig, protocol.InvalidConfig},
 	{coordinator.ErrPolicy, protocol.PolicyViolation},
 
+	{forward.ErrLost, protocol.RequestTimedOut},
+	{forward.ErrProtocol, protocol.RequestTimedOut},
 	{errRequest, protocol.InvalidRequest},
 	{errUnknownPartition, protocol.UnknownTopicOrPartition},
 	{errAcks, protocol.InvalidRequiredAcks},
@@ -119,6 +122,7 @@ var (
 			{storage.ErrUnknownEpoch, protocol.UnknownLeaderEpoch},
 			{storage.ErrLostOwnership, protocol.NotLeaderOrFollower},
 			{storage.ErrClosed, protocol.NotLeaderOrFollower},
+			{errNotServed, protocol.NotLeaderOrFollower},
 			{storage.ErrCorrupt, protocol.CorruptMessage},
 			{coordinator.ErrUnknownTopic, protocol.UnknownTopicOrPartition},
 			{coordinator.ErrUnknownTopicID, protocol.UnknownTopicID},
@@ -138,6 +142,7 @@ var (
 	dataErrors = codes{
 		rows: []codeOf{
 			{context.DeadlineExceeded, protocol.RequestTimedOut},
+			{errNotServed, protocol.NotLeaderOrFollower},
 			{meta.ErrUnavailable, protocol.NotLeaderOrFollower},
 			{meta.ErrUnknownOutcome, protocol.NotLeaderOrFollower},
 		},
@@ -176,6 +181,9 @@ var (
 			{group.ErrUnsupportedAssignor, protocol.UnsupportedAssignor},
 			{group.ErrStaleMemberEpoch, protocol.StaleMemberEpoch},
 			{group.ErrInvalidRegex, protocol.InvalidRegularExpression},
+			{errNotServed, protocol.CoordinatorNotAvailable},
+			{forward.ErrLost, protocol.CoordinatorNotAvailable},
+			{forward.ErrProtocol, protocol.CoordinatorNotAvailable},
 			{offsets.ErrNotOwner, protocol.NotCoordinator},
 			{offsets.ErrClosed, protocol.NotCoordinator},
 			{offsets.ErrTooLarge, protocol.InvalidCommitOffsetSize},

@@ -41,7 +41,9 @@ type Config struct {
 	Logger                 *zap.Logger           // silence
 	Now                    func() time.Time
 
-	maxInflatedBytes int // replaced by tests
+	// Replaced by tests.
+	maxInflatedBytes int
+	router           router
 }
 
 // BrokerConfig is one setting of this node as DescribeConfigs tells it.
@@ -63,6 +65,10 @@ type Handlers struct {
 	produces sync.Pool    // of *produceRequest
 	fetches  sync.Pool    // of *fetchRequest
 	fetched  atomic.Int64 // bytes, as in MaxFetchedBytes
+
+	self   int32  // this node
+	router router // the Coordinator
+	waits  routeWaits
 
 	conversions conversions
 	converted   atomic.Int64 // bytes, as in MaxConvertedBytes
@@ -122,13 +128,20 @@ func New(c Config) *Handlers {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	h := &Handlers{c: c, rows: index(table)}
+	if c.router == nil {
+		c.router = c.Coordinator
+	}
+	h := &Handlers{c: c, rows: index(table), router: c.router, self: c.Coordinator.Self().ID}
 	h.conversions, h.cache = newConversions(c.maxInflatedBytes), newConversionCache(c.ConversionCacheBytes)
 	h.registerMetrics()
 	h.produces.New, h.fetches.New = h.newProduceRequest, h.newFetchRequest
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.sessions.init(c.MaxFetchSessions, c.MinFetchSessionAge)
 	h.running.Go(func() { h.waiting.run(h.ctx, c.Now) })
+	if c.Peers != nil {
+		h.waits.init(h.router.RoutesChanged)
+		h.running.Go(func() { h.waits.run(h.ctx) })
+	}
 	return h
 }
 
@@ -157,6 +170,10 @@ func (h *Handlers) Handle(r *proxy.Request) {
 	row := h.rows[r.Key]
 	if row == nil {
 		r.Drop(fmt.Errorf("API key %d is not served", r.Key))
+		return
+	}
+	if r.Origin != nil && !h.servesOrigin(r) {
+		r.Refuse()
 		return
 	}
 	row.handle(h, r)
@@ -219,11 +236,18 @@ func (h *Handlers) openLog(ctx context.Context, t *coordinator.Topic, partition 
 	if l := h.c.Store.Log(id); l != nil {
 		return l, nil
 	}
+	slot := coordinator.PartitionSlot(t.ID, partition)
+	if !h.serves(slot) {
+		return nil, fmt.Errorf("partition %d of topic %q: %w", partition, t.Name, storage.ErrLostOwnership)
+	}
 	l, err := h.c.Store.OpenLog(ctx, id, t.LogConfig)
 	if err != nil {
 		return nil, fmt.Errorf("open partition %d of topic %q: %w", partition, t.Name, err)
 	}
 	switch now := h.c.Coordinator.TopicByID(t.ID); {
+	case !h.serves(slot):
+		// Whoever ends the slot's service closes the log as well.
+		return nil, fmt.Errorf("partition %d of topic %q: %w", partition, t.Name, storage.ErrLostOwnership)
 	case now == nil:
 		// A topic that was deleted meanwhile had its logs deleted before this one was opened.
 		_ = h.c.Store.DeleteLogs(ctx, t.ID, t.Partitions)
