@@ -39,6 +39,10 @@ type Config struct {
 	Logger *zap.Logger // silent
 	Node   Node        // this node; its ID is allocated if it is -1
 
+	// Advertise, if it is not nil, gives Node.Listeners once the node's id is
+	// known. Open calls it once, before the node is on the list.
+	Advertise func(id int32) (map[string]Endpoint, error)
+
 	// NodeName makes an allocated id stable: a node that starts again under its
 	// name gets its id again. Default "quire". Nodes of one cluster need different names.
 	NodeName string

@@ -87,6 +87,13 @@ func (c *Coordinator) openNodes(ctx context.Context) error {
 		}
 		c.self.ID = id
 	}
+	if c.config.Advertise != nil {
+		listeners, err := c.config.Advertise(c.self.ID)
+		if err != nil {
+			return err
+		}
+		c.self.Listeners = listeners
+	}
 	c.nodes.Store(c.newNodeList(nil))
 	r := &registration{c: c, incarnation: encodeID(newID())}
 	if err := r.register(ctx); err != nil {

@@ -44,6 +44,10 @@ type Listener struct {
 	Network string      // "tcp", "tcp4", "tcp6" or "unix"; empty means "tcp"
 	Address string      // host:port, or a path
 	TLS     *tls.Config // nil means plain text
+
+	// ProxyProtocol makes every connection begin with a PROXY protocol header,
+	// before TLS; nil means none.
+	ProxyProtocol *ProxyProtocol
 }
 
 // Limits bound what clients can make the server hold. A client over a limit

@@ -61,6 +61,7 @@ type Conn struct {
 	loop   *loop.Loop
 	sock   loop.Sock
 	ip     ipKey
+	local  bool // a load balancer's own, no client
 
 	task  loop.Task // turn: posted whenever something may go on
 	again loop.Task // turn, after the others of the loop had theirs
@@ -92,7 +93,9 @@ type Conn struct {
 	admitted atomic.Bool  // the budget lets it try again
 }
 
-func (s *Server) newConn(l *Listener, sock loop.Sock) *Conn {
+// newConn makes a connection. via is the load balancer's end, if one has named the
+// client; local says that it is the load balancer's own.
+func (s *Server) newConn(l *Listener, sock loop.Sock, via string, local bool) *Conn {
 	c := &Conn{
 		Listener:   l.Name,
 		RemoteAddr: sock.RemoteAddr().String(),
@@ -100,6 +103,7 @@ func (s *Server) newConn(l *Listener, sock loop.Sock) *Conn {
 		loop:       sock.Loop(),
 		sock:       sock,
 		ip:         keyOf(sock.RemoteAddr()),
+		local:      local,
 	}
 	c.id = s.ids.Add(1)
 	c.state = c.loop.Local.(*loopState)
@@ -111,7 +115,11 @@ func (s *Server) newConn(l *Listener, sock loop.Sock) *Conn {
 	c.state.conns[c] = struct{}{}
 	c.watch(s.cfg.IdleTimeout)
 	if ce := s.cfg.Log.Check(zap.DebugLevel, "connection opened"); ce != nil {
-		ce.Write(zap.String("listener", c.Listener), zap.String("remote", c.RemoteAddr))
+		fields := []zap.Field{zap.String("listener", c.Listener), zap.String("remote", c.RemoteAddr)}
+		if via != "" {
+			fields = append(fields, zap.String("via", via), zap.Bool("local", local))
+		}
+		ce.Write(fields...)
 	}
 	if s.draining.Load() {
 		c.end(errShutdown)
@@ -371,6 +379,9 @@ func (c *Conn) readEnd() {
 func (c *Conn) socketGone(err error) {
 	if c.why == nil {
 		c.why = err
+	}
+	if errors.Is(err, loop.ErrHandshake) {
+		c.server.handshakeFailed(c, err)
 	}
 	c.closed = true
 	c.watching.Stop()

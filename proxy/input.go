@@ -329,7 +329,7 @@ func guess(head [4]byte) string {
 	case "GET ", "POST", "PUT ", "HEAD", "DELE", "OPTI", "PATC", "CONN", "TRAC", "PRI ", "HTTP":
 		return "these are the first bytes of HTTP; is this the port of another listener?"
 	case "PROX", "\r\n\r\n":
-		return "these are the first bytes of the PROXY protocol, which this listener does not expect"
+		return "these are the first bytes of the PROXY protocol; listener.proxy.protocol names the listeners that expect it"
 	}
 	if head[0] == 0x16 && head[1] == 3 {
 		return "these are the first bytes of TLS; set security.protocol to PLAINTEXT or use the TLS listener"

@@ -49,7 +49,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		acceptErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "quire_accept_errors_total", Help: "Failures to accept a connection."}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "quire_connections_rejected_total", Help: "Connections closed at once since a limit was reached."}, []string{"reason"}),
+			Name: "quire_connections_rejected_total", Help: "Connections closed at once, by the setting that has them closed."}, []string{"reason"}),
 	}
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "quire_kafka_requests_total", Help: "Requests answered."}, []string{"api"})

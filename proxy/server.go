@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,15 +38,18 @@ type Server struct {
 	serving   chan error
 
 	ids      atomic.Uint64 // of connections
+	shakes   warning       // about TLS handshakes
 	draining atomic.Bool
 	stop     sync.Once
 	stopped  chan struct{} // closed when Shutdown or Close is done
 
 	mu    sync.Mutex
 	conns int // until closed
-	perIP map[ipKey]int
-	live  int           // until closed and answered
-	empty chan struct{} // closed when live is 0 and nothing is accepted any more; nil before
+	// uncounted are connections that are no client's, or not yet; see maxUncounted.
+	uncounted int
+	perIP     map[ipKey]int
+	live      int           // until closed and answered
+	empty     chan struct{} // closed when live is 0 and nothing is accepted any more; nil before
 }
 
 // ipKey is a client's address, or zero for unix sockets.
@@ -232,19 +237,23 @@ func (s *Server) accept(l *Listener, ln net.Listener) error {
 		group = s.portable
 	}
 	var warned time.Time // last; one line a second says enough
-	err := group.Serve(ln, loop.Accept{
+	a := loop.Accept{
 		Admit: func(remote net.Addr) bool { return s.admit(l, remote) },
-		Open:  func(sock loop.Sock) loop.Handler { return (*events)(s.newConn(l, sock)) },
-		Failed: func(err error, retry time.Duration) {
-			s.metrics.acceptErrors.Inc()
-			if time.Since(warned) < time.Second {
-				return
-			}
-			warned = time.Now()
-			s.cfg.Log.Warn("cannot accept connections", zap.String("listener", l.Name),
-				zap.Error(err), zap.Duration("retry_in", retry))
-		},
-	})
+		Open:  func(sock loop.Sock) loop.Handler { return (*events)(s.newConn(l, sock, "", false)) },
+	}
+	if l.ProxyProtocol != nil {
+		a = s.behindProxy(l)
+	}
+	a.Failed = func(err error, retry time.Duration) {
+		s.metrics.acceptErrors.Inc()
+		if time.Since(warned) < time.Second {
+			return
+		}
+		warned = time.Now()
+		s.cfg.Log.Warn("cannot accept connections", zap.String("listener", l.Name),
+			zap.Error(err), zap.Duration("retry_in", retry))
+	}
+	err := group.Serve(ln, a)
 	return fmt.Errorf("listener %s: %w", l.Name, err)
 }
 
@@ -284,13 +293,40 @@ func (s *Server) closedConn(c *Conn) {
 			zap.String("client_software", c.SoftwareName), zap.String("client_version", c.SoftwareVersion),
 			zap.Duration("open", c.loop.Now().Sub(c.opened)), zap.NamedError("reason", c.why))
 	}
-	s.metrics.connections.Dec()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.local {
+		s.uncounted--
+		return
+	}
+	s.metrics.connections.Dec()
 	s.conns--
 	if s.perIP[c.ip]--; s.perIP[c.ip] <= 0 {
 		delete(s.perIP, c.ip)
 	}
+}
+
+// handshakeFailed tells why a client could not begin, which most clients do not.
+// One that left without a word has only looked whether somebody listens.
+func (s *Server) handshakeFailed(c *Conn, err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return
+	}
+	s.metrics.rejected.WithLabelValues("tls").Inc()
+	n := s.shakes.due()
+	if n == 0 {
+		return
+	}
+	hint := ""
+	var record tls.RecordHeaderError
+	if errors.As(err, &record) {
+		hint = "these are no bytes of TLS; does the client have security.protocol=SSL?"
+		if text := guess([4]byte(record.RecordHeader[:])); text != "" {
+			hint = text
+		}
+	}
+	s.cfg.Log.Warn("closed a connection without TLS", zap.String("listener", c.Listener), zap.String("remote", c.RemoteAddr),
+		zap.Error(err), zap.String("hint", hint), zap.Int("closed", n))
 }
 
 // left forgets a connection that is closed and owes no answers.

@@ -176,6 +176,13 @@ func TestRefused(t *testing.T) {
 		{file: "advertised.listeners: PLAINTEXT://0.0.0.0:9092", want: []string{"no address that clients can reach"}},
 		{file: "advertised.listeners: PLAINTEXT://:9092", want: []string{"needs a host"}},
 		{file: "advertised.listeners: OUTSIDE://h:9092", want: []string{"OUTSIDE is not in listeners"}},
+		{file: "advertised.listeners: 'PLAINTEXT://h:${node.port}'", want: []string{`"${node.port}" is no pattern`, "${node.id+9100}"}},
+		{file: "advertised.listeners: 'PLAINTEXT://h:${node.id'", want: []string{`"${node.id" is no pattern`}},
+		{file: "advertised.listeners: 'PLAINTEXT://h:${node.id+65535}'", want: []string{"0 to 65535"}},
+		{file: "listener.advertise: PLAINTEXT", want: []string{"not NAME:node or NAME:proxy"}},
+		{file: "listener.advertise: PLAINTEXT:vip", want: []string{"not NAME:node or NAME:proxy"}},
+		{file: "listener.advertise: PLAINTEXT:node,plaintext:proxy", want: []string{"names PLAINTEXT twice"}},
+		{file: "listener.advertise: OUTSIDE:proxy", want: []string{"OUTSIDE is not in listeners"}},
 		{file: "admin.listen: 9644", want: []string{"admin.listen", "not host:port"}},
 		{env: []string{"QUIRE_NUM_PARTITION=3"}, want: []string{"environment", "QUIRE_NUM_PARTITION", "did you mean QUIRE_NUM_PARTITIONS?"}},
 		{env: []string{"QUIRE_NUM_PARTITIONS="}, want: []string{"environment QUIRE_NUM_PARTITIONS", "must not be empty"}},
@@ -306,6 +313,9 @@ func TestAdvertised(t *testing.T) {
 		{"PLAINTEXT://:9092,UNIX:///x", "PLAINTEXT://kafka.example:1", map[string]string{"PLAINTEXT": "kafka.example:1", "UNIX": "kafka.example:1"}},
 		{"UNIX:///x", "UNIX://kafka.example:1", map[string]string{"UNIX": "kafka.example:1"}},
 		{"UNIX:///x", "", nil},
+		{"PLAINTEXT://:9092", "PLAINTEXT://kafka.example:${node.id+9100}", map[string]string{"PLAINTEXT": "kafka.example:9117"}},
+		{"PLAINTEXT://:9092", "PLAINTEXT://n${node.id}.${node.name}.example:9093", map[string]string{"PLAINTEXT": "n17.red.example:9093"}},
+		{"PLAINTEXT://:9092", "PLAINTEXT://h:${node.id+65530}", nil},
 	} {
 		cfg, err := loadConfig("", []string{"QUIRE_LISTENERS=" + c.listeners, "QUIRE_ADVERTISED_LISTENERS=" + c.advertised}, nil)
 		if err != nil {
@@ -315,7 +325,7 @@ func TestAdvertised(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := advertised(cfg, bound)
+		got, err := advertised(cfg, bound, 17, "red")
 		if (err != nil) != (c.want == nil) || len(got) != len(c.want) {
 			t.Errorf("%s, %s: %v, %v", c.listeners, c.advertised, got, err)
 			continue

@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -91,7 +94,8 @@ func checkListeners(v string) error {
 }
 
 func checkAdvertised(v string) error {
-	ls, err := parseListeners(v)
+	// What the patterns stand for is known when the node has its id.
+	ls, err := parseAdvertised(v, 1, "node")
 	if err != nil {
 		return err
 	}
@@ -106,6 +110,75 @@ func checkAdvertised(v string) error {
 		}
 	}
 	return nil
+}
+
+// nodePattern is what stands for the node's own in advertised.listeners:
+// ${node.id}, ${node.id+9100} and ${node.name}.
+var nodePattern = regexp.MustCompile(`\$\{node\.(?:(name)|id(?:\+([0-9]{1,5}))?)\}`)
+
+// parseAdvertised is parseListeners with the patterns replaced.
+func parseAdvertised(v string, id int32, name string) ([]listener, error) {
+	v = nodePattern.ReplaceAllStringFunc(v, func(s string) string {
+		m := nodePattern.FindStringSubmatch(s)
+		if m[1] != "" {
+			return name
+		}
+		plus, _ := strconv.Atoi(m[2]) // "" is 0
+		return strconv.Itoa(int(id) + plus)
+	})
+	if i := strings.Index(v, "${"); i >= 0 {
+		pattern := v[i:]
+		if end := strings.IndexByte(pattern, '}'); end >= 0 {
+			pattern = pattern[:end+1]
+		}
+		return nil, fmt.Errorf("%q is no pattern: there are ${node.id}, ${node.id+9100} and ${node.name}", pattern)
+	}
+	return parseListeners(v)
+}
+
+// checkListenerAdvertise checks listener.advertise.
+func checkListenerAdvertise(v string) error {
+	_, err := parseListenerAdvertise(v)
+	return err
+}
+
+// What clients of a listener are told: of each node, or of one that stands for all.
+const (
+	advertiseNode  = "node"
+	advertiseProxy = "proxy"
+)
+
+// parseListenerAdvertise reads NAME:node and NAME:proxy, separated by commas.
+func parseListenerAdvertise(v string) (map[string]string, error) {
+	m := map[string]string{}
+	for _, s := range splitList(v) {
+		name, mode, ok := strings.Cut(s, ":")
+		name, mode = strings.ToUpper(strings.TrimSpace(name)), strings.ToLower(strings.TrimSpace(mode))
+		if !ok || name == "" || mode != advertiseNode && mode != advertiseProxy {
+			return nil, fmt.Errorf("%q is not NAME:node or NAME:proxy", s)
+		}
+		if m[name] != "" {
+			return nil, fmt.Errorf("names %s twice", name)
+		}
+		m[name] = mode
+	}
+	return m, nil
+}
+
+// proxyListeners are the listeners, by name, whose clients are told of one node
+// that stands for all.
+func proxyListeners(c *config) map[string]bool {
+	modes, err := parseListenerAdvertise(c.str("listener.advertise"))
+	if err != nil {
+		panic("listener.advertise was checked when it was loaded: " + err.Error())
+	}
+	out := map[string]bool{}
+	for name, mode := range modes {
+		if mode == advertiseProxy {
+			out[name] = true
+		}
+	}
+	return out
 }
 
 // securityProtocols are Kafka's, which are also the listener names that need no
@@ -165,10 +238,19 @@ func checkListenerSet(c *config) error {
 		}
 		names[l.Name] = true
 	}
+	modes, err := parseListenerAdvertise(c.str("listener.advertise"))
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(modes)) {
+		if !names[name] {
+			return fmt.Errorf("listener.advertise: %s is not in listeners", name)
+		}
+	}
 	if c.str("advertised.listeners") == "" {
 		return nil
 	}
-	as, err := parseListeners(c.str("advertised.listeners"))
+	as, err := parseAdvertised(c.str("advertised.listeners"), 1, "node")
 	if err != nil {
 		return err
 	}
@@ -181,17 +263,18 @@ func checkListenerSet(c *config) error {
 }
 
 // advertised decides what clients of each listener are told, by listener name.
-// bound are the listeners as they are bound, with their real ports.
+// bound are the listeners as they are bound, with their real ports; id and name
+// are the node's.
 //
 // A client that came through a unix socket is told of advertised.listeners if
 // that names its listener, else of the first TCP listener: the protocol has no
 // way to say a path.
-func advertised(c *config, bound []listener) (map[string]listener, error) {
+func advertised(c *config, bound []listener, id int32, name string) (map[string]listener, error) {
 	out := map[string]listener{}
 	if v := c.str("advertised.listeners"); v != "" {
-		as, err := parseListeners(v)
+		as, err := parseAdvertised(v, id, name)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("advertised.listeners of node %d: %w", id, err)
 		}
 		for _, a := range as {
 			out[a.Name] = a

@@ -344,23 +344,16 @@ type lateHandlers struct{ *api.Handlers }
 // openCoordinator opens the catalog of topics and puts this node on the list of nodes.
 func (n *node) openCoordinator(ctx context.Context, registry *prometheus.Registry) error {
 	c := n.config
-	told, err := advertised(c, n.bound)
-	if err != nil {
-		return err
-	}
 	defaults, err := c.topicDefaults()
 	if err != nil {
 		return err
-	}
-	endpoints := make(map[string]coordinator.Endpoint, len(told))
-	for name, l := range told {
-		endpoints[name] = coordinator.Endpoint{Host: l.Host, Port: int32(l.Port)}
 	}
 	n.coordinator, err = coordinator.Open(ctx, coordinator.Config{
 		Meta:                     n.meta,
 		Prefix:                   metaPrefix,
 		Logger:                   n.log.Named("coordinator"),
-		Node:                     coordinator.Node{ID: int32(c.number("node.id")), Rack: c.str("broker.rack"), Listeners: endpoints},
+		Node:                     coordinator.Node{ID: int32(c.number("node.id")), Rack: c.str("broker.rack")},
+		Advertise:                n.advertise,
 		NumPartitions:            int32(c.number("num.partitions")),
 		DefaultReplicationFactor: int16(c.number("default.replication.factor")),
 		TopicDefaults:            defaults,
@@ -372,6 +365,22 @@ func (n *node) openCoordinator(ctx context.Context, registry *prometheus.Registr
 	n.onClose("coordinator", func(context.Context) error { return n.coordinator.Close() })
 	return nil
 }
+
+// advertise is what clients are told of this node, by listener name.
+func (n *node) advertise(id int32) (map[string]coordinator.Endpoint, error) {
+	told, err := advertised(n.config, n.bound, id, nodeName)
+	if err != nil {
+		return nil, err
+	}
+	endpoints := make(map[string]coordinator.Endpoint, len(told))
+	for name, l := range told {
+		endpoints[name] = coordinator.Endpoint{Host: l.Host, Port: int32(l.Port)}
+	}
+	return endpoints, nil
+}
+
+// nodeName is the name of the only node.
+const nodeName = "quire"
 
 // groupsConfig is what the configuration says of consumer groups.
 func groupsConfig(c *config, registry *prometheus.Registry) coordinator.GroupsConfig {

@@ -55,7 +55,7 @@ func (g *epollGroup) Serve(ln net.Listener, a Accept) error {
 			// It fails if the peer is gone already, which reading will tell.
 			_ = tuneFD(fd, g.cfg.KeepAlive)
 		}
-		g.loops[least(g.all, turn)].adopt(fd, remote, tcp, a.Open)
+		g.loops[least(g.all, turn)].adopt(fd, remote, tcp, &g.cfg, &a)
 	}
 }
 

@@ -214,7 +214,7 @@ type epollSock struct {
 
 // adopt makes fd, an accepted non-blocking socket, a connection of the loop.
 // Any goroutine. fd is closed if the loop has ended.
-func (l *epollLoop) adopt(fd int, remote net.Addr, tcp bool, open func(Sock) Handler) {
+func (l *epollLoop) adopt(fd int, remote net.Addr, tcp bool, cfg *Config, a *Accept) {
 	s := &epollSock{loop: l, fd: fd, remote: remote, tcp: tcp, detached: true}
 	s.gone.Run = func() { s.h.Closed(s.err) }
 	l.conns.Add(1)
@@ -223,7 +223,7 @@ func (l *epollLoop) adopt(fd int, remote net.Addr, tcp bool, open func(Sock) Han
 			l.socks = append(l.socks, nil)
 		}
 		l.socks[fd] = s
-		s.h = open(s)
+		s.h = a.open(s, cfg, s.opened)
 		s.update()
 	}}
 	if !l.Post(start) {
@@ -231,6 +231,8 @@ func (l *epollLoop) adopt(fd int, remote net.Addr, tcp bool, open func(Sock) Han
 		unix.Close(fd)
 	}
 }
+
+func (s *epollSock) opened(h Handler, remote net.Addr) { s.h, s.remote = h, remote }
 
 func (s *epollSock) Loop() *Loop          { return &s.loop.Loop }
 func (s *epollSock) RemoteAddr() net.Addr { return s.remote }

@@ -30,6 +30,7 @@ var (
 	ErrUnsupported = errors.New("epoll loops need Linux")
 	ErrStopped     = errors.New("event loop stopped")
 	ErrPeerGone    = errors.New("peer closed both directions")
+	ErrHandshake   = errors.New("TLS handshake failed")
 )
 
 // Handler is the code behind one connection. All of its methods are called on
@@ -105,6 +106,9 @@ type Config struct {
 
 	// HandshakeTimeout bounds a TLS handshake; 0 means 30 s.
 	HandshakeTimeout time.Duration
+
+	// PreambleTimeout bounds how long a Preamble takes; 0 means 5 s.
+	PreambleTimeout time.Duration
 }
 
 func (c *Config) fill() {
@@ -117,6 +121,9 @@ func (c *Config) fill() {
 	if c.HandshakeTimeout <= 0 {
 		c.HandshakeTimeout = 30 * time.Second
 	}
+	if c.PreambleTimeout <= 0 {
+		c.PreambleTimeout = 5 * time.Second
+	}
 }
 
 // Accept says what becomes of the connections of a listener.
@@ -127,6 +134,10 @@ type Accept struct {
 
 	// Open makes the handler of an admitted connection, on its loop.
 	Open func(Sock) Handler
+
+	// Preamble, if it is not nil, makes what reads the beginning of an admitted
+	// connection, on its loop; its Open is called in the place of Open.
+	Preamble func(remote net.Addr) Preamble
 
 	// Failed is told of failures to accept, and how long accepting waits
 	// before it tries again. May be nil.

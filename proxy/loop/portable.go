@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -77,7 +78,7 @@ func (g *netGroup) Serve(ln net.Listener, a Accept) error {
 			continue
 		}
 		g.tune(c)
-		g.loops[least(g.all, turn)].adopt(c, g.cfg.HandshakeTimeout, a.Open)
+		g.loops[least(g.all, turn)].adopt(c, &g.cfg, &a)
 	}
 }
 
@@ -186,9 +187,12 @@ func (l *netLoop) run() {
 // netSock is a net.Conn with a goroutine that reads, and one that writes
 // while a Writev is under way.
 type netSock struct {
-	loop *netLoop
-	c    net.Conn
-	h    Handler
+	loop   *netLoop
+	c      net.Conn
+	h      Handler
+	remote net.Addr
+
+	preamble bool // what comes is the Preamble's, not yet TLS's or the handler's
 
 	paused bool
 	resume chan struct{}
@@ -201,8 +205,8 @@ type netSock struct {
 	parts net.Buffers
 }
 
-func (l *netLoop) adopt(c net.Conn, handshake time.Duration, open func(Sock) Handler) {
-	s := &netSock{loop: l, c: c, resume: make(chan struct{}, 1), users: 1}
+func (l *netLoop) adopt(c net.Conn, cfg *Config, a *Accept) {
+	s := &netSock{loop: l, c: c, remote: c.RemoteAddr(), preamble: a.Preamble != nil, resume: make(chan struct{}, 1), users: 1}
 	s.gone.Run = func() {
 		delete(l.socks, s)
 		l.conns.Add(-1)
@@ -214,29 +218,44 @@ func (l *netLoop) adopt(c net.Conn, handshake time.Duration, open func(Sock) Han
 	l.conns.Add(1)
 	l.enter()
 	l.socks[s] = struct{}{}
-	s.h = open(s)
+	s.h = a.open(s, cfg, s.opened)
 	if l.stopping {
 		s.Close(ErrStopped)
 	}
 	l.leave()
-	go s.read(handshake)
+	go s.read(cfg.HandshakeTimeout)
+}
+
+func (s *netSock) opened(h Handler, remote net.Addr) {
+	s.h, s.remote, s.preamble = h, remote, false
 }
 
 func (s *netSock) Loop() *Loop          { return &s.loop.Loop }
-func (s *netSock) RemoteAddr() net.Addr { return s.c.RemoteAddr() }
+func (s *netSock) RemoteAddr() net.Addr { return s.remote }
 func (s *netSock) HoldsSpace() bool     { return true }
 
 func (s *netSock) read(handshake time.Duration) {
 	l := s.loop
-	if err := shake(s.c, handshake); err != nil {
-		l.enter()
-		s.Close(err)
-		s.left()
-		l.leave()
-		return
-	}
 	l.enter()
-	for !s.closed {
+	s.pump(underlying(s.c), func() bool { return s.preamble })
+	if !s.closed {
+		l.leave()
+		err := shake(s.c, handshake)
+		l.enter()
+		if err != nil {
+			s.Close(err)
+		} else {
+			s.pump(s.c, func() bool { return true })
+		}
+	}
+	s.left()
+	l.leave()
+}
+
+// pump reads from c until it ends, or while more. On the loop, which it leaves to wait.
+func (s *netSock) pump(c net.Conn, more func() bool) {
+	l := s.loop
+	for !s.closed && more() {
 		var p []byte
 		if !s.paused {
 			p = s.h.Space()
@@ -247,7 +266,7 @@ func (s *netSock) read(handshake time.Duration) {
 			l.enter()
 			continue
 		}
-		n, err := s.c.Read(p)
+		n, err := c.Read(p)
 		l.enter()
 		if n > 0 && !s.closed {
 			s.h.Filled(n)
@@ -263,8 +282,6 @@ func (s *netSock) read(handshake time.Duration) {
 			break
 		}
 	}
-	s.left()
-	l.leave()
 }
 
 // shake makes the TLS handshake, which Read would make without a deadline.
@@ -275,7 +292,10 @@ func shake(c net.Conn, timeout time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return t.HandshakeContext(ctx)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrHandshake, err)
+	}
+	return nil
 }
 
 // left is called on the loop by a goroutine that will touch no memory of the handler any more.
