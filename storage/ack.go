@@ -25,6 +25,10 @@ func (p *pending) Appended(a *ledger.Append, err error) {
 		p.err = l.ledgerError(p.seg.id, err)
 		if !errors.Is(err, ledger.ErrNoSpace) {
 			l.fail(p.err)
+			if errors.Is(err, ledger.ErrFenced) {
+				// Whoever has recovered the ledger may have found it there.
+				p.err = fmt.Errorf("%w: %w", ErrUnknownOutcome, p.err)
+			}
 		}
 	}
 	done := l.settle()
@@ -82,9 +86,11 @@ func (l *Log) settle() *pending {
 		l.wake()
 	}
 	switch {
-	case l.closed != nil && l.queueHead == nil:
-		l.schedule(workAbandon)
-	case len(l.sealing) > 0 && l.sealing[0].inflight == 0 && l.closed == nil:
+	case l.closed != nil:
+		if l.queueHead == nil && l.holdsLedgers() {
+			l.schedule(workAbandon)
+		}
+	case len(l.sealing) > 0 && l.sealing[0].inflight == 0:
 		l.schedule(workSeal)
 	}
 	return done.first

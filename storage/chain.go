@@ -64,6 +64,10 @@ type chain struct {
 	skip     int    // links of the first page that have left the chain
 	nextPage uint64 // number of the next page
 
+	// purges counts how often ledgers of the log were deleted since no chain had
+	// them. A ledger made under one count is not linked under another: it may be gone.
+	purges uint64
+
 	rev meta.Revision // of the record, 0 if there is none
 }
 
@@ -72,6 +76,17 @@ func (c *chain) clone() *chain {
 	n.links = append([]link(nil), c.links...)
 	n.pages = append([]page(nil), c.pages...)
 	return &n
+}
+
+// adds says whether the chain has a ledger that old has not.
+func (c *chain) adds(old *chain) bool {
+	for i := range c.links {
+		id := c.links[i].id
+		if !slices.ContainsFunc(old.links, func(k link) bool { return k.id == id }) {
+			return true
+		}
+	}
+	return false
 }
 
 // paged returns how many links lie in pages.
@@ -107,7 +122,7 @@ const (
 )
 
 // encode writes the record: version u8, epoch u32, then varints: start, owner, swap,
-// next page, skip, count of pages (number, links each), count of links.
+// next page, skip, count of pages (number, links each), the links, purges unless it is 0.
 func (c *chain) encode() []byte {
 	links := c.links[c.paged():]
 	b := make([]byte, 0, 64+len(links)*32)
@@ -123,7 +138,11 @@ func (c *chain) encode() []byte {
 		b = binary.AppendUvarint(b, p.number)
 		b = binary.AppendUvarint(b, uint64(p.links))
 	}
-	return appendLinks(b, links)
+	b = appendLinks(b, links)
+	if c.purges > 0 {
+		b = binary.AppendUvarint(b, c.purges)
+	}
+	return b
 }
 
 func appendLinks(b []byte, links []link) []byte {
@@ -201,6 +220,9 @@ func decodeChain(kv meta.KV) (*chain, error) {
 		c.pages[i] = page{number: d.unsigned(), links: int(d.offset())}
 	}
 	c.links = d.links()
+	if len(d.b) > 0 {
+		c.purges = d.unsigned()
+	}
 	if d.bad || len(d.b) > 0 || epoch < 0 || c.skip < 0 || c.skip > 0 && (len(c.pages) == 0 || c.skip >= c.pages[0].links) {
 		return nil, fmt.Errorf("chain at %s: malformed record of %d bytes", kv.Key, len(kv.Value))
 	}
@@ -372,13 +394,22 @@ func (s *Store) removeStrayPages(ctx context.Context, id LogID, c *chain) error 
 }
 
 // swapChain writes the record next in place of old. It returns next's revision,
-// or errConflict with the owner of what is there instead. After any other
+// or errConflict with the owner of what is there instead, or *purgedError, or
+// errTopicDeleted of a first record. After any other
 // error the record may be either of the two, now or a moment later; the same
 // owner may call again with what it believes.
 func (s *Store) swapChain(ctx context.Context, id LogID, old, next *chain) error {
 	ops := s.swapOps(id, next)
 	cond := []meta.Cond{{Key: s.chainKey(id), Modified: old.rev}}
 	for range 3 {
+		cond = cond[:1]
+		if cond[0].Modified == 0 {
+			exists, err := s.topicExists(ctx, id.Topic)
+			if err != nil {
+				return err
+			}
+			cond = append(cond, exists...)
+		}
 		rev, ok, err := s.c.Meta.Txn(ctx, cond, ops)
 		if err == nil && ok {
 			next.rev = rev
@@ -391,6 +422,9 @@ func (s *Store) swapChain(ctx context.Context, id LogID, old, next *chain) error
 				return fmt.Errorf("%w: its record is gone", errConflict)
 			}
 			if err == nil {
+				if _, err := s.topicExists(ctx, id.Topic); err != nil {
+					return err
+				}
 				err = fmt.Errorf("%w: record came and went", meta.ErrUnknownOutcome)
 			}
 			return err
@@ -405,12 +439,14 @@ func (s *Store) swapChain(ctx context.Context, id LogID, old, next *chain) error
 			return decodeErr
 		}
 		switch {
-		case there.owner == next.owner && there.swap == next.swap:
+		case there.owner == next.owner && there.swap == next.swap && there.purges == next.purges:
 			// An attempt whose answer was lost has succeeded.
 			next.rev = kv.Modified
 			return nil
 		case err != nil:
 			return err
+		case there.owner == next.owner && there.purges != next.purges:
+			return &purgedError{purges: there.purges, rev: kv.Modified}
 		case there.owner == next.owner:
 			// An earlier attempt of this owner was taken for lost and came
 			// through. What it linked is not in use; it is written over.
@@ -420,6 +456,34 @@ func (s *Store) swapChain(ctx context.Context, id LogID, old, next *chain) error
 		}
 	}
 	return meta.ErrUnknownOutcome
+}
+
+// topicExists returns what holds while the topic exists, nothing if that cannot be
+// said of topics here. The error is errTopicDeleted if it does not exist: it never will again.
+func (s *Store) topicExists(ctx context.Context, topic [16]byte) ([]meta.Cond, error) {
+	if s.c.TopicKey == nil {
+		return nil, nil
+	}
+	kv, err := s.c.Meta.Get(ctx, s.c.TopicKey(topic))
+	if errors.Is(err, meta.ErrNotFound) {
+		return nil, errTopicDeleted
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []meta.Cond{{Key: kv.Key, Modified: kv.Modified}}, nil
+}
+
+// purgedError says that the janitor has deleted ledgers of the log since the swap's
+// owner read or wrote the record, which is otherwise the owner's. A ledger made
+// before may be among them.
+type purgedError struct {
+	purges uint64
+	rev    meta.Revision
+}
+
+func (e *purgedError) Error() string {
+	return "ledgers outside the chain were deleted meanwhile"
 }
 
 // errConflict says that another owner has written the record.

@@ -57,8 +57,21 @@ type StoreConfig struct {
 	RetentionInterval  time.Duration // 5 min, Kafka's log.retention.check.interval.ms
 	ProducerExpiry     time.Duration // 24 h, producer.id.expiration.ms
 	MaxProducersPerLog int           // remembered idempotent producers; the longest silent goes first: 100,000, or what a snapshot has room for
-	OrphanAge          time.Duration // a ledger outside every chain is deleted at this age: 10 min
+	OrphanAge          time.Duration // a ledger that was outside every chain for so long is deleted: 10 min
 	Now                func() time.Time
+
+	// Serves says whether this node is to serve a log, where several nodes share Meta
+	// and Tier. It does not block and is asked with locks of the Store held. nil:
+	// this is the only node.
+	Serves func(LogID) bool
+	// Housekeeper says whether this node is the one that deletes orphans. It does not
+	// block. nil: it is.
+	Housekeeper func() bool
+
+	// TopicKey returns a key of Meta that exists as long as the topic does, and is
+	// written once: no log of a deleted topic gets a record by somebody who has not
+	// heard of the deletion yet. nil: nobody deletes topics elsewhere.
+	TopicKey func(topic [16]byte) string
 
 	// TopicName returns the name of a topic, "" if it has none, for people who look at
 	// ledgers. It does not block. nil: no names.

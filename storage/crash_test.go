@@ -39,6 +39,35 @@ func (w *world) linkedLedgers() []ledger.ID {
 	return ids
 }
 
+// removeOrphans takes the two looks of the janitor.
+func (w *world) removeOrphans() {
+	j := janitor{store: w.store}
+	j.sweep(context.Background(), w.store.c.Now())
+	w.advance(w.conf.OrphanAge)
+	j.sweep(context.Background(), w.store.c.Now())
+}
+
+// topicKeys gives every topic a key, of which those named exist.
+func topicKeys(c *StoreConfig) {
+	c.TopicKey = func(topic [16]byte) string { return fmt.Sprintf("quire/test/tid/%x", topic) }
+}
+
+func (w *world) createTopics(topics ...[16]byte) {
+	w.t.Helper()
+	for _, topic := range topics {
+		if _, _, err := w.meta.Store.Txn(context.Background(), nil, []meta.Op{meta.Put(w.conf.TopicKey(topic), []byte("t"))}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) deleteTopic(topic [16]byte) {
+	w.t.Helper()
+	if _, _, err := w.meta.Store.Txn(context.Background(), nil, []meta.Op{meta.Delete(w.conf.TopicKey(topic))}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // checkLinks checks that every ledger of a chain exists and that nothing else
 // is left once the janitor has been.
 func (w *world) checkLinks() {
@@ -49,7 +78,7 @@ func (w *world) checkLinks() {
 			w.t.Fatalf("ledger %d is in a chain and was deleted; there are %v", id, there)
 		}
 	}
-	w.store.removeOrphans(context.Background())
+	w.removeOrphans()
 	if now := w.tier.ids(); !slices.Equal(now, linked) {
 		w.t.Fatalf("ledgers %v are left, chains have %v", now, linked)
 	}
@@ -216,7 +245,9 @@ func crashAt(t *testing.T, c *cutter) {
 func TestDeleteLogsCrashPoints(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for n := 0; ; n++ {
-			w := newWorld(t)
+			other := LogID{Topic: [16]byte{15: 2}}
+			w := newWorld(t, topicKeys)
+			w.createTopics(testLog.Topic, other.Topic)
 			conf := plain()
 			conf.SegmentBytes = 300
 			l := w.log(conf)
@@ -224,7 +255,6 @@ func TestDeleteLogsCrashPoints(t *testing.T) {
 				put(t, l, makeBatch(idempotent(1, 0, int32(i)), 1, 1, "v"))
 				w.settled(l)
 			}
-			other := LogID{Topic: [16]byte{15: 2}}
 			o, err := w.store.OpenLog(context.Background(), other, conf)
 			if err != nil {
 				t.Fatal(err)
@@ -233,6 +263,7 @@ func TestDeleteLogsCrashPoints(t *testing.T) {
 			w.settled(o)
 			woken := make(chan struct{})
 			l.Wait(&Waiter{Wake: func() { close(woken) }})
+			w.deleteTopic(testLog.Topic)
 			c := &cutter{left: n, after: after}
 			c.install(w)
 			if err := w.store.DeleteLogs(context.Background(), testLog.Topic, 8); err != nil && !c.happened() {

@@ -54,7 +54,7 @@ type Log struct {
 	tail      tailRing
 	cursors   *cursors // where readers of ledgers went on; nil until the first
 	waiters   waiterList
-	drained   chan struct{} // closed when a closing log has sealed its ledgers
+	drained   chan struct{} // closed when a closed log is not busy any more
 }
 
 // segment is a ledger of the chain that this log writes, or wrote and has not
@@ -188,7 +188,9 @@ func (l *Log) shut(why error) {
 	l.tail.clear()
 	l.cursors = nil
 	l.wake()
-	l.schedule(workAbandon)
+	if l.holdsLedgers() {
+		l.schedule(workAbandon)
+	}
 }
 
 // idempotent says whether p is a batch that an idempotent producer numbered.

@@ -55,8 +55,10 @@ func (l *Log) misplaced(tiers *Tiers) (link, bool) {
 }
 
 func (l *Log) migrate(ctx context.Context, k link) error {
-	created := l.store.c.Now()
-	props := l.ledgerProperties(created.UnixMilli())
+	l.mu.Lock()
+	purges := l.chain.purges
+	l.mu.Unlock()
+	props := l.ledgerProperties(l.store.c.Now().UnixMilli())
 	props[propEpoch] = strconv.Itoa(int(k.epoch))
 	w, err := l.store.c.Tier.Create(ctx, props)
 	if err != nil {
@@ -67,21 +69,17 @@ func (l *Log) migrate(ctx context.Context, k link) error {
 	if err = errors.Join(err, closeErr); err == nil && sealed.LastEntry != k.lastEntry {
 		err = fmt.Errorf("%w: the copy has %d entries, not %d", errBadSeal, sealed.LastEntry+1, k.lastEntry+1)
 	}
-	// The janitor of another node may take an old ledger without a link for an orphan.
-	if age := l.store.c.Now().Sub(created); err == nil && age > l.store.c.OrphanAge/2 {
-		err = fmt.Errorf("the copy took %v, longer than is safe: it is dropped", age)
-	}
+	perhaps := false
 	if err == nil {
-		err = l.relink(ctx, k, w.ID())
+		perhaps, err = l.relink(ctx, k, w.ID(), purges)
 	}
-	if err != nil {
-		if deleteErr := l.store.c.Tier.Delete(context.WithoutCancel(ctx), w.ID()); deleteErr != nil {
-			l.store.c.Logger.Warn("ledger left to the janitor", zap.Int64("ledger", int64(w.ID())), zap.Error(deleteErr))
-		}
-		return err
+	switch {
+	case err == nil:
+		l.deleteLedgers(ctx, []ledger.ID{k.id})
+	case !perhaps:
+		l.deleteLedgers(context.WithoutCancel(ctx), []ledger.ID{w.ID()})
 	}
-	l.deleteLedgers(ctx, []ledger.ID{k.id})
-	return nil
+	return err
 }
 
 // copyLedger appends what k has to w and waits until it is durable.
@@ -147,20 +145,25 @@ func (c *copying) Appended(a *ledger.Append, err error) {
 	c.left.Done()
 }
 
-// relink puts ledger id in the place of k, unless k has left the chain meanwhile.
-func (l *Log) relink(ctx context.Context, k link, id ledger.ID) error {
+// relink puts ledger id in the place of k, unless k has left the chain meanwhile, or
+// ledgers outside the chain were deleted since it said purges. After an error perhaps
+// says that it may be in the chain nevertheless, now or a moment later.
+func (l *Log) relink(ctx context.Context, k link, id ledger.ID, purges uint64) (perhaps bool, err error) {
 	l.admin.Lock()
 	defer l.admin.Unlock()
 	l.mu.Lock()
 	old, closed := l.chain, l.closed
 	l.mu.Unlock()
 	if closed != nil {
-		return closed
+		return false, closed
+	}
+	if old.purges != purges {
+		return false, fmt.Errorf("%w: the copy may be one of them", &purgedError{})
 	}
 	next := old.clone()
 	at := slices.IndexFunc(next.links, func(other link) bool { return other.id == k.id })
 	if at < 0 {
-		return fmt.Errorf("%w: retention has dropped the ledger meanwhile", ErrOffsetOutOfRange)
+		return false, fmt.Errorf("%w: retention has dropped the ledger meanwhile", ErrOffsetOutOfRange)
 	}
 	next.links[at].id = id
 	var gone []page
@@ -170,10 +173,11 @@ func (l *Log) relink(ctx context.Context, k link, id ledger.ID) error {
 		gone, next.pages, next.skip = next.pages, nil, 0
 	}
 	if err := l.swap(ctx, old, next, nil); err != nil {
-		return err
+		var purged *purgedError
+		return !errors.Is(err, errConflict) && !errors.As(err, &purged), err
 	}
 	if err := l.store.deletePages(ctx, l.id, gone); err != nil {
 		l.store.c.Logger.Warn("pages of a chain are left over", zap.String("log", logName(l.id)), zap.Error(err))
 	}
-	return nil
+	return false, nil
 }

@@ -18,16 +18,26 @@ import (
 
 // opening is an OpenLog under way.
 type opening struct {
-	done chan struct{}
-	log  *Log
-	err  error
+	cancel  context.CancelFunc
+	revoked error         // why the log is not to be opened after all; under openMu
+	done    chan struct{} // closed when the fields below are set
+	log     *Log
+	err     error
+}
+
+// revoke ends the opening. openMu is held.
+func (o *opening) revoke(why error) {
+	o.revoked = why
+	o.cancel()
 }
 
 // openAttempts is how often OpenLog begins anew when the chain changes under it.
 const openAttempts = 4
 
 // OpenLog opens a log, which fences its earlier owner, or returns the open one.
-// A log that was never written needs no ledger until its first append. It may block.
+// A log that was never written needs no ledger until its first append. The error is
+// ErrLostOwnership if this node is not to serve the log, or if another one opens it
+// at the same time. It may block.
 func (s *Store) OpenLog(ctx context.Context, id LogID, c *LogConfig) (*Log, error) {
 	for {
 		if l := s.Log(id); l != nil {
@@ -38,16 +48,25 @@ func (s *Store) OpenLog(ctx context.Context, id LogID, c *LogConfig) (*Log, erro
 			s.openMu.Unlock()
 			return nil, fmt.Errorf("log %s: %w", logName(id), ErrClosed)
 		}
+		if !s.serves(id) {
+			s.openMu.Unlock()
+			return nil, fmt.Errorf("log %s: %w", logName(id), errNotServed)
+		}
 		o := s.opening[id]
 		if o == nil {
-			o = &opening{done: make(chan struct{})}
+			ctx, cancel := context.WithCancel(ctx)
+			o = &opening{cancel: cancel, done: make(chan struct{})}
 			s.opening[id] = o
 			s.openMu.Unlock()
 			start := time.Now()
-			o.log, o.err = s.openLog(ctx, id, c)
+			o.log, o.err = s.openLog(ctx, id, c, o)
+			cancel()
 			s.metrics.openSeconds.Observe(time.Since(start).Seconds())
 			s.openMu.Lock()
 			delete(s.opening, id)
+			if o.revoked != nil && o.log == nil {
+				o.err = fmt.Errorf("log %s: %w", logName(id), o.revoked)
+			}
 			s.openMu.Unlock()
 			close(o.done)
 			return o.log, o.err
@@ -71,17 +90,23 @@ func (s *Store) OpenLog(ctx context.Context, id LogID, c *LogConfig) (*Log, erro
 	}
 }
 
-func (s *Store) openLog(ctx context.Context, id LogID, c *LogConfig) (*Log, error) {
+func (s *Store) openLog(ctx context.Context, id LogID, c *LogConfig, o *opening) (*Log, error) {
 	// Looked up again: another opening may have ended since.
 	if l := s.Log(id); l != nil {
 		return l, nil
 	}
 	for range openAttempts {
-		l, err := s.tryOpen(ctx, id, c)
+		l, err := s.tryOpen(ctx, id, c, o)
+		if err == nil && !s.serves(id) {
+			// Whoever took the log away may have looked for it a moment too early.
+			l.disown(errNotServed)
+			return nil, fmt.Errorf("open log %s: %w", logName(id), errNotServed)
+		}
 		if err == nil {
 			return l, nil
 		}
-		if !errors.Is(err, errConflict) {
+		var purged *purgedError
+		if !errors.Is(err, errConflict) && !errors.As(err, &purged) {
 			return nil, fmt.Errorf("open log %s: %w", logName(id), err)
 		}
 	}
@@ -89,7 +114,7 @@ func (s *Store) openLog(ctx context.Context, id LogID, c *LogConfig) (*Log, erro
 }
 
 // tryOpen opens a log from what its chain says now.
-func (s *Store) tryOpen(ctx context.Context, id LogID, c *LogConfig) (*Log, error) {
+func (s *Store) tryOpen(ctx context.Context, id LogID, c *LogConfig, o *opening) (*Log, error) {
 	old, err := s.loadChain(ctx, id)
 	if err != nil {
 		return nil, err
@@ -97,7 +122,10 @@ func (s *Store) tryOpen(ctx context.Context, id LogID, c *LogConfig) (*Log, erro
 	l := &Log{store: s, id: id, owner: rand.Uint64(), chain: old}
 	l.config.Store(c)
 	if old.rev == 0 {
-		return l, s.register(l)
+		if _, err := s.topicExists(ctx, id.Topic); err != nil {
+			return nil, err
+		}
+		return l, s.register(l, o)
 	}
 	if old.epoch == math.MaxInt32 {
 		return nil, fmt.Errorf("%w: leader epochs are used up", ErrStorage)
@@ -105,6 +133,9 @@ func (s *Store) tryOpen(ctx context.Context, id LogID, c *LogConfig) (*Log, erro
 	next, end, gone, err := s.recoverChain(ctx, id, old)
 	if err != nil {
 		return nil, err
+	}
+	if !s.serves(id) {
+		return nil, errNotServed
 	}
 	l.swaps++
 	next.epoch, next.owner, next.swap = old.epoch+1, l.owner, l.swaps
@@ -123,7 +154,7 @@ func (s *Store) tryOpen(ctx context.Context, id LogID, c *LogConfig) (*Log, erro
 		slices.SortFunc(l.txns, func(a, b openTxn) int { return cmp.Compare(a.first, b.first) })
 	}
 	l.touched = s.c.Now().UnixMilli()
-	if err := s.register(l); err != nil {
+	if err := s.register(l, o); err != nil {
 		return nil, err
 	}
 	l.deleteLedgers(ctx, gone)

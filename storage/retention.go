@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"go.uber.org/zap"
 
@@ -191,14 +190,7 @@ func (s *Store) deleteLog(ctx context.Context, id LogID) error {
 	if l := s.Log(id); l != nil {
 		// The worker's swaps are over when admin is free, and a closed log
 		// begins none.
-		l.mu.Lock()
-		if l.closed == nil {
-			l.unsound = true
-			l.shut(fmt.Errorf("log %s: %w: its topic is deleted", logName(id), ErrClosed))
-		}
-		done := l.settle()
-		l.mu.Unlock()
-		deliver(done)
+		l.disown(errTopicDeleted)
 		l.admin.Lock()
 		defer l.admin.Unlock()
 	}
@@ -227,73 +219,10 @@ func (s *Store) deleteLog(ctx context.Context, id LogID) error {
 		}
 		h := s.shard(id)
 		h.mu.Lock()
-		delete(h.epoch, id)
+		delete(h.known, id)
 		delete(h.expected, id)
 		h.mu.Unlock()
 		return nil
 	}
 	return ErrLostOwnership
-}
-
-// removeOrphans is the janitor: it deletes the ledgers of this cluster that no chain
-// has. A ledger becomes one if a crash comes between its creation and the swap that
-// links it, or between the swap that drops it and its deletion.
-func (s *Store) removeOrphans(ctx context.Context) {
-	now := s.c.Now().UnixMilli()
-	orphans := make(map[LogID][]ledger.ID)
-	linked := make(map[ledger.ID]struct{})
-	// The cheap look: all chains in one listing. Ledgers in pages count as
-	// candidates until the careful look.
-	_, err := s.c.Meta.List(ctx, s.c.Prefix+"log/", func(kv meta.KV) bool {
-		if c, err := decodeChain(kv); err == nil {
-			for i := range c.links {
-				linked[c.links[i].id] = struct{}{}
-			}
-		}
-		return true
-	})
-	if err == nil {
-		err = s.c.Tier.List(ctx, func(i ledger.Info) bool {
-			p := i.Properties
-			created, parseErr := strconv.ParseInt(p[propCreated], 10, 64)
-			id, ok := parseLogName(p[propLog])
-			if p[propApplication] != application || p[propCluster] != s.c.Prefix || !ok || parseErr != nil {
-				return true // not ours
-			}
-			// A younger one may be about to be linked, here or on another node.
-			if created >= s.started || now-created < s.c.OrphanAge.Milliseconds() {
-				return true
-			}
-			if _, ok := linked[i.ID]; !ok {
-				orphans[id] = append(orphans[id], i.ID)
-			}
-			return true
-		})
-	}
-	if err != nil {
-		if ctx.Err() == nil {
-			s.c.Logger.Warn("orphans are not looked for now", zap.Error(err))
-		}
-		return
-	}
-	for id, ids := range orphans {
-		c, err := s.loadChain(ctx, id)
-		if err != nil {
-			s.c.Logger.Warn("orphans are kept since the chain cannot be read", zap.String("log", logName(id)), zap.Error(err))
-			continue
-		}
-		for i := range c.links {
-			linked[c.links[i].id] = struct{}{}
-		}
-		for _, orphan := range ids {
-			if _, ok := linked[orphan]; ok {
-				continue
-			}
-			s.c.Logger.Info("orphan deleted", zap.String("log", logName(id)), zap.Int64("ledger", int64(orphan)))
-			s.handles.drop(orphan)
-			if err := s.c.Tier.Delete(ctx, orphan); err != nil {
-				s.c.Logger.Warn("orphan is not deleted", zap.Int64("ledger", int64(orphan)), zap.Error(err))
-			}
-		}
-	}
 }

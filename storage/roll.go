@@ -72,18 +72,17 @@ func (l *Log) makeLedger(ctx context.Context) {
 		return
 	}
 
-	w, err := l.store.c.Tier.Create(ctx, l.ledgerProperties(now))
-	if err != nil {
-		l.noLedger(fmt.Errorf("create a ledger: %w", err))
-		return
+	w, err := l.link(ctx, old, now)
+	var purged *purgedError
+	if errors.As(err, &purged) {
+		w, err = l.link(ctx, l.chain, now) // the swap has put in what the janitor wrote
 	}
-	next := old.clone()
-	next.links = append(next.links, link{id: w.ID(), epoch: l.epoch})
-	if err := l.swap(ctx, old, next, nil); err != nil {
-		// The swap may still come through: the ledger stays, empty, until the
-		// janitor or the next opening finds it outside the chain or without entries.
-		l.noLedger(fmt.Errorf("link ledger %d: %w", w.ID(), err))
-		l.closeWriter(ctx, w)
+	switch {
+	case errors.Is(err, errTopicDeleted):
+		l.disown(errTopicDeleted)
+		return
+	case err != nil:
+		l.noLedger(err)
 		return
 	}
 
@@ -91,14 +90,38 @@ func (l *Log) makeLedger(ctx context.Context) {
 	s := &segment{id: w.ID(), writer: w, h: h, snapshot: -1, maxTimestamp: noTimestamp, index: newIndex(l.config.Load().IndexIntervalBytes)}
 	s.degradable, _ = w.(ledger.Degradable)
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.closed != nil {
-		l.mu.Unlock()
-		l.store.handles.release(h)
-		l.closeWriter(ctx, w)
+		// It is empty and leaves the chain again.
+		s.base, s.end = l.next, l.next
+		l.sealing = append(l.sealing, s)
+		l.schedule(workAbandon)
 		return
 	}
 	l.use(s)
+}
+
+// link creates a ledger and puts it into the chain. l.admin is held.
+func (l *Log) link(ctx context.Context, old *chain, now int64) (ledger.Writer, error) {
+	w, err := l.store.c.Tier.Create(ctx, l.ledgerProperties(now))
+	if err != nil {
+		return nil, fmt.Errorf("create a ledger: %w", err)
+	}
+	l.mu.Lock()
+	err = l.closed
 	l.mu.Unlock()
+	if err == nil {
+		next := old.clone()
+		next.links = append(next.links, link{id: w.ID(), epoch: l.epoch})
+		err = l.swap(ctx, old, next, nil)
+	}
+	if err == nil {
+		return w, nil
+	}
+	// The swap may still come through: the ledger stays, empty, until the
+	// janitor or the next opening finds it outside the chain or without entries.
+	l.closeWriter(ctx, w)
+	return nil, fmt.Errorf("link ledger %d: %w", w.ID(), err)
 }
 
 // ledgerProperties are those of a ledger that is made at created, ms.
@@ -125,30 +148,47 @@ func (l *Log) ledgerProperties(created int64) ledger.Properties {
 }
 
 // swap writes the chain and, if that succeeded, makes it the log's; change runs
-// under l.mu with it. l.admin is held.
+// under l.mu with it. After *purgedError the log has the chain that is there, and what
+// next would have linked is lost. l.admin is held.
 func (l *Log) swap(ctx context.Context, old, next *chain, change func()) error {
-	l.swaps++
-	next.owner, next.swap = l.owner, l.swaps
-	err := l.store.swapChain(ctx, l.id, old, next)
-	if errors.Is(err, errConflict) {
-		err = fmt.Errorf("log %s: %w: %w", logName(l.id), ErrLostOwnership, err)
+	for {
+		try := next.clone() // which the attempt may give another page
+		l.swaps++
+		try.owner, try.swap = l.owner, l.swaps
+		err := l.store.swapChain(ctx, l.id, old, try)
+		var purged *purgedError
+		switch {
+		case errors.Is(err, errConflict):
+			err = fmt.Errorf("log %s: %w: %w", logName(l.id), ErrLostOwnership, err)
+			l.mu.Lock()
+			l.fail(err)
+			done := l.settle()
+			l.mu.Unlock()
+			deliver(done)
+			return err
+		case errors.As(err, &purged):
+			links := next.adds(old)
+			old = old.clone()
+			old.purges, old.rev = purged.purges, purged.rev
+			l.mu.Lock()
+			l.chain = old
+			l.mu.Unlock()
+			if links {
+				return err
+			}
+			next.purges = purged.purges
+			continue
+		case err != nil:
+			return err
+		}
 		l.mu.Lock()
-		l.fail(err)
-		done := l.settle()
+		l.chain = try
+		if change != nil {
+			change()
+		}
 		l.mu.Unlock()
-		deliver(done)
-		return err
+		return nil
 	}
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	l.chain = next
-	if change != nil {
-		change()
-	}
-	l.mu.Unlock()
-	return nil
 }
 
 // noLedger says that there is no next ledger for now: what waits for it fails,
@@ -397,15 +437,10 @@ func (l *Log) abandon(ctx context.Context) {
 	l.mu.Lock()
 	segs := l.sealing
 	l.sealing = nil
-	drained := l.drained
-	l.drained = nil
 	l.mu.Unlock()
 	for _, s := range segs {
 		l.closeWriter(ctx, s.writer)
 		l.store.handles.release(s.h)
-	}
-	if drained != nil {
-		close(drained)
 	}
 }
 

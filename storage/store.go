@@ -15,7 +15,6 @@ import (
 // Store keeps the logs of one node. Its methods may be called from any goroutine.
 type Store struct {
 	c             StoreConfig
-	started       int64 // ms
 	metrics       *metrics
 	maxBatchBytes int // that fit into an entry of the tier
 
@@ -26,13 +25,16 @@ type Store struct {
 	handles handles
 	workers workers
 
+	// openMu comes before the locks of shards; a log's mu is never taken under it.
 	openMu  sync.Mutex
 	opening map[LogID]*opening
+	configs map[[16]byte]*LogConfig // of topics that changed since the Store opened
+	widths  map[[16]byte]int32      // past the largest partition that was opened, by topic
 	closing bool
 
 	ctx    context.Context // of everything in the background
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // the sweeper and the workers
+	wg     sync.WaitGroup // the sweeper, the follower of records and the workers
 }
 
 // shards spread the map of logs, so that lookups of different cores do not meet.
@@ -41,7 +43,7 @@ const shards = 64
 type shard struct {
 	mu    sync.RWMutex
 	open  map[LogID]*Log
-	epoch map[LogID]int32 // to announce for logs with a record that are not open
+	known map[LogID]known // logs with a record, but those that were open all the time
 
 	// Of logs that failed: the first batch of each producer that may not be
 	// stored, for the next opening.
@@ -82,7 +84,8 @@ func Open(ctx context.Context, c StoreConfig) (*Store, error) {
 	c.setDefaults()
 	entry := c.Tier.MaxEntryBytes()
 	c.MaxProducersPerLog = min(c.MaxProducersPerLog, max(entry/maxProducerBytes, 1))
-	s := &Store{c: c, maxBatchBytes: entry - headBytes, started: c.Now().UnixMilli(), opening: make(map[LogID]*opening)}
+	s := &Store{c: c, maxBatchBytes: entry - headBytes, opening: make(map[LogID]*opening),
+		configs: make(map[[16]byte]*LogConfig), widths: make(map[[16]byte]int32)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.handles.byID = make(map[ledger.ID]*handle)
 	s.cold = newBudget(c.ColdReadBytes)
@@ -91,36 +94,24 @@ func Open(ctx context.Context, c StoreConfig) (*Store, error) {
 	s.tail.budget = c.TailCacheBytes
 	for i := range s.shards {
 		s.shards[i].open = make(map[LogID]*Log)
-		s.shards[i].epoch = make(map[LogID]int32)
+		s.shards[i].known = make(map[LogID]known)
 		s.shards[i].expected = make(map[LogID]map[int64]expectation)
 	}
-	var bad error
-	_, err := c.Meta.List(ctx, c.Prefix+"log/", func(kv meta.KV) bool {
-		id, ok := s.parseChainKey(kv.Key)
-		if !ok {
-			return true
-		}
-		epoch, err := decodeEpoch(kv.Value)
-		if err != nil {
-			bad = fmt.Errorf("chain at %s: %w", kv.Key, err)
-			return false
-		}
-		s.shard(id).epoch[id] = epoch + 1
-		return true
+	revision, err := s.list(ctx, func(id LogID, r recordHead, rev meta.Revision) {
+		// Without Serves there is one node, and nobody has the log open.
+		s.shard(id).known[id] = known{epoch: r.epoch, next: c.Serves == nil, rev: rev}
 	})
-	if err == nil {
-		err = bad
-	}
 	if err != nil {
 		s.cancel()
-		return nil, fmt.Errorf("list the logs: %w", err)
+		return nil, err
 	}
 	if s.metrics, err = newMetrics(s); err != nil {
 		s.cancel()
 		return nil, err
 	}
-	s.wg.Add(1)
+	s.wg.Add(2)
 	go s.sweeper()
+	go s.follow(revision)
 	return s, nil
 }
 
@@ -132,63 +123,51 @@ func (s *Store) Log(id LogID) *Log {
 	return h.open[id]
 }
 
-// Epoch returns the leader epoch to announce for a log: of an open log its
-// epoch, else the one that opening it will give. It never goes back and never blocks.
-func (s *Store) Epoch(id LogID) int32 {
-	h := s.shard(id)
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	if l := h.open[id]; l != nil {
-		return l.epoch
-	}
-	return h.epoch[id]
-}
-
-// Unopened calls f for each log that has a record and is not open, until f
-// returns false. Retention works on open logs only: whoever knows the topics opens the others.
-func (s *Store) Unopened(f func(LogID) bool) {
-	for i := range s.shards {
-		h := &s.shards[i]
-		h.mu.RLock()
-		ids := make([]LogID, 0, len(h.epoch))
-		for id := range h.epoch {
-			if h.open[id] == nil {
-				ids = append(ids, id)
-			}
-		}
-		h.mu.RUnlock()
-		for _, id := range ids {
-			if !f(id) {
-				return
-			}
-		}
-	}
-}
-
-// register makes l the open log of its id.
-func (s *Store) register(l *Log) error {
+// register makes l the open log of its id, unless that is not to be any more. The
+// error is errConflict if the record is a later one than l was opened with.
+func (s *Store) register(l *Log, o *opening) error {
 	s.openMu.Lock()
 	defer s.openMu.Unlock()
-	if s.closing {
+	switch {
+	case s.closing:
 		return fmt.Errorf("log %s: %w", logName(l.id), ErrClosed)
+	case o.revoked != nil:
+		return o.revoked
+	case !s.serves(l.id):
+		return errNotServed
+	}
+	if c := s.configs[l.id.Topic]; c != nil {
+		l.config.Store(c)
 	}
 	h := s.shard(l.id)
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := h.known[l.id]
+	if k.rev > l.chain.rev {
+		return fmt.Errorf("%w: epoch %d was opened meanwhile", errConflict, k.epoch)
+	}
 	h.open[l.id] = l
-	delete(h.epoch, l.id)
-	for producer, x := range h.expected[l.id] {
+	delete(h.known, l.id)
+	if l.epoch <= k.epoch+1 { // else somebody else had the log open
+		l.adopt(h.expected[l.id], s.c.MaxProducersPerLog, s.c.Now().UnixMilli())
+	}
+	delete(h.expected, l.id)
+	s.widths[l.id.Topic] = max(s.widths[l.id.Topic], l.id.Partition+1)
+	s.metrics.openLogs.Inc()
+	return nil
+}
+
+// adopt takes over what is expected of producers of which the log knows nothing.
+func (l *Log) adopt(expected map[int64]expectation, maxProducers int, now int64) {
+	for producer, x := range expected {
 		if l.producers.get(producer) == nil {
 			if l.producers == nil {
 				l.producers = new(producerTable)
 			}
-			p := l.producers.add(producer, s.c.MaxProducersPerLog)
-			p.expected, p.seen = x, s.c.Now().UnixMilli()
+			p := l.producers.add(producer, maxProducers)
+			p.expected, p.seen = x, now
 		}
 	}
-	delete(h.expected, l.id)
-	h.mu.Unlock()
-	s.metrics.openLogs.Inc()
-	return nil
 }
 
 // forget takes l out of the open logs. l.mu is held.
@@ -201,8 +180,8 @@ func (s *Store) forget(l *Log) {
 	}
 	delete(h.open, l.id)
 	s.metrics.openLogs.Dec()
-	if l.chain.rev != 0 {
-		h.epoch[l.id] = l.epoch + 1
+	if k, ok := h.known[l.id]; l.chain.rev != 0 && (!ok || k.epoch <= l.epoch) {
+		h.known[l.id] = known{epoch: l.epoch, next: true, rev: max(k.rev, l.chain.rev)}
 	}
 }
 
@@ -229,10 +208,10 @@ func (s *Store) Close(ctx context.Context) error {
 	s.closing = true
 	s.openMu.Unlock()
 
-	var drained []chan struct{}
+	var drained []<-chan struct{}
 	for i := range s.shards {
 		for _, l := range s.logs(i) {
-			if c := l.closeDown(); c != nil {
+			if c := l.closeDown(ErrClosed); c != nil {
 				drained = append(drained, c)
 			}
 		}
@@ -255,32 +234,13 @@ func (s *Store) Close(ctx context.Context) error {
 	return err
 }
 
-// closeDown ends the service of the log and returns what is closed when its
-// ledgers are sealed; nil if it has none.
-func (l *Log) closeDown() chan struct{} {
-	l.mu.Lock()
-	var c chan struct{}
-	if l.closed == nil {
-		l.shut(fmt.Errorf("log %s: %w", logName(l.id), ErrClosed))
-	}
-	if l.seg != nil || len(l.sealing) > 0 {
-		if l.drained == nil {
-			l.drained = make(chan struct{})
-		}
-		c = l.drained
-	}
-	done := l.settle()
-	l.mu.Unlock()
-	deliver(done)
-	return c
-}
-
 // workers run what logs have to do in the background: at most maxWorkers at a
 // time, none when there is nothing to do.
 type workers struct {
 	store *Store
 
 	mu      sync.Mutex
+	closing []*Log // closed ones, which go first: the next owner waits for them
 	waiting []*Log
 	running int
 	stopped bool
@@ -295,7 +255,11 @@ func (w *workers) add(l *Log) {
 	if w.stopped {
 		return
 	}
-	w.waiting = append(w.waiting, l)
+	if l.closed != nil {
+		w.closing = append(w.closing, l)
+	} else {
+		w.waiting = append(w.waiting, l)
+	}
 	if w.running < maxWorkers {
 		w.running++
 		w.store.wg.Add(1)
@@ -307,20 +271,32 @@ func (w *workers) run() {
 	defer w.store.wg.Done()
 	for {
 		w.mu.Lock()
-		if len(w.waiting) == 0 || w.stopped {
+		l := takeFirst(&w.closing)
+		if l == nil {
+			l = takeFirst(&w.waiting)
+		}
+		if l == nil {
 			w.running--
 			w.mu.Unlock()
 			return
 		}
-		l := w.waiting[0]
-		w.waiting[0] = nil
-		w.waiting = w.waiting[1:]
-		if len(w.waiting) == 0 {
-			w.waiting = nil
-		}
 		w.mu.Unlock()
 		l.serve(w.store.ctx)
 	}
+}
+
+// takeFirst takes the first log of a queue, nil if it is empty.
+func takeFirst(queue *[]*Log) *Log {
+	q := *queue
+	if len(q) == 0 {
+		return nil
+	}
+	l := q[0]
+	q[0] = nil
+	if *queue = q[1:]; len(*queue) == 0 {
+		*queue = nil
+	}
+	return l
 }
 
 // stop lets the workers end after what they are at.
@@ -328,7 +304,7 @@ func (w *workers) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true
-	w.waiting = nil
+	w.waiting, w.closing = nil, nil
 }
 
 // serve does the work that was scheduled for l.
@@ -339,6 +315,10 @@ func (l *Log) serve(ctx context.Context) {
 		l.work = 0
 		if w == 0 {
 			l.queued = false
+			if l.drained != nil && !l.busy() {
+				close(l.drained)
+				l.drained = nil
+			}
 			l.mu.Unlock()
 			return
 		}
@@ -369,11 +349,10 @@ func (l *Log) within(ctx context.Context, f func(context.Context)) {
 // sweeper looks at all logs now and then: one goroutine for all of them.
 func (s *Store) sweeper() {
 	defer s.wg.Done()
-	s.removeOrphans(s.ctx)
+	j := janitor{store: s}
+	j.look(s.ctx)
 	tick := time.NewTicker(min(s.c.IdleCloseAfter/2+time.Millisecond, s.c.RetentionInterval, 30*time.Second))
 	defer tick.Stop()
-	orphans := time.NewTicker(time.Hour)
-	defer orphans.Stop()
 	retained := s.c.Now()
 	for {
 		select {
@@ -384,8 +363,7 @@ func (s *Store) sweeper() {
 				retained = now
 			}
 			s.sweep(now, due)
-		case <-orphans.C:
-			s.removeOrphans(s.ctx)
+			j.look(s.ctx)
 		case <-s.ctx.Done():
 			return
 		}

@@ -141,6 +141,8 @@ var (
 	// partition's leader: clients look for the leader anew and try again.
 	dataErrors = codes{
 		rows: []codeOf{
+			// Else NOT_LEADER_OR_FOLLOWER would say that the batch is not stored.
+			{storage.ErrUnknownOutcome, protocol.RequestTimedOut},
 			{context.DeadlineExceeded, protocol.RequestTimedOut},
 			{errNotServed, protocol.NotLeaderOrFollower},
 			{meta.ErrUnavailable, protocol.NotLeaderOrFollower},
