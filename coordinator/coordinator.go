@@ -47,6 +47,23 @@ type Config struct {
 	// name gets its id again. Default "quire". Nodes of one cluster need different names.
 	NodeName string
 
+	// LeaseTTL is how long a node stays on the list that does not renew its
+	// registration: 3 to 60 s, 10 s. Its slots are claimed by others then.
+	LeaseTTL time.Duration
+	// BalanceDelay is for how long the nodes must have stayed the same before
+	// slots move to one that has joined: 2 s. BalanceSlotsPerSecond is how many an owner
+	// moves then: 100.
+	BalanceDelay          time.Duration
+	BalanceSlotsPerSecond int
+	// Failed is called, once, if this node must end since another process serves
+	// under its id (ErrReplaced). It serves nothing any more then. It must not block.
+	Failed func(error)
+	// OnTopicChange is called after each change of a topic that this node's copy
+	// has taken over, whoever made it, in order topic by topic; deleted topics come
+	// as they were. It must not block.
+	OnTopicChange func(t *Topic, deleted bool)
+	Clock         Clock // of leases and delays: the system's
+
 	NumPartitions            int32             // of new topics that leave it open: 1
 	DefaultReplicationFactor int16             // likewise: 1
 	TopicDefaults            map[string]string // by topic config name, from the broker's log.* settings (BrokerDefaults)
@@ -68,8 +85,11 @@ type Coordinator struct {
 	creator creator
 
 	clusterID    string
-	self         Node
+	self         Node // as configured, with id and incarnation
 	nodes        atomic.Pointer[nodeList]
+	nodesMu      sync.Mutex // of who changes nodes
+	slots        slots
+	prover       prover
 	registration *registration // nil until this node is on the list
 	producerIDs  producerIDs
 	groups       *Groups // nil until they are opened
@@ -97,6 +117,8 @@ func Open(ctx context.Context, config Config) (*Coordinator, error) {
 	c.topics.init()
 	c.creator.c = c
 	c.producerIDs.init(c)
+	c.prover.c = c
+	c.slots.init(c)
 	if err := c.open(ctx); err != nil {
 		c.Close()
 		return nil, err
@@ -116,6 +138,18 @@ func (c *Config) fill() error {
 	setDefault(&c.DefaultReplicationFactor, 1)
 	setDefault(&c.MaxPartitionsPerTopic, 10_000)
 	setDefault(&c.MaxTopics, 1_000_000)
+	setDefault(&c.LeaseTTL, defaultLeaseTTL)
+	setDefault(&c.BalanceDelay, 2*time.Second)
+	setDefault(&c.BalanceSlotsPerSecond, 100)
+	if c.Clock == nil {
+		c.Clock = systemClock
+	}
+	if c.LeaseTTL < minLeaseTTL || c.LeaseTTL > maxLeaseTTL {
+		return fmt.Errorf("coordinator: a lease of %v, allowed are %v to %v", c.LeaseTTL, minLeaseTTL, maxLeaseTTL)
+	}
+	if c.BalanceDelay < 0 || c.BalanceSlotsPerSecond < 1 {
+		return fmt.Errorf("coordinator: slots move after %v, %d a second", c.BalanceDelay, c.BalanceSlotsPerSecond)
+	}
 	if c.NumPartitions < 1 || c.NumPartitions > c.MaxPartitionsPerTopic {
 		return fmt.Errorf("%w: default of %d, allowed are 1 to %d", ErrInvalidPartitions, c.NumPartitions, c.MaxPartitionsPerTopic)
 	}
@@ -136,7 +170,7 @@ func (c *Coordinator) open(ctx context.Context) error {
 	if err := c.openCluster(ctx); err != nil {
 		return err
 	}
-	for _, open := range []func(context.Context) error{c.openTopics, c.openNodes, c.openGroups} {
+	for _, open := range []func(context.Context) error{c.openTopics, c.openNodes, c.openGroups, c.openSlots} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -160,8 +194,10 @@ func (c *Coordinator) Close() error {
 		if c.groups != nil {
 			c.groups.close()
 		}
+		c.prover.close()
 		c.cancel()
 		c.background.Wait()
+		c.slots.metrics.unregister()
 		err = c.leave()
 	})
 	return err

@@ -88,7 +88,6 @@ const numCommitters = 4
 type Groups struct {
 	c          *Coordinator
 	config     GroupsConfig
-	slots      slots
 	shards     [numShards]*shard
 	committers [numCommitters]*offsets.Committer
 	loads      loads
@@ -102,8 +101,8 @@ type Groups struct {
 // Groups returns the coordinator of groups.
 func (c *Coordinator) Groups() *Groups { return c.groups }
 
-// openGroups starts the shards, and claims and loads slots in the background.
-func (c *Coordinator) openGroups(ctx context.Context) error {
+// openGroups starts the shards, which load the slots that this node owns in the background.
+func (c *Coordinator) openGroups(context.Context) error {
 	config := c.config.Groups
 	config.fill()
 	g := &Groups{c: c, config: config}
@@ -131,11 +130,6 @@ func (c *Coordinator) openGroups(ctx context.Context) error {
 	}
 	c.groups = g
 	g.loads.init(g)
-	g.slots = slots{c: c, incarnation: c.registration.incarnation, gained: g.slotGained, lost: g.slotLost}
-	if err := g.slots.open(ctx); err != nil {
-		return err
-	}
-	g.slots.start()
 	g.loads.start()
 	c.background.Add(1)
 	go func() {
@@ -167,7 +161,7 @@ func (g *Groups) close() {
 func (g *Groups) ServesConsumerProtocol() bool { return !g.config.ClassicOnly }
 
 // Owner returns the id of the node that coordinates a group; false: none yet.
-func (g *Groups) Owner(id string) (node int32, ok bool) { return g.slots.owner(SlotOf(id)) }
+func (g *Groups) Owner(id string) (node int32, ok bool) { return g.c.slots.owner(SlotOf(id)) }
 
 func (g *Groups) shardOf(slot int) *shard { return g.shards[slot%numShards] }
 
@@ -180,6 +174,22 @@ func (g *Groups) slotGained(slot int, fence meta.Revision) {
 func (g *Groups) slotLost(slot int) {
 	s := g.shardOf(slot)
 	s.inbox.put(func() { s.lost(slot) })
+}
+
+// release ends the service of a slot in order, before it is handed over: what has
+// been let in is written, and who waits for something else is told to ask elsewhere.
+func (g *Groups) release(ctx context.Context, slot int) error {
+	s := g.shardOf(slot)
+	released := make(chan struct{})
+	if !s.inbox.put(func() { s.release(slot, func() { close(released) }) }) {
+		return nil
+	}
+	select {
+	case <-released:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("groups of slot %d: %w", slot, ctx.Err())
+	}
 }
 
 // do runs f on the shard of a group, with the group's slot if it is loaded,

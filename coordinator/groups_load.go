@@ -109,8 +109,7 @@ func (g *Groups) AwaitLoaded(ctx context.Context) error {
 }
 
 func (g *Groups) allLoaded() bool {
-	todo, _ := g.slots.claimable()
-	return len(todo) == 0 && int(g.loads.loaded.Load()) >= g.slots.owned()
+	return g.c.slots.settled() && int(g.loads.loaded.Load()) >= g.c.slots.owned()
 }
 
 // pause keeps a worker from asking a store that fails too often.
@@ -167,7 +166,7 @@ func (l *loads) recheck(slot *ownedSlot) {
 		if slot.gone.Load() {
 			return
 		}
-		if err := l.g.slots.recheck(l.g.c.ctx, slot.n); err != nil {
+		if err := l.g.c.slots.recheck(l.g.c.ctx, slot.n); err != nil {
 			l.pause()
 			l.recheck(slot)
 			return

@@ -82,7 +82,7 @@ func (g *Groups) HeartbeatNow(id string, q *group.HeartbeatRequest) (err error, 
 	}
 	defer s.leave()
 	slot := s.slots[n]
-	if slot == nil {
+	if slot == nil || slot.releasing {
 		return nil, false
 	}
 	e := slot.groups[id]

@@ -22,7 +22,6 @@ type groupMetrics struct {
 	expired     prometheus.Counter
 	refused     prometheus.Counter
 	unreadable  prometheus.Counter
-	owned       prometheus.Gauge
 	loadSeconds prometheus.Histogram
 	states      map[group.State]*atomic.Int64
 }
@@ -38,14 +37,12 @@ func newGroupMetrics(registerer prometheus.Registerer) (*groupMetrics, error) {
 			Name: "quire_group_requests_refused_total", Help: "Requests of groups refused since too many waited."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "quire_group_keys_unreadable_total", Help: "Keys of groups and offsets found that cannot be read; the log names them."}),
-		owned: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "quire_owned_slots", Help: "Slots of groups that this node owns."}),
 		loadSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "quire_slot_load_seconds", Help: "Time to read a slot's groups and offsets.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 9)}),
 		states: make(map[group.State]*atomic.Int64, len(groupStates)),
 	}
-	m.list = []prometheus.Collector{m.rebalances, m.expired, m.refused, m.unreadable, m.owned, m.loadSeconds}
+	m.list = []prometheus.Collector{m.rebalances, m.expired, m.refused, m.unreadable, m.loadSeconds}
 	for _, state := range groupStates {
 		n := new(atomic.Int64)
 		m.states[state] = n

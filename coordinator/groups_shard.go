@@ -40,7 +40,10 @@ type ownedSlot struct {
 	groups map[string]*entry
 	// checking: somebody is finding out whether the slot is still owned.
 	checking bool
-	gone     atomic.Bool // nobody wants it any more
+	// releasing: no event of its groups happens any more, and it is given up once
+	// what they have written is stored.
+	releasing bool
+	gone      atomic.Bool // nobody wants it any more
 }
 
 // entry is one group in memory.
@@ -147,6 +150,9 @@ func (s *shard) tick() {
 	now := s.g.config.Now()
 	for len(s.due) > 0 && !now.Before(s.due[0].due) {
 		e := heap.Pop(&s.due).(*entry)
+		if e.slot.releasing {
+			continue
+		}
 		if e.group == nil {
 			s.reload(e)
 			continue
@@ -160,12 +166,15 @@ func (s *shard) tick() {
 // slot returns a slot that can be used, or why it cannot.
 func (s *shard) slot(n int) (*ownedSlot, error) {
 	if slot := s.slots[n]; slot != nil {
-		if slot.table == nil {
+		switch {
+		case slot.releasing:
+			return nil, group.ErrNotCoordinator
+		case slot.table == nil:
 			return nil, group.ErrNotLoaded
 		}
 		return slot, nil
 	}
-	if s.g.slots.expects(n) {
+	if s.g.c.slots.expects(n) {
 		return nil, group.ErrNotLoaded
 	}
 	return nil, group.ErrNotCoordinator
@@ -176,7 +185,6 @@ func (s *shard) gained(n int, fence meta.Revision) {
 	s.lost(n)
 	slot := &ownedSlot{n: n, fence: fence}
 	s.slots[n] = slot
-	s.g.metrics.owned.Inc()
 	s.g.loads.load(slot)
 }
 
@@ -188,7 +196,6 @@ func (s *shard) lost(n int) {
 	}
 	delete(s.slots, n)
 	slot.gone.Store(true)
-	s.g.metrics.owned.Dec()
 	for _, e := range slot.groups {
 		if e.group != nil {
 			e.group.Unload(&s.effects)
@@ -199,6 +206,30 @@ func (s *shard) lost(n int) {
 	if slot.table != nil {
 		slot.table.Release()
 		s.g.loads.loaded.Add(-1)
+	}
+}
+
+// release gives a slot up as soon as what its groups have written is stored.
+func (s *shard) release(n int, done func()) {
+	slot := s.slots[n]
+	if slot == nil || slot.table == nil {
+		s.lost(n)
+		done()
+		return
+	}
+	slot.releasing = true
+	flushed := func(error) {
+		if !s.inbox.put(func() {
+			if s.slots[n] == slot {
+				s.lost(n)
+			}
+			done()
+		}) {
+			done()
+		}
+	}
+	if err := slot.table.Flush(flushed); err != nil {
+		flushed(err)
 	}
 }
 
@@ -350,7 +381,7 @@ func (s *shard) doubt(slot *ownedSlot) {
 // checked ends what doubt began: the slot is read again if it is still owned,
 // since something of it was written by somebody else or refused for nothing.
 func (s *shard) checked(slot *ownedSlot) {
-	if s.slots[slot.n] == slot {
+	if s.slots[slot.n] == slot && !slot.releasing {
 		s.gained(slot.n, slot.fence)
 	}
 }

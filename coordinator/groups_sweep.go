@@ -114,6 +114,9 @@ func (s *shard) expire(deleted map[offsets.TopicID]struct{}, all bool) {
 		retention = s.g.config.OffsetsRetention.Milliseconds()
 	}
 	for _, slot := range s.slots {
+		if slot.releasing {
+			continue
+		}
 		for _, e := range slot.groups {
 			if e.group == nil {
 				continue
@@ -144,7 +147,7 @@ func (s *shard) topicsChanged() {
 	now := s.g.config.Now()
 	for _, slot := range s.slots {
 		for _, e := range slot.groups {
-			if e.group != nil && e.group.Type() == group.Consumer {
+			if e.group != nil && !slot.releasing && e.group.Type() == group.Consumer {
 				e.group.TopicsChanged(now, s.g.topics, &s.effects)
 				s.settle(e)
 			}

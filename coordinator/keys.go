@@ -17,7 +17,8 @@ import (
 //	nodeid/{name}    id of the node of that name, decimal
 //	nextnodeid       id for the next new name, decimal
 //	nextproducerid   first producer id of the next block, decimal
-//	own/{slot}       owner of a slot of groups, JSON (ownerRecord); claimed by compare-and-swap, on no lease
+//	own/{slot}       owner of a slot, JSON (ownerRecord); changed by compare-and-swap, on no lease
+//	ovr/{slot}       node that is to own a slot, JSON (overrideRecord); set by hand
 //	g/{slot}/{group} group, as package group encodes it (groupRecord)
 //	o/{slot}/...     what a slot's groups have committed (package offsets)
 type keys struct{ prefix string }
@@ -38,6 +39,8 @@ func (k keys) nextNodeID() string          { return k.prefix + "nextnodeid" }
 func (k keys) nextProducerID() string      { return k.prefix + "nextproducerid" }
 func (k keys) owners() string              { return k.prefix + "own/" }
 func (k keys) owner(slot int) string       { return k.prefix + "own/" + slotName(slot) }
+func (k keys) overrides() string           { return k.prefix + "ovr/" }
+func (k keys) override(slot int) string    { return k.prefix + "ovr/" + slotName(slot) }
 func (k keys) topicKey(path string) string { return strings.TrimPrefix(path, k.topics()) }
 
 // encodeID is how Kafka prints its UUIDs.

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -19,10 +18,25 @@ import (
 
 // Node is one running quire.
 type Node struct {
-	ID        int32
-	Rack      string
-	Listeners map[string]Endpoint // by listener name; read-only
+	ID          int32
+	Name        string              // stable: its id belongs to it
+	Incarnation string              // of the process: tells a node from its successor
+	Folder      string              // id of its data folder, which one process at a time has; "": not known
+	Rack        string              //
+	Listeners   map[string]Endpoint // by listener name; read-only
+	Peer        Endpoint            // where other nodes send requests; without a host: nowhere
+	Weight      int32               // its share of the slots, in proportion to the others' weights; 0: DefaultWeight
+	Version     string              // of the program
+	// FeatureLevel is what the program knows of the features that all nodes of a
+	// cluster must know before one uses them.
+	FeatureLevel int32
+	// Draining: it gives its slots to others and takes none, until it is told
+	// otherwise or restarts.
+	Draining bool
 }
+
+// DefaultWeight is the weight of a node that names none.
+const DefaultWeight = 100
 
 // Endpoint is where clients reach a listener.
 type Endpoint struct {
@@ -32,26 +46,69 @@ type Endpoint struct {
 
 // nodeRecord is the value of node/{id}.
 type nodeRecord struct {
-	Version     int                 `json:"v"`
-	Incarnation string              `json:"inc"` // of the process: tells a node from its successor
-	Name        string              `json:"name"`
-	Rack        string              `json:"rack,omitempty"`
-	Listeners   map[string]Endpoint `json:"listeners,omitempty"`
+	Version      int                 `json:"v"`
+	Incarnation  string              `json:"inc"`
+	Name         string              `json:"name"`
+	Folder       string              `json:"folder,omitempty"`
+	Rack         string              `json:"rack,omitempty"`
+	Listeners    map[string]Endpoint `json:"listeners,omitempty"`
+	Peer         *Endpoint           `json:"peer,omitempty"`
+	Weight       int32               `json:"weight,omitempty"`
+	Program      string              `json:"program,omitempty"`
+	FeatureLevel int32               `json:"features,omitempty"`
+	Draining     bool                `json:"draining,omitempty"`
+	TTLSeconds   int64               `json:"ttl,omitempty"` // of its lease
 }
 
-// nodeList is the nodes as of one moment. It is never changed.
+const nodeRecordVersion = 1
+
+func (n *Node) record(ttlSeconds int64) nodeRecord {
+	r := nodeRecord{
+		Version: nodeRecordVersion, Incarnation: n.Incarnation, Name: n.Name, Folder: n.Folder, Rack: n.Rack, Listeners: n.Listeners,
+		Weight: n.Weight, Program: n.Version, FeatureLevel: n.FeatureLevel, Draining: n.Draining, TTLSeconds: ttlSeconds,
+	}
+	if n.Peer.Host != "" {
+		r.Peer = &n.Peer
+	}
+	return r
+}
+
+func (r *nodeRecord) node(id int32) Node {
+	n := Node{
+		ID: id, Name: r.Name, Incarnation: r.Incarnation, Folder: r.Folder, Rack: r.Rack, Listeners: r.Listeners,
+		Weight: r.Weight, Version: r.Program, FeatureLevel: r.FeatureLevel, Draining: r.Draining,
+	}
+	if n.Weight <= 0 {
+		n.Weight = DefaultWeight
+	}
+	if r.Peer != nil {
+		n.Peer = *r.Peer
+	}
+	return n
+}
+
+func (r nodeRecord) encode() []byte {
+	value, err := json.Marshal(r)
+	if err != nil {
+		// Strings and numbers always have a JSON form.
+		panic(err)
+	}
+	return value
+}
+
+// listedNode is a node and the revision of its record. This node's own is 0
+// while it is not registered: its lease has ended, and it is about to have another.
+type listedNode struct {
+	Node
+	revision meta.Revision
+}
+
+// nodeList is the nodes as of one revision. It is never changed.
 type nodeList struct {
-	byID   map[int32]Node
-	sorted []Node
+	byID     map[int32]listedNode
+	sorted   []Node
+	revision meta.Revision
 }
-
-// The node's lease is a hint for those who list nodes; nothing that is served
-// depends on it.
-const (
-	leaseSeconds  = 10
-	renewEvery    = leaseSeconds * time.Second / 3
-	registerRetry = time.Second
-)
 
 // AnyNode says whether some node is registered under prefix: it serves, or has
 // stopped without saying so for less than its lease. It is for those who have no
@@ -66,7 +123,7 @@ func AnyNode(ctx context.Context, store meta.Store, prefix string) (bool, error)
 }
 
 // Self is this node, its id allocated.
-func (c *Coordinator) Self() Node { return c.self }
+func (c *Coordinator) Self() Node { return c.nodes.Load().byID[c.self.ID].Node }
 
 // Nodes are all live nodes, this one included, by id. The slice is shared: do not change it.
 func (c *Coordinator) Nodes() []Node { return c.nodes.Load().sorted }
@@ -74,12 +131,16 @@ func (c *Coordinator) Nodes() []Node { return c.nodes.Load().sorted }
 // Node returns a live node by id.
 func (c *Coordinator) Node(id int32) (Node, bool) {
 	n, ok := c.nodes.Load().byID[id]
-	return n, ok
+	return n.Node, ok
 }
 
-// openNodes finds this node's id, reads the others, registers and follows.
+// openNodes finds this node's id, registers, reads the others and follows.
 func (c *Coordinator) openNodes(ctx context.Context) error {
 	c.self = c.config.Node
+	c.self.Name, c.self.Incarnation, c.self.Draining = c.config.NodeName, encodeID(newID()), false
+	if c.self.Weight <= 0 {
+		c.self.Weight = DefaultWeight
+	}
 	if c.self.ID < 0 {
 		id, err := c.allocateNodeID(ctx)
 		if err != nil {
@@ -94,14 +155,14 @@ func (c *Coordinator) openNodes(ctx context.Context) error {
 		}
 		c.self.Listeners = listeners
 	}
-	c.nodes.Store(c.newNodeList(nil))
-	r := &registration{c: c, incarnation: encodeID(newID())}
-	if err := r.register(ctx); err != nil {
+	c.nodes.Store(c.newNodeList(map[int32]listedNode{c.self.ID: {Node: c.self}}, 0))
+	r := newRegistration(c)
+	if err := r.begin(ctx); err != nil {
 		return err
 	}
+	c.registration = r
 	revision, err := c.listNodes(ctx)
 	if err != nil {
-		r.end()
 		return err
 	}
 	c.background.Add(2)
@@ -111,9 +172,8 @@ func (c *Coordinator) openNodes(ctx context.Context) error {
 	}()
 	go func() {
 		defer c.background.Done()
-		c.follow(c.keys.nodes(), revision, c.nodeChanged, c.listNodes)
+		c.follow(c.keys.nodes(), revision, c.nodesChanged, c.listNodes)
 	}()
-	c.registration = r
 	return nil
 }
 
@@ -165,115 +225,76 @@ func (c *Coordinator) getNodeID(ctx context.Context, key string, absent int32) (
 	return int32(id), kv.Modified, nil
 }
 
-// registration keeps this node on the list. Its fields belong to whoever opens,
-// then to the renewing goroutine, then to Close.
-type registration struct {
-	c           *Coordinator
-	incarnation string
-	lease       meta.LeaseID
-}
-
-// register puts node/{id} on a new lease. It replaces what is there: after a
-// crash that is this node's own record, whose lease has not ended yet. Of two
-// processes with one name the later is listed.
-func (r *registration) register(ctx context.Context) error {
-	self := r.c.self
-	value, err := json.Marshal(nodeRecord{Version: 1, Incarnation: r.incarnation, Name: r.c.config.NodeName, Rack: self.Rack, Listeners: self.Listeners})
-	if err != nil {
-		return fmt.Errorf("node %d: %w", self.ID, err)
+// newNodeList makes a list of the nodes given.
+func (c *Coordinator) newNodeList(byID map[int32]listedNode, at meta.Revision) *nodeList {
+	l := &nodeList{byID: byID, sorted: make([]Node, 0, len(byID)), revision: at}
+	for n := range maps.Values(byID) {
+		l.sorted = append(l.sorted, n.Node)
 	}
-	subject := fmt.Sprintf("registration of node %d", self.ID)
-	lease, err := r.c.meta.Grant(ctx, leaseSeconds)
-	if err != nil {
-		return unavailable(subject, err)
-	}
-	op := meta.Op{Key: r.c.keys.node(self.ID), Value: value, Lease: lease}
-	if _, _, err := r.c.meta.Txn(ctx, nil, []meta.Op{op}); err != nil && !retriable(ctx, err) {
-		return unavailable(subject, err)
-	}
-	r.lease = lease
-	return nil
-}
-
-// renew keeps the lease alive, or takes a new one, until the coordinator closes.
-func (r *registration) renew() {
-	wait := renewEvery
-	for {
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-r.c.ctx.Done():
-			t.Stop()
-			return
-		}
-		wait = renewEvery
-		err := r.renewOnce()
-		if err != nil && r.c.ctx.Err() == nil {
-			r.c.logger.Warn("this node's registration was not renewed", zap.Int32("node", r.c.self.ID), zap.Error(err))
-			wait = registerRetry
-		}
-	}
-}
-
-func (r *registration) renewOnce() error {
-	ctx, cancel := context.WithTimeout(r.c.ctx, renewEvery)
-	defer cancel()
-	_, err := r.c.meta.KeepAlive(ctx, r.lease)
-	if errors.Is(err, meta.ErrLeaseNotFound) {
-		return r.register(ctx)
-	}
-	return err
-}
-
-// end gives the lease back, which takes the node off the list.
-func (r *registration) end() error {
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
-	defer cancel()
-	err := r.c.meta.Revoke(ctx, r.lease)
-	if err == nil || errors.Is(err, meta.ErrLeaseNotFound) {
-		return nil
-	}
-	return unavailable(fmt.Sprintf("node %d leaving", r.c.self.ID), err)
-}
-
-// newNodeList makes a list of the nodes given and this one.
-func (c *Coordinator) newNodeList(byID map[int32]Node) *nodeList {
-	if byID == nil {
-		byID = make(map[int32]Node)
-	}
-	byID[c.self.ID] = c.self
-	return &nodeList{byID: byID, sorted: slices.SortedFunc(maps.Values(byID), func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })}
+	slices.SortFunc(l.sorted, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
+	return l
 }
 
 // listNodes replaces the list by what the metadata store holds.
 func (c *Coordinator) listNodes(ctx context.Context) (meta.Revision, error) {
-	byID := make(map[int32]Node)
+	var found []meta.Event
 	revision, err := c.meta.List(ctx, c.keys.nodes(), func(kv meta.KV) bool {
-		if n, ok := c.decodeNode(kv); ok {
-			byID[n.ID] = n
-		}
+		found = append(found, meta.Event{KV: kv})
 		return true
 	})
 	if err != nil {
 		return 0, unavailable("nodes", err)
 	}
-	c.nodes.Store(c.newNodeList(byID))
+	c.updateNodes(true, found, revision)
 	return revision, nil
 }
 
-// nodeChanged applies what a watch saw.
-func (c *Coordinator) nodeChanged(e meta.Events) {
-	byID := maps.Clone(c.nodes.Load().byID)
-	for _, e := range e.Events {
-		if !e.Deleted {
-			if n, ok := c.decodeNode(e.KV); ok {
-				byID[n.ID] = n
+// nodesChanged applies what a watch saw.
+func (c *Coordinator) nodesChanged(e meta.Events) {
+	c.updateNodes(false, e.Events, e.Revision)
+}
+
+// updateNodes makes the list of a revision: all there are, or the older list with
+// changes. This node is always on it: as it was if its record is gone, which it
+// notices and repairs, or if another process has taken its place, which is the end of it.
+func (c *Coordinator) updateNodes(all bool, changes []meta.Event, at meta.Revision) {
+	c.nodesMu.Lock()
+	old := c.nodes.Load()
+	if at <= old.revision {
+		// A listing and the watch have met: this is the older of the two.
+		c.nodesMu.Unlock()
+		return
+	}
+	byID := make(map[int32]listedNode, len(old.byID)+len(changes))
+	if !all {
+		maps.Copy(byID, old.byID)
+	}
+	for _, e := range changes {
+		if e.Deleted {
+			if id, ok := c.nodeIDOf(e.Key); ok {
+				delete(byID, id)
 			}
-		} else if id, ok := c.nodeIDOf(e.Key); ok {
-			delete(byID, id)
+		} else if n, ok := c.decodeNode(e.KV); ok {
+			byID[n.ID] = n
 		}
 	}
-	c.nodes.Store(c.newNodeList(byID))
+	self, registered := byID[c.self.ID]
+	replaced := registered && self.Incarnation != c.self.Incarnation
+	if !registered || replaced {
+		self = old.byID[c.self.ID]
+		self.revision = 0
+		byID[c.self.ID] = self
+	}
+	c.nodes.Store(c.newNodeList(byID, at))
+	c.nodesMu.Unlock()
+	switch r := c.registration; {
+	case r == nil:
+	case replaced:
+		r.replaced(at)
+	case !registered:
+		r.check()
+	}
+	c.slots.nodesChanged()
 }
 
 func (c *Coordinator) nodeIDOf(key string) (int32, bool) {
@@ -283,12 +304,12 @@ func (c *Coordinator) nodeIDOf(key string) (int32, bool) {
 
 // decodeNode reads a node's record. One that cannot be read is left out: others
 // do not depend on it.
-func (c *Coordinator) decodeNode(kv meta.KV) (Node, bool) {
+func (c *Coordinator) decodeNode(kv meta.KV) (listedNode, bool) {
 	var r nodeRecord
 	id, ok := c.nodeIDOf(kv.Key)
 	if err := json.Unmarshal(kv.Value, &r); err != nil || !ok {
 		c.logger.Error("node record is not readable", zap.String("key", kv.Key), zap.Error(err))
-		return Node{}, false
+		return listedNode{}, false
 	}
-	return Node{ID: id, Rack: r.Rack, Listeners: r.Listeners}, true
+	return listedNode{Node: r.node(id), revision: kv.Modified}, true
 }

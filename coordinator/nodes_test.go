@@ -47,7 +47,7 @@ func TestNodesComeAndGo(t *testing.T) {
 		a := open(t, s, named("a"))
 		self := coordinator.Node{ID: -1, Rack: "r", Listeners: map[string]coordinator.Endpoint{"PLAINTEXT": {Host: "h", Port: 9092}}}
 		b := open(t, s, named("b"), func(c *coordinator.Config) { c.Node = self })
-		self.ID = 2
+		self.ID, self.Name, self.Weight, self.Incarnation = 2, "b", coordinator.DefaultWeight, b.Self().Incarnation
 		if !reflect.DeepEqual(ids(b), []int32{1, 2}) {
 			t.Fatalf("the second node begins with %v", ids(b))
 		}

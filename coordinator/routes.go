@@ -7,7 +7,7 @@ import (
 
 // Route says who serves a slot.
 type Route struct {
-	Node  int32 // -1: nobody that this node knows of
+	Node  int32 // -1: nobody that this node knows of, or the slot is changing hands; wait for RoutesChanged
 	Epoch int64 // counts the owners that the slot has had; grows
 	// Here says that this node is to serve the slot now. It is false as soon as
 	// this node begins to hand the slot over.
@@ -32,24 +32,35 @@ func PartitionSlot(topic [16]byte, partition int32) int {
 
 // Route returns who serves a slot, as far as this node knows. It costs an atomic
 // load, never blocks, and may be called from any goroutine.
-func (c *Coordinator) Route(slot int) Route {
-	node, ok := c.groups.slots.owner(slot)
-	if !ok {
-		return Route{Node: -1}
-	}
-	return Route{Node: node, Here: node == c.self.ID}
-}
+//
+// A node that refuses what its peer's route sends there is behind that peer by
+// the time that a watch takes, or ahead of it. No change of this node's routes need
+// follow, so the sender asks again after some milliseconds, not only after RoutesChanged.
+func (c *Coordinator) Route(slot int) Route { return *c.slots.routes[slot].Load() }
 
 // RoutesChanged returns a channel that is closed when a route next changes. Get
 // it before looking at the routes.
-func (c *Coordinator) RoutesChanged() <-chan struct{} { return make(chan struct{}) }
+func (c *Coordinator) RoutesChanged() <-chan struct{} { return *c.slots.routesChanged.Load() }
 
 // Prove returns nil if this node serves a slot for certain: at once while the
 // node's lease is known to last, else after a linearizable read of the slot's
 // owner. It fails with ErrNotOwner, or ErrUnavailable if the store cannot be asked.
 // Whoever answers from memory what the next owner may change asks it between
 // looking and answering: ListOffsets, OffsetFetch. It may block.
-func (c *Coordinator) Prove(ctx context.Context, slot int) error { return nil }
+func (c *Coordinator) Prove(ctx context.Context, slot int) error {
+	if !c.Route(slot).Here {
+		return errNotOwner(slot)
+	}
+	if c.slots.trusted(slot) {
+		return nil
+	}
+	return c.prover.wait(ctx, slot)
+}
+
+// Housekeeper says whether this node does what one node of a cluster does for
+// all: what removes garbage and evens out load. Nothing that clients wait for is. It
+// never blocks. Two nodes may be told so for a moment.
+func (c *Coordinator) Housekeeper() bool { return c.Route(0).Here }
 
 // SlotHolder holds what this node serves of its slots beside the groups: the logs.
 type SlotHolder interface {
@@ -57,9 +68,9 @@ type SlotHolder interface {
 	// finished, ledgers sealed, so that the next owner need not recover them. The
 	// route says already that the slot is not served here. It may block.
 	ReleaseSlot(ctx context.Context, slot int) error
-	// DropSlot ends the service of a slot that was lost. It does not block.
+	// DropSlot ends the service of a slot that was lost, or was released. It does not block.
 	DropSlot(slot int)
 }
 
 // Hold names the holder. It is called once, before clients are served.
-func (c *Coordinator) Hold(h SlotHolder) {}
+func (c *Coordinator) Hold(h SlotHolder) { c.slots.holder.Store(&h) }

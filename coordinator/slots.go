@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,8 +15,8 @@ import (
 	"github.com/quirelog/quire/storage/meta"
 )
 
-// NumSlots is how many slots the groups of a cluster fall into. It is the same
-// for the life of every cluster: a group's keys lie under its slot.
+// NumSlots is how many slots the partitions and groups of a cluster fall into. It
+// is the same for the life of every cluster: a group's keys lie under its slot.
 const NumSlots = 1024
 
 // SlotOf returns the slot of a group: FNV-1a of 64 bits over the id's bytes, its
@@ -38,7 +39,18 @@ type ownerRecord struct {
 	Version     int    `json:"v"`
 	Node        int32  `json:"node"`
 	Incarnation string `json:"inc"`   // of the process, as in node/{id}
-	Epoch       int64  `json:"epoch"` // counts the claims of the slot
+	Epoch       int64  `json:"epoch"` // counts the owners of the slot
+}
+
+const ownerRecordVersion = 1
+
+func (r ownerRecord) encode() []byte {
+	value, err := json.Marshal(r)
+	if err != nil {
+		// Strings and numbers always have a JSON form.
+		panic(err)
+	}
+	return value
 }
 
 // slotOwner is who owns a slot as of the revision at which its record changed.
@@ -48,213 +60,263 @@ type slotOwner struct {
 	exists   bool
 }
 
-// slots knows who owns each slot, and claims for this node those that nobody
-// live owns. The revision of the record that makes this node the owner is the
-// fence: whatever is written for the slot compares it in the same transaction, so
-// a node that lost the slot and does not know it writes nothing.
+// slotState is what this node knows of a slot.
+type slotState struct {
+	slotOwner
+	// releasing: this node owns the slot and is handing it over, so nobody
+	// serves it.
+	releasing bool
+	// doubtful: this node owns the slot and has tried to hand it over, and the
+	// transaction may be executed yet. The lease does not keep it from that, so it
+	// proves nothing of this slot until another claim of it is executed.
+	doubtful bool
+	// ownerlessSince is when it was seen, on the monotonic clock, that the owner
+	// is gone; 0: it is not.
+	ownerlessSince time.Duration
+}
+
+// slots knows who owns each slot, claims for this node those that it is to have
+// and nobody live owns, and hands over those that others are to have. The
+// revision of the record that makes this node the owner is the fence: whatever
+// the coordinator writes for the slot compares it in the same transaction, so a
+// node that lost the slot and does not know it writes nothing.
 //
-// Today a node claims every slot that it can have. Which of several nodes is to
-// claim which slot is for claimable alone to say.
+//	                 claim: owner gone                       hand over: drain, join, override
+//	own/{slot}: ─────────────────────────► this node ──────────────────────────────────────► another node
+//	                                        │  ▲
+//	                      Route.Here ───────┘  └── found by watch: handed to this node
+//
+// Each change is a compare-and-swap of own/{slot}. A claim compares also that the
+// node which had the slot is not registered as the process that it was, and that
+// this one is.
 type slots struct {
-	c           *Coordinator
-	incarnation string
+	c *Coordinator
 
 	// gained and lost are told each change of what this node owns, one at a
 	// time and in order. They must not block.
 	gained func(slot int, fence meta.Revision)
 	lost   func(slot int)
+	holder atomic.Pointer[SlotHolder]
 
-	wake    chan struct{} // a slot may have become claimable
-	started meta.Revision // records before it that name this node are of a process that is gone
+	wake chan struct{} // holds one element if there may be something to claim or to hand over
 
-	mu     sync.Mutex
-	owners [NumSlots]slotOwner
+	routes        [NumSlots]atomic.Pointer[Route]
+	routesChanged atomic.Pointer[chan struct{}]
+	doubtful      [NumSlots]atomic.Bool
+	seen          atomic.Int64 // when the owners were last listed or seen to change, on the monotonic clock
+	moves         handovers
+	metrics       *slotMetrics
+
+	mu        sync.Mutex
+	opened    bool
+	changed   bool // routes, since routesChanged was closed
+	abandoned bool
+	state     [NumSlots]slotState
+	// overrides are nodes by slot, as of overridden. The map is never changed.
+	overrides  map[int]int32
+	overridden meta.Revision
+	// members are the nodes that may own slots, as of membersSince on the monotonic clock.
+	members      []candidate
+	membersSince time.Duration
+	firstLook    time.Duration // by run; what had no owner then has had none for long
 }
 
-const (
-	slotsPerClaim = 64
-	claimRetry    = 500 * time.Millisecond
-	// claimLook is how often a node looks whether the owner of a slot that is
-	// not its own has died.
-	claimLook = time.Second
-)
-
-// open reads who owns what.
-func (s *slots) open(ctx context.Context) error {
+func (s *slots) init(c *Coordinator) {
+	s.c = c
 	s.wake = make(chan struct{}, 1)
+	ch := make(chan struct{})
+	s.routesChanged.Store(&ch)
+	for i := range s.routes {
+		s.routes[i].Store(&Route{Node: -1})
+	}
+	s.moves.init(s)
+}
+
+// openSlots reads who owns what and begins to claim.
+func (c *Coordinator) openSlots(ctx context.Context) (err error) {
+	if c.slots.metrics, err = newSlotMetrics(c.config.Groups.Registerer, c); err != nil {
+		return err
+	}
+	c.slots.gained, c.slots.lost = c.groups.slotGained, c.groups.slotLost
+	return c.slots.open(ctx)
+}
+
+func (s *slots) open(ctx context.Context) error {
+	overridden, err := s.listOverrides(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.membersLocked()
+	s.mu.Unlock()
 	revision, err := s.list(ctx)
 	if err != nil {
 		return err
 	}
-	s.started = revision
+	s.mu.Lock()
+	s.opened = true
+	s.mu.Unlock()
+	s.nodesChanged()
+	s.c.registration.trust()
+	for _, run := range []func(){
+		func() { s.c.follow(s.c.keys.owners(), revision, s.ownersChanged, s.list) },
+		func() { s.c.follow(s.c.keys.overrides(), overridden, s.overridesChanged, s.listOverrides) },
+		s.run,
+		s.relist,
+	} {
+		s.c.background.Add(1)
+		go func() {
+			defer s.c.background.Done()
+			run()
+		}()
+	}
 	return nil
 }
 
-// start follows the owners and claims, until the coordinator closes.
-func (s *slots) start() {
-	s.c.background.Add(2)
-	go func() {
-		defer s.c.background.Done()
-		s.c.follow(s.c.keys.owners(), s.started, s.changed, s.list)
-	}()
-	go func() {
-		defer s.c.background.Done()
-		s.claimAll()
-	}()
+// relistEvery is how often everything is read again, in case a watch has lost
+// something: etcd before 3.4.31 and 3.5.13 does so when it compacts.
+const relistEvery = 5 * time.Minute
+
+func (s *slots) relist() {
+	for sleep(s.c.ctx, relistEvery) == nil {
+		for _, list := range []func(context.Context) (meta.Revision, error){s.c.listNodes, s.list, s.listOverrides} {
+			if _, err := list(s.c.ctx); err != nil && s.c.ctx.Err() == nil {
+				s.c.logger.Warn("nodes and slots were not read again", zap.Error(err))
+			}
+		}
+	}
 }
 
-// owner returns the node that serves a slot: its live owner, or this node if it
-// is about to claim the slot. False: nobody yet. Any goroutine.
+// look makes run look whether there is something to do. Any goroutine.
+func (s *slots) look() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// unlock ends a critical section that may have changed routes.
+func (s *slots) unlock() {
+	if s.changed {
+		s.changed = false
+		next := make(chan struct{})
+		close(*s.routesChanged.Swap(&next))
+	}
+	s.mu.Unlock()
+}
+
+// setRouteLocked shows who serves a slot to all who look.
+func (s *slots) setRouteLocked(slot int) {
+	o := &s.state[slot]
+	r := Route{Node: -1, Epoch: o.Epoch}
+	switch {
+	case s.mineLocked(o):
+		if !o.releasing {
+			r.Node, r.Here = s.c.self.ID, true
+		}
+	case s.ownerLives(&o.slotOwner):
+		r.Node = o.Node
+	}
+	s.doubtful[slot].Store(o.doubtful)
+	if *s.routes[slot].Load() != r {
+		s.routes[slot].Store(&r)
+		s.changed = true
+	}
+}
+
+// mineLocked says whether this process owns a slot.
+func (s *slots) mineLocked(o *slotState) bool {
+	return o.exists && o.Incarnation == s.c.self.Incarnation && !s.abandoned
+}
+
+// ownerLives says whether the process that owns a slot is on the list of nodes.
+func (s *slots) ownerLives(o *slotOwner) bool {
+	if !o.exists {
+		return false
+	}
+	n, ok := s.c.nodes.Load().byID[o.Node]
+	return ok && n.Incarnation == o.Incarnation
+}
+
+// trusted says whether the lease proves that this node owns a slot that it takes
+// for its own. Any goroutine.
+func (s *slots) trusted(slot int) bool {
+	return s.c.registration.valid() && !s.doubtful[slot].Load()
+}
+
+// owner returns the node to ask for a slot: its owner, else who is about to claim
+// it. False: nobody. Any goroutine.
 func (s *slots) owner(slot int) (node int32, ok bool) {
+	if r := s.routes[slot].Load(); r.Node >= 0 {
+		return r.Node, true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := &s.owners[slot]
-	if s.mine(o) || s.claimableLocked(o) {
-		return s.c.self.ID, true
-	}
-	return o.Node, o.exists
+	return s.wantedLocked(slot)
 }
 
-// expects says whether this node owns a slot or is about to claim it. Any goroutine.
+// expects says whether this node serves a slot or is about to claim it, as the
+// first. Any goroutine.
 func (s *slots) expects(slot int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := &s.owners[slot]
-	return s.mine(o) || s.claimableLocked(o)
+	o := &s.state[slot]
+	return s.mineLocked(o) && !o.releasing || s.claimsLocked(slot)
 }
 
-func (s *slots) mine(o *slotOwner) bool { return o.exists && o.Incarnation == s.incarnation }
-
-// claimableLocked says whether this node is to claim a slot: nobody has it, or a
-// node that is gone, or this node's process before this one. A later process of
-// the same name is left alone.
-//
-// A node that is gone may only be cut off, and go on answering from memory what
-// the next owner will change; its writes are fenced, its answers to OffsetFetch are
-// not. So a claim waits for the end of the node's lease, and where several nodes
-// share a cluster, shard.slot must refuse a slot once this node's own lease may
-// have ended: leaseSeconds after it sent the last renewal that was answered.
-func (s *slots) claimableLocked(o *slotOwner) bool {
-	switch {
-	case !o.exists:
-		return true
-	case o.Incarnation == s.incarnation:
-		return false
-	case o.Node == s.c.self.ID:
-		return o.revision <= s.started
-	}
-	_, live := s.c.nodes.Load().byID[o.Node]
-	return !live
-}
-
-// claimAll claims what can be claimed, now and whenever that changes.
-func (s *slots) claimAll() {
-	for {
-		wait := time.Duration(-1)
-		todo, foreign := s.claimable()
-		if len(todo) > 0 {
-			if err := s.claim(todo[:min(len(todo), slotsPerClaim)]); err == nil {
-				continue
-			} else if s.c.ctx.Err() == nil {
-				s.c.logger.Warn("slots of groups were not claimed; trying again", zap.Int("slots", len(todo)), zap.Error(err))
-			}
-			wait = claimRetry
-		} else if foreign {
-			wait = claimLook
-		}
-		if !s.sleep(wait) {
-			return
-		}
-	}
-}
-
-// sleep waits until something may have changed, at most for d if that is not
-// negative. False: the coordinator closes.
-func (s *slots) sleep(d time.Duration) bool {
-	var due <-chan time.Time
-	if d >= 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		due = t.C
-	}
-	select {
-	case <-due:
-	case <-s.wake:
-	case <-s.c.ctx.Done():
+// claimsLocked says whether this node is about to claim a slot, as the first.
+func (s *slots) claimsLocked(slot int) bool {
+	o := &s.state[slot]
+	if s.abandoned || s.mineLocked(o) || s.ownerLives(&o.slotOwner) {
 		return false
 	}
-	return true
+	node, ok := s.wantedLocked(slot)
+	return ok && node == s.c.self.ID
 }
 
-// claimable returns the slots to claim, and whether others own some.
-func (s *slots) claimable() (todo []int, foreign bool) {
+// settled says whether this node has claimed what it is to claim as the first.
+func (s *slots) settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for slot := range s.owners {
-		o := &s.owners[slot]
-		switch {
-		case s.claimableLocked(o):
-			todo = append(todo, slot)
-		case !s.mine(o):
-			foreign = true
+	for slot := range s.state {
+		if s.claimsLocked(slot) {
+			return false
 		}
 	}
-	return todo, foreign
+	return true
 }
 
 // owned is how many slots this node owns.
 func (s *slots) owned() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for slot := range s.owners {
-		if s.mine(&s.owners[slot]) {
+	for slot := range s.state {
+		if s.mineLocked(&s.state[slot]) {
 			n++
 		}
 	}
 	return n
 }
 
-// claim makes this node the owner of slots, or finds out who is.
-func (s *slots) claim(todo []int) error {
-	conds := make([]meta.Cond, len(todo))
-	ops := make([]meta.Op, len(todo))
-	claims := make([]ownerRecord, len(todo))
+// nodesChanged takes note of another list of nodes.
+func (s *slots) nodesChanged() {
 	s.mu.Lock()
-	for i, slot := range todo {
-		o := &s.owners[slot]
-		key := s.c.keys.owner(slot)
-		claims[i] = ownerRecord{Version: 1, Node: s.c.self.ID, Incarnation: s.incarnation, Epoch: o.Epoch + 1}
-		conds[i] = meta.Cond{Key: key}
-		if o.exists {
-			conds[i].Modified = o.revision
-		}
-		value, err := json.Marshal(claims[i])
-		if err != nil {
-			panic("coordinator: an owner record cannot be encoded: " + err.Error()) // it has plain fields only
-		}
-		ops[i] = meta.Put(key, value)
+	defer s.unlock()
+	if !s.opened {
+		return
 	}
-	s.mu.Unlock()
-	revision, ok, err := s.c.meta.Txn(s.c.ctx, conds, ops)
-	switch {
-	case err == nil && ok:
-		for i, slot := range todo {
-			s.apply(slot, slotOwner{claims[i], revision, true})
-		}
-		return nil
-	case err != nil && !retriable(s.c.ctx, err):
-		return unavailable("owners of slots", err)
+	s.membersLocked()
+	for slot := range s.state {
+		s.setRouteLocked(slot)
 	}
-	// Somebody else was faster, or nobody knows: what is written there decides.
-	_, err = s.list(s.c.ctx)
-	return err
+	s.look()
 }
 
 // list learns all owners.
 func (s *slots) list(ctx context.Context) (meta.Revision, error) {
 	found := make(map[int]slotOwner, NumSlots)
 	revision, err := s.c.meta.List(ctx, s.c.keys.owners(), func(kv meta.KV) bool {
-		if slot, ok := s.slotOf(kv.Key); ok {
+		if slot, ok := s.slotOf(kv.Key, s.c.keys.owners()); ok {
 			found[slot] = s.decode(kv)
 		}
 		return true
@@ -262,20 +324,26 @@ func (s *slots) list(ctx context.Context) (meta.Revision, error) {
 	if err != nil {
 		return 0, unavailable("owners of slots", err)
 	}
+	s.mu.Lock()
+	defer s.unlock()
+	s.sawLocked()
 	for slot := range NumSlots {
 		o, ok := found[slot]
 		if !ok {
 			o.revision = revision
 		}
-		s.apply(slot, o)
+		s.applyLocked(slot, o)
 	}
 	return revision, nil
 }
 
-// changed applies what a watch saw.
-func (s *slots) changed(e meta.Events) {
+// ownersChanged applies what a watch saw.
+func (s *slots) ownersChanged(e meta.Events) {
+	s.mu.Lock()
+	defer s.unlock()
+	s.sawLocked()
 	for _, e := range e.Events {
-		slot, ok := s.slotOf(e.Key)
+		slot, ok := s.slotOf(e.Key, s.c.keys.owners())
 		if !ok {
 			continue
 		}
@@ -283,12 +351,14 @@ func (s *slots) changed(e meta.Events) {
 		if !e.Deleted {
 			o = s.decode(e.KV)
 		}
-		s.apply(slot, o)
+		s.applyLocked(slot, o)
 	}
 }
 
-func (s *slots) slotOf(key string) (int, bool) {
-	slot, err := strconv.Atoi(strings.TrimPrefix(key, s.c.keys.owners()))
+func (s *slots) sawLocked() { s.seen.Store(int64(s.c.now().monotonic)) }
+
+func (s *slots) slotOf(key, prefix string) (int, bool) {
+	slot, err := strconv.Atoi(strings.TrimPrefix(key, prefix))
 	return slot, err == nil && slot >= 0 && slot < NumSlots
 }
 
@@ -303,30 +373,57 @@ func (s *slots) decode(kv meta.KV) slotOwner {
 	return o
 }
 
-// apply takes note of an owner unless something newer is known.
-func (s *slots) apply(slot int, o slotOwner) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := s.owners[slot]
+// applyLocked takes note of an owner unless something newer is known.
+func (s *slots) applyLocked(slot int, o slotOwner) {
+	old := s.state[slot]
 	if o.revision <= old.revision {
 		return
 	}
-	if !o.exists {
-		o.Epoch = old.Epoch
-	}
-	s.owners[slot] = o
+	// A record that was removed, or spoilt, must not make the epoch go back.
+	o.Epoch = max(o.Epoch, old.Epoch)
+	now := &s.state[slot]
+	*now = slotState{slotOwner: o}
 	switch {
-	case s.mine(&o):
+	case s.mineLocked(now):
 		s.gained(slot, o.revision)
-	case s.mine(&old):
-		s.c.logger.Warn("a slot of groups was lost", zap.Int("slot", slot), zap.Int32("owner", o.Node), zap.Bool("owned", o.exists))
-		s.lost(slot)
-		fallthrough
-	default:
-		select {
-		case s.wake <- struct{}{}:
-		default:
+		s.setRouteLocked(slot)
+	case s.mineLocked(&old):
+		if !old.releasing {
+			s.c.logger.Warn("a slot was lost", zap.Int("slot", slot), zap.Int32("owner", o.Node), zap.Bool("owned", o.exists))
 		}
+		s.setRouteLocked(slot)
+		s.drop(slot)
+	default:
+		s.setRouteLocked(slot)
+	}
+	s.look()
+}
+
+// drop ends the service of a slot whose route says already that it is not here.
+func (s *slots) drop(slot int) {
+	s.lost(slot)
+	if h := s.holder.Load(); h != nil {
+		(*h).DropSlot(slot)
+	}
+}
+
+// abandon ends the service of all slots for good.
+func (s *slots) abandon() {
+	s.mu.Lock()
+	defer s.unlock()
+	if s.abandoned {
+		return
+	}
+	var mine []int
+	for slot := range s.state {
+		if s.mineLocked(&s.state[slot]) {
+			mine = append(mine, slot)
+		}
+	}
+	s.abandoned = true
+	for _, slot := range mine {
+		s.setRouteLocked(slot)
+		s.drop(slot)
 	}
 }
 
@@ -344,6 +441,8 @@ func (s *slots) recheck(ctx context.Context, slot int) error {
 	if !o.exists {
 		o.revision = revision
 	}
-	s.apply(slot, o)
+	s.mu.Lock()
+	defer s.unlock()
+	s.applyLocked(slot, o)
 	return nil
 }

@@ -84,6 +84,12 @@ func (c *Committer) settle(ctx context.Context, s *Slot) (doubts int, err error)
 	}
 }
 
+// Flush queues an item that changes nothing: when it is answered with nil, all
+// that was queued before it has been answered.
+func (s *Slot) Flush(done func(error)) error {
+	return s.committer.queue(item{kind: barrierItem, slot: s, done: done})
+}
+
 func (s *Slot) readRecords(ctx context.Context, f func(string, []byte) error) error {
 	prefix := s.committer.c.Keys.Records(s.number)
 	return s.list(ctx, prefix, func(kv meta.KV) error {

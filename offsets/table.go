@@ -16,7 +16,7 @@ import (
 // made by Committer.Load. All methods may be called from any goroutine, also
 // from an answer.
 //
-// Commit, PutRecord, DeleteRecord, DeleteGroup and Reload queue an item. If they
+// Commit, PutRecord, DeleteRecord, DeleteGroup, Reload and Flush queue an item. If they
 // return an error the item was not queued and done is never called: ErrNotOwner,
 // ErrQueueFull, ErrTooLarge, ErrClosed. Else done is called exactly once, on the
 // committer's goroutine, with nil or one of the errors of this package; it must

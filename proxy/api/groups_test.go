@@ -947,11 +947,14 @@ func TestLargeSyncGroup(t *testing.T) {
 	}
 }
 
-// loseSlot makes a later process of this node the owner of a group's slot.
+// loseSlot makes another node the owner of a group's slot.
 func (s *server) loseSlot(id string) {
 	s.t.Helper()
 	key := fmt.Sprintf("quire/test/own/%04d", coordinator.SlotOf(id))
-	_, ok, err := s.meta.Txn(s.t.Context(), nil, []meta.Op{meta.Put(key, []byte(`{"v":1,"node":1,"inc":"later","epoch":9}`))})
+	_, ok, err := s.meta.Txn(s.t.Context(), nil, []meta.Op{
+		meta.Put("quire/test/node/2", []byte(`{"v":1,"inc":"other","name":"other"}`)),
+		meta.Put(key, []byte(`{"v":1,"node":2,"inc":"other","epoch":9}`)),
+	})
 	check(s.t, err)
 	if !ok {
 		s.t.Fatal("the slot was not taken")

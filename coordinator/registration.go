@@ -1,0 +1,313 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/quirelog/quire/storage/meta"
+)
+
+// ErrReplaced: another process has registered under this node's id.
+var ErrReplaced = errors.New("another process serves under this node's id")
+
+const (
+	minLeaseTTL, maxLeaseTTL, defaultLeaseTTL = 3 * time.Second, 60 * time.Second, 10 * time.Second
+
+	// renewRetry is how long a renewal that was not answered waits for the next.
+	renewRetry = 250 * time.Millisecond
+	// registerLook is how often a node looks whether another's lease on its id has ended.
+	registerLook = 250 * time.Millisecond
+	// expirySlack is how much later than its time a lease may end: etcd looks
+	// every half a second, and again after a change of its leader.
+	expirySlack = 2 * time.Second
+)
+
+// registration keeps this node on the list of nodes, on a lease.
+//
+// The lease is what lets this node answer from memory: as long as node/{id} is
+// there, nobody claims a slot of this node. It is there until some time after
+// the last renewal that was answered was sent, plus the lease's time to live. A margin is
+// taken off for clocks that run at different speeds.
+type registration struct {
+	c   *Coordinator
+	ttl time.Duration
+
+	// lease and sent, when the last answered renewal was sent, belong to whoever
+	// opens, then to the renewing goroutine, then to Close.
+	lease meta.LeaseID
+	sent  moment
+
+	// validUntil is when nothing may be taken for granted any more; nil: now.
+	validUntil atomic.Pointer[moment]
+	// revision of node/{id}, by which claims prove that this node is registered;
+	// 0: it is not.
+	revision atomic.Int64
+	// steady is since when, on the monotonic clock, each renewal was answered in
+	// time. Before that the metadata store was away, and other nodes may have
+	// lost their leases by that alone.
+	steady atomic.Int64
+	over   atomic.Bool   // replaced, for good
+	wake   chan struct{} // holds one element if the record may be gone
+}
+
+func newRegistration(c *Coordinator) *registration {
+	r := &registration{c: c, ttl: c.config.LeaseTTL, wake: make(chan struct{}, 1)}
+	r.steady.Store(int64(-time.Hour))
+	return r
+}
+
+// ttlSeconds is the time to live that is asked for.
+func (r *registration) ttlSeconds() int64 { return int64((r.ttl + time.Second - 1) / time.Second) }
+
+// margin is what is taken off the lease.
+func (r *registration) margin() time.Duration { return min(2*time.Second, r.ttl/5) }
+
+// valid says whether the lease lasts for certain. Any goroutine; it does not block.
+func (r *registration) valid() bool {
+	until := r.validUntil.Load()
+	return until != nil && !r.over.Load() && !until.reached(r.c.now())
+}
+
+// remaining is for how long the lease is valid yet.
+func (r *registration) remaining() time.Duration {
+	until := r.validUntil.Load()
+	if until == nil || r.over.Load() {
+		return 0
+	}
+	now := r.c.now()
+	return max(0, min(until.monotonic-now.monotonic, until.wall.Sub(now.wall)))
+}
+
+// trust makes the lease valid as of the last answered renewal. What this node
+// knows of the owners of slots must be younger than its registration.
+func (r *registration) trust() {
+	until := r.sent.add(r.ttl - r.margin())
+	r.validUntil.Store(&until)
+}
+
+// begin registers a node that starts. What it finds at its id may be
+//
+//   - a record of the same data folder: of this node's process before, which has
+//     ended since the folder is ours now. It is replaced.
+//   - a record of another folder: of a node that has crashed and left its id to this
+//     one, or of one that lives and was given the same name. The lease tells them apart.
+func (r *registration) begin(ctx context.Context) error {
+	var giveUp time.Time
+	for {
+		kv, found, err := r.read(ctx)
+		if err != nil {
+			return err
+		}
+		if kv.Modified != 0 && found.Folder != "" && found.Folder != r.c.self.Folder {
+			ttl := max(r.ttl, time.Duration(found.TTLSeconds)*time.Second) + expirySlack
+			if giveUp.IsZero() {
+				giveUp = time.Now().Add(ttl)
+				r.c.logger.Info("another process is registered under this node's id; waiting for the end of its lease",
+					zap.Int32("node", r.c.self.ID), zap.String("name", found.Name), zap.String("folder", found.Folder), zap.Duration("at most", ttl))
+			}
+			if time.Now().After(giveUp) {
+				return fmt.Errorf("node %d (%s) is live already with data folder %s: give this node another node.name, or stop the other: %w",
+					r.c.self.ID, found.Name, found.Folder, ErrReplaced)
+			}
+			if err := sleep(ctx, registerLook); err != nil {
+				return unavailable(r.subject(), err)
+			}
+			continue
+		}
+		done, err := r.write(ctx, kv)
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+// again registers a node that was registered and finds that it is not any more,
+// or not for certain: its lease ended while the metadata store was away, or was
+// revoked by hand. Its slots stay its own unless others have claimed them, which
+// it learns before it trusts its memory again.
+func (r *registration) again(ctx context.Context) error {
+	r.validUntil.Store(nil)
+	r.steady.Store(int64(r.c.now().monotonic))
+	for {
+		kv, found, err := r.read(ctx)
+		if err != nil {
+			return err
+		}
+		if kv.Modified != 0 && found.Incarnation != r.c.self.Incarnation {
+			r.replaced(kv.Modified)
+			return ErrReplaced
+		}
+		if kv.Modified != 0 && kv.Lease == r.lease {
+			r.revision.Store(int64(kv.Modified))
+			break
+		}
+		done, err := r.write(ctx, kv)
+		if err != nil {
+			return err
+		}
+		if done {
+			break
+		}
+	}
+	if _, err := r.c.slots.list(ctx); err != nil {
+		return err
+	}
+	r.trust()
+	r.c.slots.look()
+	return nil
+}
+
+func (r *registration) subject() string { return fmt.Sprintf("registration of node %d", r.c.self.ID) }
+
+// read reads node/{id}; its revision is 0 if there is none. A record that cannot
+// be read is nobody's.
+func (r *registration) read(ctx context.Context) (kv meta.KV, found nodeRecord, err error) {
+	kv, err = r.c.meta.Get(ctx, r.c.keys.node(r.c.self.ID))
+	if errors.Is(err, meta.ErrNotFound) {
+		return meta.KV{}, found, nil
+	}
+	if err != nil {
+		return kv, found, unavailable(r.subject(), err)
+	}
+	if err := json.Unmarshal(kv.Value, &found); err != nil {
+		r.c.logger.Error("node record is not readable", zap.String("key", kv.Key), zap.Error(err))
+	}
+	return kv, found, nil
+}
+
+// write puts node/{id} on a new lease if it is still as it was read. False
+// without an error: look again.
+func (r *registration) write(ctx context.Context, before meta.KV) (bool, error) {
+	self := r.c.Self()
+	sent := r.c.now()
+	lease, err := r.c.meta.Grant(ctx, r.ttlSeconds())
+	if err != nil {
+		return false, unavailable(r.subject(), err)
+	}
+	key := r.c.keys.node(self.ID)
+	op := meta.Op{Key: key, Value: self.record(r.ttlSeconds()).encode(), Lease: lease}
+	revision, ok, err := r.c.meta.Txn(ctx, []meta.Cond{{Key: key, Modified: before.Modified}}, []meta.Op{op})
+	if err != nil {
+		if !retriable(ctx, err) && !errors.Is(err, meta.ErrLeaseNotFound) {
+			return false, unavailable(r.subject(), err)
+		}
+		kv, err := r.c.meta.Get(ctx, key)
+		if err != nil || kv.Lease != lease {
+			return false, nil
+		}
+		revision, ok = kv.Modified, true
+	}
+	if !ok {
+		return false, nil
+	}
+	r.lease, r.sent = lease, sent
+	r.revision.Store(int64(revision))
+	return true, nil
+}
+
+// check makes the renewing goroutine look whether the record is there. Any goroutine.
+func (r *registration) check() {
+	r.revision.Store(0)
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// replaced ends the service of this node: at a revision another process had its
+// id. Any goroutine.
+func (r *registration) replaced(at meta.Revision) {
+	if r.over.Swap(true) {
+		return
+	}
+	r.revision.Store(0)
+	err := fmt.Errorf("node %d (%s), revision %d: %w", r.c.self.ID, r.c.self.Name, at, ErrReplaced)
+	r.c.logger.Error("this node serves no more", zap.Error(err))
+	r.c.slots.abandon()
+	if r.c.config.Failed != nil {
+		r.c.config.Failed(err)
+	}
+}
+
+// renew keeps the lease alive, or takes a new one, until the coordinator closes
+// or another process has the id.
+func (r *registration) renew() {
+	wait := r.ttl / 3
+	for {
+		t := time.NewTimer(wait)
+		lost := false
+		select {
+		case <-t.C:
+		case <-r.wake:
+			lost = true
+		case <-r.c.ctx.Done():
+		}
+		t.Stop()
+		if r.c.ctx.Err() != nil || r.over.Load() {
+			return
+		}
+		wait = r.ttl / 3
+		if err := r.renewOnce(lost || r.revision.Load() == 0); err != nil && r.c.ctx.Err() == nil {
+			r.c.logger.Warn("this node's registration was not renewed", zap.Int32("node", r.c.self.ID), zap.Error(err))
+			wait = min(wait, renewRetry)
+		}
+	}
+}
+
+// renewOnce sends one renewal. It does not wait for long: the next may reach
+// another member of the metadata store.
+func (r *registration) renewOnce(lost bool) error {
+	if !lost {
+		err := r.keepAlive(r.c.now())
+		if !errors.Is(err, meta.ErrLeaseNotFound) {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.c.ctx, r.ttl/2)
+	defer cancel()
+	return r.again(ctx)
+}
+
+func (r *registration) keepAlive(sent moment) error {
+	ctx, cancel := context.WithTimeout(r.c.ctx, max(r.ttl/6, time.Second/2))
+	defer cancel()
+	if _, err := r.c.meta.KeepAlive(ctx, r.lease); err != nil {
+		return err
+	}
+	if sent.monotonic-r.sent.monotonic > 2*r.ttl/3 {
+		// More than one was not answered.
+		r.steady.Store(int64(sent.monotonic))
+	}
+	r.sent = sent
+	r.trust()
+	return nil
+}
+
+// end gives the lease back, which takes the node off the list.
+func (r *registration) end() error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	err := r.c.meta.Revoke(ctx, r.lease)
+	if err == nil || errors.Is(err, meta.ErrLeaseNotFound) {
+		return nil
+	}
+	return unavailable(fmt.Sprintf("node %d leaving", r.c.self.ID), err)
+}
+
+// sleep waits, or returns ctx's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
