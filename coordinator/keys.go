@@ -43,6 +43,10 @@ func (k keys) overrides() string           { return k.prefix + "ovr/" }
 func (k keys) override(slot int) string    { return k.prefix + "ovr/" + slotName(slot) }
 func (k keys) topicKey(path string) string { return strings.TrimPrefix(path, k.topics()) }
 
+// TopicKey returns the key of the metadata store that exists as long as the topic
+// with this id does. It is written once, with the topic.
+func (c *Coordinator) TopicKey(id [16]byte) string { return c.keys.topicID(id) }
+
 // encodeID is how Kafka prints its UUIDs.
 func encodeID(id [16]byte) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 

@@ -68,7 +68,8 @@ type chain struct {
 	// them. A ledger made under one count is not linked under another: it may be gone.
 	purges uint64
 
-	rev meta.Revision // of the record, 0 if there is none
+	rev    meta.Revision // of the record, 0 if there is none
+	exists []meta.Cond   // without a record: what holds while the topic exists
 }
 
 func (c *chain) clone() *chain {
@@ -374,7 +375,8 @@ func (s *Store) deletePages(ctx context.Context, id LogID, gone []page) error {
 	return nil
 }
 
-// removeStrayPages deletes the pages that c, just written by this owner, does not name.
+// removeStrayPages deletes the pages from before c that c, written by this owner, does
+// not name. Numbers are never used again, so what a later owner has made stays.
 func (s *Store) removeStrayPages(ctx context.Context, id LogID, c *chain) error {
 	if c.nextPage == 0 {
 		return nil
@@ -382,7 +384,7 @@ func (s *Store) removeStrayPages(ctx context.Context, id LogID, c *chain) error 
 	var gone []page
 	_, err := s.c.Meta.List(ctx, s.pagePrefix(id), func(kv meta.KV) bool {
 		n, err := strconv.ParseUint(kv.Key[len(s.pagePrefix(id)):], 10, 64)
-		if err == nil && !slices.ContainsFunc(c.pages, func(p page) bool { return p.number == n }) {
+		if err == nil && n < c.nextPage && !slices.ContainsFunc(c.pages, func(p page) bool { return p.number == n }) {
 			gone = append(gone, page{number: n})
 		}
 		return true
@@ -402,13 +404,8 @@ func (s *Store) swapChain(ctx context.Context, id LogID, old, next *chain) error
 	ops := s.swapOps(id, next)
 	cond := []meta.Cond{{Key: s.chainKey(id), Modified: old.rev}}
 	for range 3 {
-		cond = cond[:1]
-		if cond[0].Modified == 0 {
-			exists, err := s.topicExists(ctx, id.Topic)
-			if err != nil {
-				return err
-			}
-			cond = append(cond, exists...)
+		if cond = cond[:1]; cond[0].Modified == 0 {
+			cond = append(cond, old.exists...)
 		}
 		rev, ok, err := s.c.Meta.Txn(ctx, cond, ops)
 		if err == nil && ok {

@@ -199,11 +199,15 @@ func TestChainPages(t *testing.T) {
 	if pages() != len(c.pages) {
 		t.Fatalf("%d pages are stored, %d are named", pages(), len(c.pages))
 	}
-	if _, _, err := m.Txn(ctx, nil, []meta.Op{meta.Put(s.pageKey(testLog, 900), []byte("x"))}); err != nil {
+	// 0 is left from before, 900 is the page of a later owner.
+	if _, _, err := m.Txn(ctx, nil, []meta.Op{meta.Put(s.pageKey(testLog, 0), []byte("x")), meta.Put(s.pageKey(testLog, 900), []byte("x"))}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.removeStrayPages(ctx, testLog, c); err != nil || pages() != len(c.pages) {
+	if err := s.removeStrayPages(ctx, testLog, c); err != nil || pages() != len(c.pages)+1 {
 		t.Fatalf("%d pages are stored, %d are named, %v", pages(), len(c.pages), err)
+	}
+	if _, err := m.Get(ctx, s.pageKey(testLog, 900)); err != nil {
+		t.Fatal(err)
 	}
 }
 

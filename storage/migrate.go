@@ -173,8 +173,7 @@ func (l *Log) relink(ctx context.Context, k link, id ledger.ID, purges uint64) (
 		gone, next.pages, next.skip = next.pages, nil, 0
 	}
 	if err := l.swap(ctx, old, next, nil); err != nil {
-		var purged *purgedError
-		return !errors.Is(err, errConflict) && !errors.As(err, &purged), err
+		return !failedForGood(err), err
 	}
 	if err := l.store.deletePages(ctx, l.id, gone); err != nil {
 		l.store.c.Logger.Warn("pages of a chain are left over", zap.String("log", logName(l.id)), zap.Error(err))

@@ -122,7 +122,7 @@ func (s *Store) tryOpen(ctx context.Context, id LogID, c *LogConfig, o *opening)
 	l := &Log{store: s, id: id, owner: rand.Uint64(), chain: old}
 	l.config.Store(c)
 	if old.rev == 0 {
-		if _, err := s.topicExists(ctx, id.Topic); err != nil {
+		if old.exists, err = s.topicExists(ctx, id.Topic); err != nil {
 			return nil, err
 		}
 		return l, s.register(l, o)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/meta"
 )
 
 // Isolation is what a reader may see.
@@ -76,11 +77,15 @@ func (r *Read) add(b batch.Batch) {
 
 // ReadTail reads from memory only and never blocks. It returns false, and no
 // records, if I/O is needed: call Read from a worker then. Errors, watermarks and
-// empty results at the end of the log are answered here.
+// empty results at the end of the log are answered here, but for an offset beyond
+// the end where other nodes may have opened the log.
 func (l *Log) ReadTail(r *Read) bool {
 	r.reset()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.store.c.Serves != nil && l.closed == nil && r.Offset > l.next {
+		return false
+	}
 	_, answered := l.readTail(r)
 	return answered
 }
@@ -109,6 +114,35 @@ func (l *Log) readTail(r *Read) (limit int64, answered bool) {
 	end := l.takeTail(r, r.Offset, limit)
 	l.addAborted(r, end)
 	return limit, true
+}
+
+// prove returns nil if nobody has opened the log since this node did. It closes the log
+// if somebody has.
+func (l *Log) prove(ctx context.Context) error {
+	kv, err := l.store.c.Meta.Get(ctx, l.store.chainKey(l.id))
+	missing := errors.Is(err, meta.ErrNotFound)
+	if err != nil && !missing {
+		return fmt.Errorf("log %s: %w: %w", logName(l.id), ErrStorage, err)
+	}
+	var there recordHead
+	if !missing {
+		if there, err = decodeRecordHead(kv.Value); err != nil {
+			return fmt.Errorf("log %s: %w: %w", logName(l.id), ErrStorage, err)
+		}
+	}
+	l.mu.Lock()
+	switch {
+	case l.closed != nil:
+	case missing && l.chain.rev != 0:
+		l.end(errTopicDeleted)
+	case !missing && there.owner != l.owner:
+		l.fail(fmt.Errorf("log %s: %w: it was opened in epoch %d", logName(l.id), ErrLostOwnership, there.epoch))
+	}
+	err = l.closed
+	done := l.settle()
+	l.mu.Unlock()
+	deliver(done)
+	return err
 }
 
 // takeTail adds batches from the one that holds offset on and returns the
@@ -141,7 +175,16 @@ func (l *Log) Read(ctx context.Context, r *Read) {
 	r.reset()
 	l.mu.Lock()
 	limit, answered := l.readTail(r)
+	beyond := r.Offset > l.next
 	l.mu.Unlock()
+	if answered && beyond && l.store.c.Serves != nil {
+		// An owner that does not know yet that it was followed would send consumers
+		// back to what it takes for the end.
+		if err := l.prove(ctx); err != nil {
+			r.reset()
+			r.Err = err
+		}
+	}
 	if answered {
 		return
 	}

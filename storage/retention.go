@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -159,9 +160,18 @@ func (l *Log) DeleteRecords(ctx context.Context, offset int64) (start int64, err
 	return offset, nil
 }
 
-// DeleteLogs forgets the logs of a deleted topic and deletes their ledgers. It
+// DeleteLogs forgets the logs of a deleted topic and deletes their ledgers,
+// whichever node has them open. It refuses while StoreConfig.TopicKey exists. It
 // may block. After an error, or a crash, it can be called again.
 func (s *Store) DeleteLogs(ctx context.Context, topic [16]byte, partitions int32) error {
+	if s.c.TopicKey != nil {
+		switch _, err := s.topicExists(ctx, topic); {
+		case err == nil:
+			return fmt.Errorf("delete the logs of topic %x: it exists", topic)
+		case !errors.Is(err, errTopicDeleted):
+			return fmt.Errorf("delete the logs of topic %x: %w", topic, err)
+		}
+	}
 	ids := make(map[LogID]struct{}, partitions)
 	for p := range partitions {
 		id := LogID{Topic: topic, Partition: p}

@@ -77,11 +77,10 @@ func (l *Log) makeLedger(ctx context.Context) {
 	if errors.As(err, &purged) {
 		w, err = l.link(ctx, l.chain, now) // the swap has put in what the janitor wrote
 	}
-	switch {
-	case errors.Is(err, errTopicDeleted):
+	if errors.Is(err, errTopicDeleted) {
 		l.disown(errTopicDeleted)
-		return
-	case err != nil:
+	}
+	if err != nil {
 		l.noLedger(err)
 		return
 	}
@@ -110,18 +109,28 @@ func (l *Log) link(ctx context.Context, old *chain, now int64) (ledger.Writer, e
 	l.mu.Lock()
 	err = l.closed
 	l.mu.Unlock()
+	unlinked := err != nil
 	if err == nil {
 		next := old.clone()
 		next.links = append(next.links, link{id: w.ID(), epoch: l.epoch})
-		err = l.swap(ctx, old, next, nil)
+		if err = l.swap(ctx, old, next, nil); err == nil {
+			return w, nil
+		}
+		unlinked = failedForGood(err)
 	}
-	if err == nil {
-		return w, nil
-	}
-	// The swap may still come through: the ledger stays, empty, until the
+	// Else the swap may still come through: the ledger stays, empty, until the
 	// janitor or the next opening finds it outside the chain or without entries.
 	l.closeWriter(ctx, w)
+	if unlinked {
+		l.deleteLedgers(ctx, []ledger.ID{w.ID()})
+	}
 	return nil, fmt.Errorf("link ledger %d: %w", w.ID(), err)
+}
+
+// failedForGood says of the error of a swap that it did not and will not change the chain.
+func failedForGood(err error) bool {
+	var purged *purgedError
+	return errors.Is(err, errConflict) || errors.Is(err, errTopicDeleted) || errors.As(err, &purged)
 }
 
 // ledgerProperties are those of a ledger that is made at created, ms.
@@ -199,8 +208,10 @@ func (l *Log) noLedger(err error) {
 		kind = ErrNoSpace
 	}
 	err = fmt.Errorf("log %s: %w: %w", logName(l.id), kind, err)
-	l.store.c.Logger.Warn("no new ledger", zap.Error(err))
 	l.mu.Lock()
+	if l.closed == nil {
+		l.store.c.Logger.Warn("no new ledger", zap.Error(err))
+	}
 	l.rollAfter = l.store.c.Now().UnixMilli() + retryPause.Milliseconds()
 	done := l.failUnsent(err)
 	l.mu.Unlock()

@@ -188,6 +188,7 @@ func (n *node) start(ctx context.Context) error {
 		RetentionInterval:  c.millis("log.retention.check.interval.ms"),
 		ProducerExpiry:     c.millis("producer.id.expiration.ms"),
 		MaxProducersPerLog: int(c.number("producer.max.per.partition")),
+		TopicKey:           n.coordinator.TopicKey,
 		TopicName: func(id [16]byte) string {
 			if t := n.coordinator.TopicByID(id); t != nil {
 				return t.Name
