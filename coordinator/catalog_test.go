@@ -29,7 +29,7 @@ func TestCatalogOrder(t *testing.T) {
 			history = append(history, change)
 		}
 		var c catalog
-		c.init()
+		c.init(nil)
 		own := slices.Clone(history)
 		random.Shuffle(len(own), func(i, j int) { own[i], own[j] = own[j], own[i] })
 		own = own[:random.IntN(len(own))]
@@ -94,7 +94,7 @@ func TestCatalogOrder(t *testing.T) {
 // A lookup allocates nothing, with or without dots in the name.
 func TestLookupAllocations(t *testing.T) {
 	var c catalog
-	c.init()
+	c.init(nil)
 	for _, name := range []string{"plain-name", "name.with.dots_and-more"} {
 		c.changedHere(topicChange{key: topicKey(name), topic: &Topic{Name: name}, revision: 1})
 		if n := testing.AllocsPerRun(100, func() {

@@ -59,8 +59,8 @@ type Config struct {
 	// under its id (ErrReplaced). It serves nothing any more then. It must not block.
 	Failed func(error)
 	// OnTopicChange is called after each change of a topic that this node's copy
-	// has taken over, whoever made it, in order topic by topic; deleted topics come
-	// as they were. It must not block.
+	// has taken over, whoever made it, one at a time and in order; deleted topics come
+	// as they were. It must not block, nor change topics.
 	OnTopicChange func(t *Topic, deleted bool)
 	Clock         Clock // of leases and delays: the system's
 
@@ -114,7 +114,7 @@ func Open(ctx context.Context, config Config) (*Coordinator, error) {
 	}
 	c := &Coordinator{config: config, meta: config.Meta, logger: config.Logger, keys: keys{config.Prefix}, configs: configs}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.topics.init()
+	c.topics.init(config.OnTopicChange)
 	c.creator.c = c
 	c.producerIDs.init(c)
 	c.prover.c = c

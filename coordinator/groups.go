@@ -29,6 +29,7 @@ type GroupsConfig struct {
 	CommitTimeout    time.Duration         // offsets.commit.timeout.ms: 5 s
 	MaxInboxEvents   int                   // requests that wait for one shard of groups: 65,536
 	MaxGroupIDBytes  int                   // 4,096; Kafka has no limit of its own
+	LoadWait         time.Duration         // of a request, until its slot is loaded; then ErrNotLoaded: 1 s; negative: none
 	Registerer       prometheus.Registerer // of the metrics; nil: none
 	Now              func() time.Time      // the system's clock, which must be monotonic
 }
@@ -46,6 +47,7 @@ func (c *GroupsConfig) fill() {
 	setDefault(&c.CommitTimeout, 5*time.Second)
 	setDefault(&c.MaxInboxEvents, 1<<16)
 	setDefault(&c.MaxGroupIDBytes, 4096)
+	setDefault(&c.LoadWait, time.Second)
 }
 
 // newUUID is a random UUID as Java prints it, which is how Kafka's member ids end.
@@ -82,9 +84,12 @@ const numCommitters = 4
 // Each request ends in one call of its reply function, on a goroutine of this
 // package: at once, or when what it waits for has happened. A reply must not
 // block. Everything that is refused before a group has seen it is refused with
-// an error of package group: ErrNotLoaded while the group's slot is read,
-// ErrNotCoordinator if another node owns it, ErrUnavailable if too many requests wait,
-// ErrInvalidGroupID for an id that is too long.
+// an error of package group: ErrNotLoaded if the group's slot is read for longer than
+// LoadWait, ErrNotCoordinator if another node owns it or is about to, ErrUnavailable
+// if too many requests wait or nobody can say who owns it, ErrInvalidGroupID for
+// an id that is too long. What is refused with ErrNotCoordinator has changed
+// nothing and may be sent to the node that the next route names; so may what was let in and waited for
+// other members, a Join for example, when its slot is handed over.
 type Groups struct {
 	c          *Coordinator
 	config     GroupsConfig
@@ -192,25 +197,27 @@ func (g *Groups) release(ctx context.Context, slot int) error {
 	}
 }
 
-// do runs f on the shard of a group, with the group's slot if it is loaded,
-// else refuse with the reason.
+// do runs f on the shard of a group, with the group's slot, once it is loaded and
+// this node is known to own it; else refuse with the reason.
 func (g *Groups) do(id string, f func(s *shard, slot *ownedSlot), refuse func(error)) {
+	g.request(id, request{f: f, refuse: refuse})
+}
+
+// doUnproved is do for what may be answered from memory also if another node may
+// own the slot by now, and what cannot wait until the slot is loaded.
+func (g *Groups) doUnproved(id string, f func(s *shard, slot *ownedSlot), refuse func(error)) {
+	g.request(id, request{f: f, refuse: refuse, unproved: true})
+}
+
+func (g *Groups) request(id string, r request) {
 	if len(id) > g.config.MaxGroupIDBytes {
-		refuse(group.ErrInvalidGroupID)
+		r.refuse(group.ErrInvalidGroupID)
 		return
 	}
 	n := SlotOf(id)
 	s := g.shardOf(n)
-	ok := s.inbox.offer(func() {
-		slot, err := s.slot(n)
-		if err != nil {
-			refuse(err)
-			return
-		}
-		f(s, slot)
-	})
-	if !ok {
+	if !s.inbox.offer(func() { s.serve(n, r) }) {
 		g.metrics.refused.Inc()
-		refuse(group.ErrUnavailable)
+		r.refuse(group.ErrUnavailable)
 	}
 }

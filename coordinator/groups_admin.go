@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/quirelog/quire/coordinator/group"
@@ -46,8 +47,8 @@ type ListedGroup struct {
 }
 
 // List gives all groups of this node for which keep is true, in no order, or
-// ErrNotLoaded while a slot of this node is loaded. keep is called on several
-// goroutines.
+// ErrNotLoaded if a slot of this node is loaded for longer than LoadWait. keep is
+// called on several goroutines.
 func (g *Groups) List(keep func(ListedGroup) bool, reply func([]ListedGroup, error)) {
 	var (
 		mu    sync.Mutex
@@ -71,10 +72,29 @@ func (g *Groups) List(keep func(ListedGroup) bool, reply func([]ListedGroup, err
 		}
 	}
 	for _, s := range g.shards {
-		if !s.inbox.offer(func() { add(s.list(keep)) }) {
+		if !s.inbox.offer(func() { s.listLoaded(0, keep, add) }) {
 			add(nil, group.ErrUnavailable)
 		}
 	}
+}
+
+// listLoaded lists the groups of a shard when no slot from n on is being loaded.
+func (s *shard) listLoaded(n int, keep func(ListedGroup) bool, reply func([]ListedGroup, error)) {
+	for ; n < NumSlots; n++ {
+		if slot := s.slots[n]; slot != nil && slot.table == nil && s.park(n, request{
+			f: func(s *shard, slot *ownedSlot) { s.listLoaded(slot.n, keep, reply) },
+			refuse: func(err error) {
+				if errors.Is(err, group.ErrNotCoordinator) {
+					s.listLoaded(n, keep, reply)
+				} else {
+					reply(nil, err)
+				}
+			},
+		}) {
+			return
+		}
+	}
+	reply(s.list(keep))
 }
 
 func (s *shard) list(keep func(ListedGroup) bool) ([]ListedGroup, error) {

@@ -50,7 +50,9 @@ func (g *Groups) Sync(id string, q *group.SyncGroupRequest, reply func(*group.Sy
 
 // Heartbeat answers a Heartbeat request. While the group is loaded members are
 // told that all is well, since every session starts afresh when it is
-// (GroupCoordinator.handleHeartbeat).
+// (GroupCoordinator.handleHeartbeat). That all is well is told also if another
+// node may own the group by now: while the metadata store is away members live on.
+// Anything else is told only by who is known to own it.
 func (g *Groups) Heartbeat(id string, q *group.HeartbeatRequest, reply func(error)) {
 	refuse := func(err error) {
 		if errors.Is(err, group.ErrNotLoaded) {
@@ -58,14 +60,25 @@ func (g *Groups) Heartbeat(id string, q *group.HeartbeatRequest, reply func(erro
 		}
 		reply(err)
 	}
-	g.do(id, func(s *shard, slot *ownedSlot) {
+	beat := func(s *shard, slot *ownedSlot) error {
 		e, err := s.findOrMake(slot, id)
 		if err != nil {
-			refuse(err)
-			return
+			return err
 		}
-		reply(e.group.Heartbeat(g.config.Now(), q))
+		err = e.group.Heartbeat(g.config.Now(), q)
 		s.settle(e)
+		return err
+	}
+	g.doUnproved(id, func(s *shard, slot *ownedSlot) {
+		err := beat(s, slot)
+		switch {
+		case errors.Is(err, group.ErrNotLoaded):
+			refuse(err)
+		case err == nil || g.c.slots.trusted(slot.n):
+			reply(err)
+		default:
+			s.proveThen(slot.n, request{f: func(s *shard, slot *ownedSlot) { reply(beat(s, slot)) }, refuse: refuse})
+		}
 	}, refuse)
 }
 
@@ -91,6 +104,9 @@ func (g *Groups) HeartbeatNow(id string, q *group.HeartbeatRequest) (err error, 
 	}
 	err = e.group.Heartbeat(g.config.Now(), q)
 	s.schedule(e)
+	if err != nil && !g.c.slots.trusted(n) {
+		return nil, false
+	}
 	return err, true
 }
 

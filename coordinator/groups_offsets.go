@@ -116,9 +116,9 @@ func (c Committed) All() iter.Seq[offsets.PartitionOffset] { return c.slot.Group
 // Fetch lets who read what a group has committed. A group that does not exist
 // has committed nothing, which is no error.
 //
-// It answers from memory as long as the slot is this node's as far as it knows,
-// also while the metadata store is away. That is right as long as no other node
-// claims the slot meanwhile; slots.claimable has the rule for those.
+// It answers from memory, also while the metadata store is away, as long as this
+// node's lease is known to last: nobody claims the slot before that ends. Then it
+// asks the metadata store who owns the slot.
 func (g *Groups) Fetch(id string, who *group.CommitIdentity, reply func(Committed, error)) {
 	g.do(id, func(s *shard, slot *ownedSlot) {
 		e, err := s.find(slot, id)

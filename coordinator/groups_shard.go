@@ -38,6 +38,7 @@ type ownedSlot struct {
 	fence  meta.Revision
 	table  *offsets.Slot // nil until the slot is loaded
 	groups map[string]*entry
+	parked []request // until it is loaded
 	// checking: somebody is finding out whether the slot is still owned.
 	checking bool
 	// releasing: no event of its groups happens any more, and it is given up once
@@ -182,8 +183,18 @@ func (s *shard) slot(n int) (*ownedSlot, error) {
 
 // gained begins to own a slot, which is then to be loaded.
 func (s *shard) gained(n int, fence meta.Revision) {
-	s.lost(n)
 	slot := &ownedSlot{n: n, fence: fence}
+	if before := s.slots[n]; before != nil {
+		// Who waits for it to be loaded waits on.
+		parked := before.parked
+		before.parked = nil
+		defer func() {
+			for _, r := range parked {
+				s.serve(n, r)
+			}
+		}()
+	}
+	s.lost(n)
 	s.slots[n] = slot
 	s.g.loads.load(slot)
 }
@@ -196,6 +207,7 @@ func (s *shard) lost(n int) {
 	}
 	delete(s.slots, n)
 	slot.gone.Store(true)
+	slot.refuseParked(group.ErrNotCoordinator)
 	for _, e := range slot.groups {
 		if e.group != nil {
 			e.group.Unload(&s.effects)
@@ -247,6 +259,7 @@ func (s *shard) loaded(slot *ownedSlot, table *offsets.Slot, groups map[string]*
 			s.count(e)
 		}
 	}
+	s.unpark(slot)
 }
 
 // find returns the group of an id; nil if there is none.

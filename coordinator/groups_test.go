@@ -303,7 +303,7 @@ func TestNotLoadedIsNotEmpty(t *testing.T) {
 				s.Store.(*noTxn).shut.Store(true)
 				openGate = func() { s.Store.(*noTxn).shut.Store(false) }
 			}
-			c = open(t, s)
+			c = open(t, s, func(c *coordinator.Config) { c.Groups.LoadWait = 20 * time.Millisecond })
 			if _, err := fetch(t, c, "g", partition(topic, 0)); !errors.Is(err, group.ErrNotLoaded) {
 				t.Errorf("fetch: %v", err)
 			}

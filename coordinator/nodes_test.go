@@ -1,6 +1,7 @@
 package coordinator_test
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -62,18 +63,37 @@ func TestNodesComeAndGo(t *testing.T) {
 	})
 }
 
-// A node whose lease ended registers again; until then it lists itself.
+// A node whose lease ended registers again, as the process that it was, and keeps its slots.
 func TestNodeRegistersAgain(t *testing.T) {
 	clock := new(mem.ManualClock)
 	s := mem.New(clock)
 	defer s.Close()
-	a := open(t, s, named("a"))
+	a := openLoaded(t, s, named("a"))
 	b := open(t, s, named("b"))
+	before := make(map[string]meta.Revision)
+	for _, key := range keysUnder(t, s, "quire/test/") {
+		kv, err := s.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before[key] = kv.Modified
+	}
 	clock.Advance(11 * time.Second)
-	eventually(t, "the leases have ended", func() bool { return reflect.DeepEqual(ids(a), []int32{1}) && reflect.DeepEqual(ids(b), []int32{2}) })
 	eventually(t, "both are back", func() bool {
+		for _, n := range []string{"1", "2"} {
+			kv, err := s.Get(t.Context(), "quire/test/node/"+n)
+			if err != nil || kv.Modified == before[kv.Key] {
+				return false
+			}
+		}
 		return reflect.DeepEqual(ids(a), []int32{1, 2}) && reflect.DeepEqual(ids(b), []int32{1, 2})
 	})
+	for slot := range coordinator.NumSlots {
+		key := fmt.Sprintf("quire/test/own/%04d", slot)
+		if kv, err := s.Get(t.Context(), key); err != nil || kv.Modified != before[key] {
+			t.Fatalf("slot %d has changed hands: %s (%v)", slot, kv.Value, err)
+		}
+	}
 }
 
 // After a crash a node does not wait for the end of its old lease, and that end

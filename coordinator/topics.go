@@ -117,11 +117,61 @@ type catalog struct {
 	changes atomic.Uint64
 	changed chan struct{}
 	removed atomic.Bool
+
+	// told is Config.OnTopicChange; untold are the changes that it has yet to be
+	// called for, and telling is held by who calls it.
+	told    func(t *Topic, deleted bool)
+	untold  []toldTopic
+	telling sync.Mutex
 }
 
-func (c *catalog) init() {
+// toldTopic is a topic that has changed, or one that is gone.
+type toldTopic struct {
+	topic   *Topic
+	deleted bool
+}
+
+// tell calls told for what has changed. Whoever changes something does so after
+// it has let go of mu. If somebody tells already, that one goes on with these.
+func (c *catalog) tell() {
+	if c.told == nil {
+		return
+	}
+	for c.telling.TryLock() {
+		c.mu.Lock()
+		changes := c.untold
+		c.untold = nil
+		c.mu.Unlock()
+		for _, change := range changes {
+			c.told(change.topic, change.deleted)
+		}
+		c.telling.Unlock()
+		c.mu.RLock()
+		more := len(c.untold) > 0
+		c.mu.RUnlock()
+		if !more {
+			return
+		}
+	}
+}
+
+// noteLocked remembers to tell of a topic that another has taken the place of, or nobody.
+func (c *catalog) noteLocked(old, now *Topic) {
+	if c.told == nil {
+		return
+	}
+	if old != nil && (now == nil || now.ID != old.ID) {
+		c.untold = append(c.untold, toldTopic{old, true})
+	}
+	if now != nil && (old == nil || old.Revision != now.Revision) {
+		c.untold = append(c.untold, toldTopic{now, false})
+	}
+}
+
+func (c *catalog) init(told func(t *Topic, deleted bool)) {
 	c.changed = make(chan struct{}, 1)
 	c.replace(make(map[string]*Topic), 0)
+	c.told = told
 }
 
 // note says that the copy has changed. The change is visible to whoever reads
@@ -196,6 +246,7 @@ func (c *catalog) len() int {
 
 // replace sets everything as of a revision. Changes made here after it stay.
 func (c *catalog) replace(byKey map[string]*Topic, at meta.Revision) {
+	defer c.tell()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for key, t := range c.byKey {
@@ -211,6 +262,16 @@ func (c *catalog) replace(byKey map[string]*Topic, at meta.Revision) {
 	if len(c.byKey) > 0 {
 		c.removed.Store(true) // perhaps
 	}
+	if c.followed > 0 {
+		for key, t := range c.byKey {
+			if byKey[key] == nil {
+				c.noteLocked(t, nil)
+			}
+		}
+		for key, t := range byKey {
+			c.noteLocked(c.byKey[key], t)
+		}
+	}
 	c.byKey = byKey
 	c.byID = make(map[[16]byte]*Topic, len(byKey))
 	for _, t := range byKey {
@@ -225,6 +286,7 @@ func (c *catalog) replace(byKey map[string]*Topic, at meta.Revision) {
 
 // follow applies the changes of one revision of the watch.
 func (c *catalog) follow(changes []topicChange, revision meta.Revision) {
+	defer c.tell()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, change := range changes {
@@ -235,6 +297,7 @@ func (c *catalog) follow(changes []topicChange, revision meta.Revision) {
 
 // changedHere applies changes that this node made.
 func (c *catalog) changedHere(changes ...topicChange) {
+	defer c.tell()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, change := range changes {
@@ -265,6 +328,7 @@ func (c *catalog) applyLocked(change topicChange) bool {
 		c.byKey[change.key] = change.topic
 		c.byID[change.topic.ID] = change.topic
 	}
+	c.noteLocked(old, change.topic)
 	c.note()
 	return true
 }

@@ -1,0 +1,92 @@
+package coordinator
+
+import (
+	"errors"
+	"time"
+
+	"github.com/quirelog/quire/coordinator/group"
+)
+
+// maxParked is how many requests wait for one slot to be loaded.
+const maxParked = 1 << 12
+
+// request is what somebody asks of a group.
+type request struct {
+	f      func(s *shard, slot *ownedSlot)
+	refuse func(error)
+	// unproved requests are carried out whether or not the lease is known to
+	// last, and are refused at once while the slot is loaded.
+	unproved bool
+}
+
+// serve carries out a request: now, when its slot is loaded, or when the
+// metadata store has said that this node owns the slot.
+func (s *shard) serve(n int, r request) {
+	slot, err := s.slot(n)
+	switch {
+	case r.unproved && err == nil:
+		r.f(s, slot)
+	case errors.Is(err, group.ErrNotLoaded) && !r.unproved && s.park(n, r):
+	case err != nil:
+		r.refuse(err)
+	case s.g.c.slots.trusted(n):
+		r.f(s, slot)
+	default:
+		s.proveThen(n, r)
+	}
+}
+
+// proveThen carries out a request after the metadata store has said that this
+// node owns the slot. What it finds in memory then is as of that moment or
+// later, and everything that the slot's owner before has written.
+func (s *shard) proveThen(n int, r request) {
+	s.g.c.prover.prove(n, func(err error) {
+		if err == nil && s.inbox.put(func() {
+			if slot, err := s.slot(n); err != nil {
+				r.refuse(err)
+			} else {
+				r.f(s, slot)
+			}
+		}) {
+			return
+		}
+		if errors.Is(err, ErrNotOwner) {
+			r.refuse(group.ErrNotCoordinator)
+		} else {
+			r.refuse(group.ErrUnavailable)
+		}
+	})
+}
+
+// park keeps a request until its slot is loaded, or has been loading for too long.
+func (s *shard) park(n int, r request) bool {
+	slot := s.slots[n]
+	if slot == nil || len(slot.parked) >= maxParked || s.g.config.LoadWait < 0 {
+		return false
+	}
+	slot.parked = append(slot.parked, r)
+	if len(slot.parked) == 1 {
+		time.AfterFunc(s.g.config.LoadWait, func() {
+			s.inbox.put(func() { slot.refuseParked(group.ErrNotLoaded) })
+		})
+	}
+	return true
+}
+
+// unpark carries out what waited for a slot to be loaded, in order.
+func (s *shard) unpark(slot *ownedSlot) {
+	parked := slot.parked
+	slot.parked = nil
+	for _, r := range parked {
+		s.serve(slot.n, r)
+	}
+}
+
+// refuseParked refuses what waits for a slot to be loaded.
+func (slot *ownedSlot) refuseParked(why error) {
+	parked := slot.parked
+	slot.parked = nil
+	for _, r := range parked {
+		r.refuse(why)
+	}
+}
