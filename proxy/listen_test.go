@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/quirelog/quire/proxy/loop"
 )
@@ -95,17 +98,29 @@ func TestListeners(t *testing.T) {
 }
 
 func TestPlainClientOfTLSListener(t *testing.T) {
-	s := start(t, Config{Listeners: []Listener{{
+	core, lines := observer.New(zapcore.WarnLevel)
+	s := start(t, Config{Log: zap.New(core), Listeners: []Listener{{
 		Address: "127.0.0.1:0", TLS: &tls.Config{Certificates: []tls.Certificate{testCertificate(t)}},
 	}}}, echo)
-	cl := dial(t, s)
-	cl.send(frame(3, 3, 1, nil))
-	for {
-		if _, err := cl.Read(make([]byte, 100)); err != nil {
-			break
+	// One that only looks, then two of clients.
+	dial(t, s).Close()
+	for _, first := range [][]byte{frame(3, 3, 1, nil), []byte("PROXY TCP4 1.1.1.1 1.1.1.1 0 0\r\n")} {
+		cl := dial(t, s)
+		cl.send(first)
+		for {
+			if _, err := cl.Read(make([]byte, 100)); err != nil {
+				break
+			}
 		}
 	}
-	eventually(t, "the connection is gone", func() bool { return s.connCount() == 0 })
+	eventually(t, "the connections are gone", func() bool { return s.connCount() == 0 })
+	if got := value(t, s.metrics.rejected.WithLabelValues("tls")); got != 2 {
+		t.Errorf("%v are counted as without TLS", got)
+	}
+	hint, _ := lines.All()[0].ContextMap()["hint"].(string)
+	if lines.Len() != 1 || !strings.Contains(hint, "security.protocol=SSL") {
+		t.Errorf("logged: %v", lines.All())
+	}
 }
 
 func TestListenErrors(t *testing.T) {

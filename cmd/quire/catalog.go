@@ -81,8 +81,31 @@ var nodeKeys = []key{
 		Doc: "Addresses that clients are told to use, NAME://host:port each, by the names of listeners. ${node.id}, ${node.id+9100} and ${node.name} stand for the node's own, so that all nodes can have one configuration. Unset: those of listeners, with the machine's name for an empty host."},
 	{Name: "listener.advertise", Kind: kindList, Unset: true, Ours: true, Check: checkListenerAdvertise,
 		Doc: "What clients of each listener are told, NAME:node or NAME:proxy each. node: each node's own address, for clients that can reach every node. proxy: one address for everything, for clients behind a load balancer; what arrives at a node that does not have it is forwarded. Unset: node."},
-	{Name: "listener.security.protocol.map", Kind: kindList, Default: "PLAINTEXT:PLAINTEXT,UNIX:PLAINTEXT", Check: checkProtocolMap,
-		Doc: "Security protocol of each listener name, NAME:PROTOCOL each. PLAINTEXT is the only protocol yet."},
+	{Name: "listener.security.protocol.map", Kind: kindList, Default: "PLAINTEXT:PLAINTEXT,SSL:SSL,UNIX:PLAINTEXT", Check: checkProtocolMap,
+		Doc: "Security protocol of each listener name, NAME:PROTOCOL each: PLAINTEXT or SSL, which is TLS."},
+	{Name: "listener.proxy.protocol", Kind: kindList, Unset: true, Ours: true,
+		Doc: "Names of listeners that load balancers connect to, not clients themselves: each connection must begin with a PROXY protocol header (v1 or v2; send-proxy-v2 in HAProxy) that says whose it is."},
+	{Name: "proxy.protocol.trusted.networks", Kind: kindList, Default: "127.0.0.0/8,::1/128", Ours: true, Check: checkNetworks,
+		Doc: "Addresses of the load balancers whose PROXY protocol headers are believed, as networks (10.0.0.0/8) or single addresses. Whoever else connects to a listener of listener.proxy.protocol is refused. Unix sockets are always trusted."},
+
+	// TLS of the listeners that have the protocol SSL.
+	{Name: "ssl.keystore.type", Kind: kindString, Default: "PEM", OneOf: []string{"PEM"},
+		Doc: "Format of ssl.keystore.location."},
+	{Name: "ssl.keystore.location", Kind: kindString, Unset: true,
+		Doc: "PEM file with the private key, unencrypted, and the certificate with those of its authorities behind it. A changed file counts for connections from then on."},
+	{Name: "ssl.certificate.file", Kind: kindString, Unset: true, Ours: true,
+		Doc: "PEM file with the certificate and those of its authorities, where the key lies in a file of its own; instead of ssl.keystore.location."},
+	{Name: "ssl.key.file", Kind: kindString, Unset: true, Ours: true,
+		Doc: "PEM file with the private key of ssl.certificate.file, unencrypted."},
+	{Name: "ssl.client.auth", Kind: kindString, Default: "none", OneOf: []string{"none", "requested", "required"},
+		Doc: "Whether clients show a certificate that ssl.truststore.location leads to."},
+	{Name: "ssl.truststore.type", Kind: kindString, Default: "PEM", OneOf: []string{"PEM"},
+		Doc: "Format of ssl.truststore.location."},
+	{Name: "ssl.truststore.location", Kind: kindString, Unset: true,
+		Doc: "PEM file with the certificates that those of clients must lead to. A changed file counts for connections from then on."},
+	{Name: "ssl.enabled.protocols", Kind: kindList, Default: "TLSv1.2,TLSv1.3", Check: checkTLSProtocols,
+		Doc: "Versions of TLS that clients may use: TLSv1 to TLSv1.3, without gaps. TLSv1 and TLSv1.1 are broken and for clients that have nothing else."},
+
 	{Name: "admin.listen", Kind: kindString, Default: "127.0.0.1:9644", Unset: true, Ours: true, Check: checkHostPort,
 		Doc: "Address of the admin HTTP listener: metrics, health, profiles. It has no authentication. Empty: none."},
 
@@ -308,6 +331,10 @@ var elsewhere = map[string]string{
 	"controller.quorum.voters":            "",
 	"controller.listener.names":           "",
 	"controller.quorum.bootstrap.servers": "",
+	"ssl.keystore.password":               "",
+	"ssl.key.password":                    "",
+	"ssl.truststore.password":             "",
+	"ssl.protocol":                        "ssl.enabled.protocols",
 }
 
 var catalogByName = func() map[string]*key {

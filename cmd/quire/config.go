@@ -71,6 +71,9 @@ func loadConfig(file string, environ []string, overrides []override) (*config, e
 	if err := checkListenerSet(c); err != nil {
 		return nil, err
 	}
+	if err := checkTLSSet(c); err != nil {
+		return nil, err
+	}
 	if err := checkEtcdSet(c); err != nil {
 		return nil, err
 	}

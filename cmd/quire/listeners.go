@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/quirelog/quire/proxy"
 )
 
 // listener is one element of listeners or advertised.listeners.
@@ -181,9 +184,45 @@ func proxyListeners(c *config) map[string]bool {
 	return out
 }
 
+// proxyProtocol is how connections of the listener called name begin that are
+// to come through a load balancer; nil: as any other.
+func proxyProtocol(c *config, name string) (*proxy.ProxyProtocol, error) {
+	named := func(s string) bool { return strings.EqualFold(s, name) }
+	if !slices.ContainsFunc(splitList(c.str("listener.proxy.protocol")), named) {
+		return nil, nil
+	}
+	trusted, err := parseNetworks(c.str("proxy.protocol.trusted.networks"))
+	return &proxy.ProxyProtocol{Trusted: trusted}, err
+}
+
+func checkNetworks(v string) error {
+	_, err := parseNetworks(v)
+	return err
+}
+
+// parseNetworks reads CIDR blocks and single addresses, separated by commas.
+func parseNetworks(v string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range splitList(v) {
+		network, err := netip.ParsePrefix(s)
+		if err != nil {
+			ip, ipErr := netip.ParseAddr(s)
+			if ipErr != nil || ip.Zone() != "" {
+				return nil, fmt.Errorf("%q is neither a network (10.0.0.0/8) nor an address", s)
+			}
+			network = netip.PrefixFrom(ip, ip.BitLen())
+		}
+		if network.Addr().Is4In6() {
+			return nil, fmt.Errorf("%q: write it as IPv4", s)
+		}
+		out = append(out, network.Masked())
+	}
+	return out, nil
+}
+
 // securityProtocols are Kafka's, which are also the listener names that need no
 // entry in listener.security.protocol.map.
-var securityProtocols = map[string]bool{"PLAINTEXT": true, "SSL": false, "SASL_PLAINTEXT": false, "SASL_SSL": false}
+var securityProtocols = map[string]bool{"PLAINTEXT": true, "SSL": true, "SASL_PLAINTEXT": false, "SASL_SSL": false}
 
 func checkProtocolMap(v string) error {
 	_, err := parseProtocolMap(v)
@@ -191,7 +230,7 @@ func checkProtocolMap(v string) error {
 }
 
 func parseProtocolMap(v string) (map[string]string, error) {
-	m := map[string]string{"PLAINTEXT": "PLAINTEXT", "UNIX": "PLAINTEXT"}
+	m := map[string]string{"PLAINTEXT": "PLAINTEXT", "SSL": "SSL", "UNIX": "PLAINTEXT"}
 	for _, s := range splitList(v) {
 		name, protocol, ok := strings.Cut(s, ":")
 		name, protocol = strings.ToUpper(strings.TrimSpace(name)), strings.ToUpper(strings.TrimSpace(protocol))
@@ -200,7 +239,7 @@ func parseProtocolMap(v string) (map[string]string, error) {
 		case !ok || name == "" || !known:
 			return nil, fmt.Errorf("%q is not NAME:PROTOCOL", s)
 		case !served:
-			return nil, fmt.Errorf("%s: %s is not served yet, only PLAINTEXT", name, protocol)
+			return nil, fmt.Errorf("%s: %s is not served yet, only PLAINTEXT and SSL", name, protocol)
 		}
 		m[name] = protocol
 	}
@@ -231,10 +270,10 @@ func checkListenerSet(c *config) error {
 	names := map[string]bool{}
 	for _, l := range ls {
 		if served, known := securityProtocols[l.Name]; known && !served {
-			return fmt.Errorf("listeners: %s is not served yet, only PLAINTEXT", l.Name)
+			return fmt.Errorf("listeners: %s is not served yet, only PLAINTEXT and SSL", l.Name)
 		}
 		if protocols[l.Name] == "" {
-			return fmt.Errorf("listeners: %s has no protocol: add %s:PLAINTEXT to listener.security.protocol.map", l.Name, l.Name)
+			return fmt.Errorf("listeners: %[1]s has no protocol: add %[1]s:PLAINTEXT or %[1]s:SSL to listener.security.protocol.map", l.Name)
 		}
 		names[l.Name] = true
 	}
@@ -245,6 +284,11 @@ func checkListenerSet(c *config) error {
 	for _, name := range slices.Sorted(maps.Keys(modes)) {
 		if !names[name] {
 			return fmt.Errorf("listener.advertise: %s is not in listeners", name)
+		}
+	}
+	for _, name := range splitList(c.str("listener.proxy.protocol")) {
+		if !names[strings.ToUpper(name)] {
+			return fmt.Errorf("listener.proxy.protocol: %s is not in listeners", strings.ToUpper(name))
 		}
 	}
 	if c.str("advertised.listeners") == "" {

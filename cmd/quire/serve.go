@@ -97,6 +97,7 @@ type node struct {
 	coordinator *coordinator.Coordinator
 	server      *proxy.Server
 	bound       []listener
+	plain       map[string]bool // names of listeners without TLS and PROXY protocol
 	adminAt     string
 
 	failed   chan error // why the first part that did so ended by itself
@@ -288,8 +289,27 @@ func (n *node) listen(registry *prometheus.Registry, handlers proxy.Handler) err
 			DrainTimeout:            min(c.millis("shutdown.timeout.ms")/4, 10*time.Second),
 		},
 	}
+	protocols, err := parseProtocolMap(c.str("listener.security.protocol.map"))
+	if err != nil {
+		return err
+	}
+	var certs *certificates
+	n.plain = map[string]bool{}
 	for _, l := range wanted {
-		cfg.Listeners = append(cfg.Listeners, proxy.Listener{Name: l.Name, Network: l.Network(), Address: l.Address()})
+		pl := proxy.Listener{Name: l.Name, Network: l.Network(), Address: l.Address()}
+		if pl.ProxyProtocol, err = proxyProtocol(c, l.Name); err != nil {
+			return err
+		}
+		if protocols[l.Name] == "SSL" {
+			if certs == nil {
+				if certs, err = openCertificates(c, registry, n.log.Named("tls")); err != nil {
+					return err
+				}
+			}
+			pl.TLS = certs.base
+		}
+		n.plain[l.Name] = pl.TLS == nil && pl.ProxyProtocol == nil
+		cfg.Listeners = append(cfg.Listeners, pl)
 	}
 	n.server, err = proxy.New(cfg)
 	if err != nil {
@@ -501,7 +521,7 @@ func (n *node) announce(w io.Writer) {
 	try := ""
 	for _, l := range n.bound {
 		text += " " + l.String()
-		if try == "" && l.Path == "" {
+		if try == "" && l.Path == "" && n.plain[l.Name] {
 			host, err := reachableHost(l.Host)
 			if err != nil || l.Host == "" || net.ParseIP(l.Host).IsUnspecified() {
 				host = "127.0.0.1"

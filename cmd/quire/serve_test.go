@@ -79,19 +79,21 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 
 // instance is a running quire serve.
 type instance struct {
-	t       *testing.T
-	cmd     *exec.Cmd
-	address string // of the first listener
-	admin   string
-	stderr  bytes.Buffer // read it after wait
-	done    chan struct{}
-	err     error // of Wait; valid when done is closed
+	t         *testing.T
+	cmd       *exec.Cmd
+	address   string            // of the first listener
+	listeners map[string]string // addresses, by name
+	admin     string
+	stderr    bytes.Buffer // read it after wait
+	done      chan struct{}
+	err       error // of Wait; valid when done is closed
 }
 
 var (
-	listenLine = regexp.MustCompile(`serves Kafka clients at PLAINTEXT://(\S+)`)
-	adminLine  = regexp.MustCompile(`profiles are at http://([^/]+)/`)
-	tryLine    = regexp.MustCompile(`try: .*kcat -b (\S+) `)
+	listenLine  = regexp.MustCompile(`serves Kafka clients at PLAINTEXT://(\S+)`)
+	listenersOf = regexp.MustCompile(` ([A-Z]+)://(\S+)`)
+	adminLine   = regexp.MustCompile(`profiles are at http://([^/]+)/`)
+	tryLine     = regexp.MustCompile(`try: .*kcat -b (\S+) `)
 )
 
 // serveArgs serve dir on ports that the system chooses.
@@ -122,6 +124,10 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *instance {
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
 			if m := listenLine.FindStringSubmatch(lines.Text()); m != nil {
 				s.address = m[1]
+				s.listeners = map[string]string{}
+				for _, l := range listenersOf.FindAllStringSubmatch(lines.Text(), -1) {
+					s.listeners[l[1]] = l[2]
+				}
 			}
 			if m := adminLine.FindStringSubmatch(lines.Text()); m != nil {
 				s.admin = m[1]
