@@ -82,6 +82,7 @@ type Coordinator struct {
 	keys    keys
 	configs *configs // topic configs parsed
 	topics  catalog
+	absent  absentTopics
 	creator creator
 
 	clusterID    string

@@ -26,16 +26,9 @@ func (g *Groups) Join(id string, q *group.JoinGroupRequest, reply func(*group.Jo
 }
 
 // Sync answers a SyncGroup request, when the leader's assignment is durable or
-// it is refused. q and what it points to are kept. While the group is loaded
-// members are told to join again: clients of old do not know the code for it
-// (GroupCoordinator.handleSyncGroup).
+// it is refused. q and what it points to are kept.
 func (g *Groups) Sync(id string, q *group.SyncGroupRequest, reply func(*group.SyncGroupResponse)) {
-	refuse := func(err error) {
-		if errors.Is(err, group.ErrNotLoaded) {
-			err = group.ErrRebalanceInProgress
-		}
-		reply(&group.SyncGroupResponse{Err: err})
-	}
+	refuse := func(err error) { reply(&group.SyncGroupResponse{Err: err}) }
 	g.do(id, func(s *shard, slot *ownedSlot) {
 		e, err := s.findOrMake(slot, id)
 		if err != nil {

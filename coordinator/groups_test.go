@@ -322,7 +322,7 @@ func TestNotLoadedIsNotEmpty(t *testing.T) {
 			if err := heartbeat(t, c, "g", j.MemberID, 1); err != nil {
 				t.Errorf("heartbeat: %v", err)
 			}
-			if a := syncGroup(t, c, "g", j.MemberID, 1); !errors.Is(a.Err, group.ErrRebalanceInProgress) {
+			if a := syncGroup(t, c, "g", j.MemberID, 1); !errors.Is(a.Err, group.ErrNotLoaded) {
 				t.Errorf("sync: %v", a.Err)
 			}
 			if a := join(t, c, "g", j.MemberID); !errors.Is(a.Err, group.ErrNotLoaded) {

@@ -1,0 +1,46 @@
+package coordinator_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/quirelog/quire/coordinator"
+)
+
+// TestFindTopic: what another node has made is found before the watch brings it,
+// in its newest form, and stays found.
+func TestFindTopic(t *testing.T) {
+	s := newMem(t)
+	cut := &cuttable{Store: s}
+	a, b := open(t, cut, named("a")), open(t, s, named("b"))
+	cut.cut()
+	defer cut.mend()
+	made := createOne(t, b, "made.later")
+	if a.Topic("made.later") != nil {
+		t.Fatal("the watch is not cut")
+	}
+	found, err := a.FindTopic(t.Context(), "made.later")
+	if err != nil || found.ID != made.ID || a.Topic("made.later") == nil || a.TopicByID(made.ID) == nil {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	if err := b.GrowTopic(t.Context(), "made.later", 5, false); err != nil {
+		t.Fatal(err)
+	}
+	if found, err = a.FindTopicByID(t.Context(), made.ID); err != nil || found.Partitions != 5 || a.Topic("made.later").Partitions != 5 {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	for range 2 { // the second time it is remembered
+		if _, err := a.FindTopic(t.Context(), "made_later"); !errors.Is(err, coordinator.ErrUnknownTopic) {
+			t.Errorf("a name that collides with the topic's: %v", err)
+		}
+		if _, err := a.FindTopicByID(t.Context(), [16]byte{1}); !errors.Is(err, coordinator.ErrUnknownTopicID) {
+			t.Errorf("an id that no topic has: %v", err)
+		}
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.FindTopic(canceled, "another"); !errors.Is(err, coordinator.ErrUnavailable) {
+		t.Errorf("no time: %v", err)
+	}
+}
