@@ -35,6 +35,11 @@ type offsetAsk struct {
 }
 
 func (h *Handlers) listOffsets(r *proxy.Request, q *kmsg.ListOffsetsRequest) {
+	h.listedOffsets(r, q, func(resp kmsg.Response) { h.respond(r, resp) })
+}
+
+// listedOffsets answers with the logs of this node.
+func (h *Handlers) listedOffsets(r *proxy.Request, q *kmsg.ListOffsetsRequest, reply func(kmsg.Response)) {
 	resp := q.ResponseKind().(*kmsg.ListOffsetsResponse)
 	resp.Topics = make([]kmsg.ListOffsetsResponseTopic, len(q.Topics))
 	var asks []offsetAsk
@@ -47,9 +52,7 @@ func (h *Handlers) listOffsets(r *proxy.Request, q *kmsg.ListOffsetsRequest) {
 		t := h.c.Coordinator.Topic(in.Topic)
 		for j := range in.Partitions {
 			p := &out.Partitions[j]
-			p.Default()
-			p.Partition = in.Partitions[j].Partition
-			p.Timestamp, p.Offset, p.LeaderEpoch = -1, -1, -1
+			*p = noOffsetOf(in.Partitions[j].Partition)
 			if q.Version > 0 { // v0 may ask about a partition for several times at once
 				seen[topicPartition{in.Topic, p.Partition}]++
 			}
@@ -72,22 +75,102 @@ func (h *Handlers) listOffsets(r *proxy.Request, q *kmsg.ListOffsetsRequest) {
 			}
 		}
 	}
-	answer := func(ctx context.Context) {
+	answer := func(ctx context.Context) (proved bool) {
 		for i := range asks {
 			if asks[i].topic != nil {
+				*asks[i].out = noOffsetOf(asks[i].in.Partition)
 				h.listOffset(ctx, q, &asks[i])
 			}
 		}
-		h.respond(r, resp)
+		return h.proveOffsets(ctx, asks)
 	}
-	if !blocks {
-		answer(h.ctx)
+	if !blocks && answer(h.noTime) {
+		reply(resp)
 		return
 	}
 	r.Go(func() {
 		ctx, cancel := h.timeoutMillis(q.TimeoutMillis)
 		defer cancel()
 		answer(ctx)
+		reply(resp)
+	})
+}
+
+// proveOffsets refuses what this node may have told since it does not know yet that
+// another node leads the partition: the end of a log is what the next leader
+// changes. False: there was no time to find that out.
+func (h *Handlers) proveOffsets(ctx context.Context, asks []offsetAsk) bool {
+	for i := range asks {
+		a := &asks[i]
+		if a.topic == nil || a.out.ErrorCode != 0 {
+			continue
+		}
+		if err := h.prove(ctx, coordinator.PartitionSlot(a.topic.ID, a.in.Partition)); err != nil {
+			if ctx == h.noTime {
+				return false
+			}
+			*a.out = noOffsetOf(a.in.Partition)
+			a.out.ErrorCode = int16(dataErrors.code(err))
+		}
+	}
+	return true
+}
+
+// noOffsetOf is the answer about a partition without an offset.
+func noOffsetOf(partition int32) kmsg.ListOffsetsResponseTopicPartition {
+	p := kmsg.NewListOffsetsResponseTopicPartition()
+	p.Partition, p.Timestamp, p.Offset, p.LeaderEpoch = partition, -1, -1, -1
+	return p
+}
+
+func (h *Handlers) listOffsetsOfMany(r *proxy.Request, q *kmsg.ListOffsetsRequest) {
+	whole := q.ResponseKind().(*kmsg.ListOffsetsResponse)
+	whole.Topics = make([]kmsg.ListOffsetsResponseTopic, len(q.Topics))
+	at := partitionsOf(len(q.Topics), func(i int) int { return len(q.Topics[i].Partitions) })
+	slots := make([]int, len(at))
+	for i, p := range at {
+		slots[i] = h.partitionSlot(q.Topics[p.topic].Topic, q.Topics[p.topic].Partitions[p.partition].Partition)
+	}
+	for i := range q.Topics {
+		whole.Topics[i].Default()
+		whole.Topics[i].Topic = q.Topics[i].Topic
+		whole.Topics[i].Partitions = make([]kmsg.ListOffsetsResponseTopicPartition, len(q.Topics[i].Partitions))
+	}
+	out := func(i int) *kmsg.ListOffsetsResponseTopicPartition {
+		return &whole.Topics[at[i].topic].Partitions[at[i].partition]
+	}
+	h.answerSeveral(r, several{
+		slots: slots, reads: true, wait: wanted(q.TimeoutMillis), whole: whole,
+		part: func(items []int) kmsg.Request {
+			part := *q
+			part.Topics = nil
+			byTopic(at, items, func(topic int) {
+				t := q.Topics[topic]
+				t.Partitions = nil
+				part.Topics = append(part.Topics, t)
+			}, func(p partitionAt) {
+				t := &part.Topics[len(part.Topics)-1]
+				t.Partitions = append(t.Partitions, q.Topics[p.topic].Partitions[p.partition])
+			})
+			return &part
+		},
+		here: func(q kmsg.Request, reply func(kmsg.Response)) {
+			h.listedOffsets(r, q.(*kmsg.ListOffsetsRequest), reply)
+		},
+		answers: func(resp kmsg.Response) answers {
+			var parts []kmsg.ListOffsetsResponseTopicPartition
+			for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {
+				parts = append(parts, t.Partitions...)
+			}
+			return answers{len(parts), func(k, i int) int16 {
+				*out(i) = parts[k]
+				return parts[k].ErrorCode
+			}}
+		},
+		refuse: func(i int, why error) {
+			*out(i) = noOffsetOf(q.Topics[at[i].topic].Partitions[at[i].partition].Partition)
+			out(i).ErrorCode = int16(dataErrors.code(why))
+		},
 	})
 }
 

@@ -62,6 +62,9 @@ func (h *Handlers) offsetCommit(p *parked, q *kmsg.OffsetCommitRequest) {
 		who = group.CommitIdentity{Epoch: -1}
 	}
 	h.c.Coordinator.Groups().Commit(q.Group, &who, commits, func(err error) {
+		if p.elsewhere(err) {
+			return
+		}
 		if code := int16(groupErrors.code(err)); code != 0 {
 			for i := range resp.Topics {
 				for j := range resp.Topics[i].Partitions {

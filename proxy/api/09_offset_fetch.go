@@ -7,6 +7,7 @@ import (
 	"github.com/quirelog/quire/coordinator/group"
 	"github.com/quirelog/quire/offsets"
 	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/proxy"
 )
 
 // OffsetFetch: v0-10
@@ -39,17 +40,22 @@ func (h *Handlers) offsetFetch(p *parked, q *kmsg.OffsetFetchRequest) {
 	if !p.wait() {
 		return
 	}
-	resp := q.ResponseKind().(*kmsg.OffsetFetchResponse)
-	groups := make([]kmsg.OffsetFetchResponseGroup, len(asked))
-	finish := func() {
+	h.fetchedOffsets(q, asked, p.elsewhere, func(groups []kmsg.OffsetFetchResponseGroup) {
+		resp := q.ResponseKind().(*kmsg.OffsetFetchResponse)
 		if q.Version >= 8 {
 			resp.Groups = groups
 		} else {
 			setOldGroup(resp, &groups[0], &asked[0])
 		}
 		p.respond(resp)
-	}
-	each(len(asked), finish, func(i int, done func()) {
+	})
+}
+
+// fetchedOffsets asks the groups of this node. elsewhere may take an error of
+// a group upon itself: then there is no reply.
+func (h *Handlers) fetchedOffsets(q *kmsg.OffsetFetchRequest, asked []kmsg.OffsetFetchRequestGroup, elsewhere func(error) bool, reply func([]kmsg.OffsetFetchResponseGroup)) {
+	groups := make([]kmsg.OffsetFetchResponseGroup, len(asked))
+	each(len(asked), func() { reply(groups) }, func(i int, done func()) {
 		a, out := &asked[i], &groups[i]
 		out.Default()
 		out.Group = a.Group
@@ -58,6 +64,9 @@ func (h *Handlers) offsetFetch(p *parked, q *kmsg.OffsetFetchRequest) {
 			who.MemberID, who.Epoch = deref(a.MemberID), a.MemberEpoch
 		}
 		h.c.Coordinator.Groups().Fetch(a.Group, &who, func(c coordinator.Committed, err error) {
+			if elsewhere(err) {
+				return
+			}
 			if err != nil {
 				out.ErrorCode = int16(groupErrors.code(err))
 			} else if a.Topics == nil && q.Version >= 2 {
@@ -67,6 +76,41 @@ func (h *Handlers) offsetFetch(p *parked, q *kmsg.OffsetFetchRequest) {
 			}
 			done()
 		})
+	})
+}
+
+func (h *Handlers) offsetFetchOfMany(r *proxy.Request, q *kmsg.OffsetFetchRequest) {
+	whole := q.ResponseKind().(*kmsg.OffsetFetchResponse)
+	whole.Groups = make([]kmsg.OffsetFetchResponseGroup, len(q.Groups))
+	h.answerSeveral(r, several{
+		slots: groupSlots(q.Groups, func(g *kmsg.OffsetFetchRequestGroup) string { return g.Group }),
+		reads: true, whole: whole,
+		part: func(items []int) kmsg.Request {
+			part := *q
+			part.Groups = chosen(q.Groups, items)
+			return &part
+		},
+		here: func(q kmsg.Request, reply func(kmsg.Response)) {
+			part := q.(*kmsg.OffsetFetchRequest)
+			never := func(error) bool { return false }
+			h.fetchedOffsets(part, part.Groups, never, func(groups []kmsg.OffsetFetchResponseGroup) {
+				resp := part.ResponseKind().(*kmsg.OffsetFetchResponse)
+				resp.Groups = groups
+				reply(resp)
+			})
+		},
+		answers: func(resp kmsg.Response) answers {
+			part := resp.(*kmsg.OffsetFetchResponse)
+			return answers{len(part.Groups), func(k, i int) int16 {
+				whole.Groups[i] = part.Groups[k]
+				return part.Groups[k].ErrorCode
+			}}
+		},
+		refuse: func(i int, why error) {
+			out := &whole.Groups[i]
+			out.Default()
+			out.Group, out.ErrorCode = q.Groups[i].Group, int16(groupErrors.code(why))
+		},
 	})
 }
 

@@ -50,6 +50,9 @@ func (h *Handlers) joinGroup(p *parked, q *kmsg.JoinGroupRequest) {
 		return
 	}
 	h.c.Coordinator.Groups().Join(id, r, func(a *group.JoinGroupResponse) {
+		if p.elsewhere(a.Err) {
+			return
+		}
 		p.respond(joinResponse(version, groupErrors.code(a.Err), a))
 	})
 }

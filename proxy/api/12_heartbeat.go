@@ -67,6 +67,9 @@ func (h *Handlers) heartbeatLater(p *parked, q *kmsg.HeartbeatRequest) {
 	resp := q.ResponseKind().(*kmsg.HeartbeatResponse)
 	r := &group.HeartbeatRequest{MemberID: q.MemberID, InstanceID: deref(q.InstanceID), Generation: q.Generation}
 	h.c.Coordinator.Groups().Heartbeat(q.Group, r, func(err error) {
+		if p.elsewhere(err) {
+			return
+		}
 		resp.ErrorCode = int16(groupErrors.code(err))
 		p.respond(resp)
 	})

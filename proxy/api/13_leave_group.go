@@ -27,6 +27,9 @@ func (h *Handlers) leaveGroup(p *parked, q *kmsg.LeaveGroupRequest) {
 	}
 	resp := q.ResponseKind().(*kmsg.LeaveGroupResponse)
 	h.c.Coordinator.Groups().Leave(q.Group, r, func(a *group.LeaveGroupResponse) {
+		if p.elsewhere(a.Err) {
+			return
+		}
 		resp.ErrorCode = int16(groupErrors.code(a.Err))
 		for i := range a.Members {
 			m := kmsg.NewLeaveGroupResponseMember()

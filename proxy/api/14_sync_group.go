@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -41,8 +42,21 @@ func (h *Handlers) syncGroup(p *parked, q *kmsg.SyncGroupRequest) {
 		return
 	}
 	h.c.Coordinator.Groups().Sync(id, r, func(a *group.SyncGroupResponse) {
-		p.respond(syncResponse(version, groupErrors.code(a.Err), a))
+		if p.elsewhere(a.Err) {
+			return
+		}
+		p.respond(syncResponse(version, syncCode(a.Err), a))
 	})
+}
+
+// syncCode is the code of a SyncGroup answer. While a group is loaded members are
+// told to join again: clients of old do not know the code for it
+// (GroupCoordinator.handleSyncGroup).
+func syncCode(err error) protocol.Code {
+	if errors.Is(err, group.ErrNotLoaded) {
+		return protocol.RebalanceInProgress
+	}
+	return groupErrors.code(err)
 }
 
 func syncResponse(version int16, code protocol.Code, a *group.SyncGroupResponse) kmsg.Response {

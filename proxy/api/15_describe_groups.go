@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/quirelog/quire/coordinator/group"
+	"github.com/quirelog/quire/proxy"
 )
 
 // DescribeGroups: v0-6
@@ -26,12 +27,15 @@ import (
 const authorizedGroup = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
 
 func (h *Handlers) describeGroups(p *parked, q *kmsg.DescribeGroupsRequest) {
-	if !p.wait() {
-		return
+	if p.wait() {
+		h.describedGroups(q, p.respond)
 	}
+}
+
+func (h *Handlers) describedGroups(q *kmsg.DescribeGroupsRequest, reply func(kmsg.Response)) {
 	resp := q.ResponseKind().(*kmsg.DescribeGroupsResponse)
 	resp.Groups = make([]kmsg.DescribeGroupsResponseGroup, len(q.Groups))
-	each(len(q.Groups), func() { p.respond(resp) }, func(i int, done func()) {
+	each(len(q.Groups), func() { reply(resp) }, func(i int, done func()) {
 		out := &resp.Groups[i]
 		out.Default()
 		out.Group = q.Groups[i]
@@ -39,6 +43,35 @@ func (h *Handlers) describeGroups(p *parked, q *kmsg.DescribeGroupsRequest) {
 			setDescription(out, q, d, err)
 			done()
 		})
+	})
+}
+
+func (h *Handlers) describeGroupsOfMany(r *proxy.Request, q *kmsg.DescribeGroupsRequest) {
+	whole := q.ResponseKind().(*kmsg.DescribeGroupsResponse)
+	whole.Groups = make([]kmsg.DescribeGroupsResponseGroup, len(q.Groups))
+	h.answerSeveral(r, several{
+		slots: groupSlots(q.Groups, itself), reads: true, whole: whole,
+		part: func(items []int) kmsg.Request {
+			part := *q
+			part.Groups = chosen(q.Groups, items)
+			return &part
+		},
+		here: func(q kmsg.Request, reply func(kmsg.Response)) {
+			h.describedGroups(q.(*kmsg.DescribeGroupsRequest), reply)
+		},
+		answers: func(resp kmsg.Response) answers {
+			part := resp.(*kmsg.DescribeGroupsResponse)
+			return answers{len(part.Groups), func(k, i int) int16 {
+				whole.Groups[i] = part.Groups[k]
+				return part.Groups[k].ErrorCode
+			}}
+		},
+		refuse: func(i int, why error) {
+			out := &whole.Groups[i]
+			out.Default()
+			out.Group = q.Groups[i]
+			setDescription(out, q, nil, why)
+		},
 	})
 }
 

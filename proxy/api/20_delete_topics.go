@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/zap"
 
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/proxy"
@@ -118,10 +117,6 @@ func (h *Handlers) deleteTopic(ctx context.Context, t *coordinator.Topic) error 
 	if err := h.c.Coordinator.DeleteTopic(ctx, t.Name, t.ID); err != nil {
 		return err
 	}
-	// The topic is gone for good. Ledgers that stay behind after an error
-	// here belong to no topic and are collected as such.
-	if err := h.c.Store.DeleteLogs(ctx, t.ID, t.Partitions); err != nil {
-		h.c.Logger.Warn("delete the logs of a deleted topic", zap.String("topic", t.Name), zap.Error(err))
-	}
+	h.deleteLogs(ctx, t)
 	return nil
 }

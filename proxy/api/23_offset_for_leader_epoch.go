@@ -18,6 +18,11 @@ import (
 //	v4: flexible
 
 func (h *Handlers) offsetForLeaderEpoch(r *proxy.Request, q *kmsg.OffsetForLeaderEpochRequest) {
+	h.epochEnds(r, q, func(resp kmsg.Response) { h.respond(r, resp) })
+}
+
+// epochEnds answers with the logs of this node.
+func (h *Handlers) epochEnds(r *proxy.Request, q *kmsg.OffsetForLeaderEpochRequest, reply func(kmsg.Response)) {
 	resp := q.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
 	resp.Topics = make([]kmsg.OffsetForLeaderEpochResponseTopic, len(q.Topics))
 	topics := make([]*coordinator.Topic, len(q.Topics))
@@ -35,13 +40,11 @@ func (h *Handlers) offsetForLeaderEpoch(r *proxy.Request, q *kmsg.OffsetForLeade
 			}
 		}
 	}
-	answer := func(ctx context.Context) {
+	answer := func(ctx context.Context) (proved bool) {
 		for i := range q.Topics {
 			for j := range q.Topics[i].Partitions {
 				in, out := &q.Topics[i].Partitions[j], &resp.Topics[i].Partitions[j]
-				out.Default()
-				out.Partition = in.Partition
-				out.LeaderEpoch, out.EndOffset = -1, -1
+				*out = noEpochEnd(in.Partition)
 				l, err := h.openLog(ctx, topics[i], in.Partition)
 				if err == nil && q.Version >= 2 {
 					err = checkEpoch(l, in.CurrentLeaderEpoch)
@@ -50,18 +53,85 @@ func (h *Handlers) offsetForLeaderEpoch(r *proxy.Request, q *kmsg.OffsetForLeade
 					out.ErrorCode = int16(dataErrors.code(err))
 					continue
 				}
-				out.LeaderEpoch, out.EndOffset = l.EpochEnd(in.LeaderEpoch)
+				epoch, end := l.EpochEnd(in.LeaderEpoch)
+				// The end of the last epoch is the end of the log, as in ListOffsets.
+				if err := h.prove(ctx, coordinator.PartitionSlot(topics[i].ID, in.Partition)); err != nil {
+					if ctx == h.noTime {
+						return false
+					}
+					out.ErrorCode = int16(dataErrors.code(err))
+					continue
+				}
+				out.LeaderEpoch, out.EndOffset = epoch, end
 			}
 		}
-		h.respond(r, resp)
+		return true
 	}
-	if !blocks {
-		answer(h.ctx)
+	if !blocks && answer(h.noTime) {
+		reply(resp)
 		return
 	}
 	r.Go(func() {
 		ctx, cancel := h.timeout(defaultTimeout)
 		defer cancel()
 		answer(ctx)
+		reply(resp)
+	})
+}
+
+func noEpochEnd(partition int32) kmsg.OffsetForLeaderEpochResponseTopicPartition {
+	p := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+	p.Partition, p.LeaderEpoch, p.EndOffset = partition, -1, -1
+	return p
+}
+
+func (h *Handlers) offsetForLeaderEpochOfMany(r *proxy.Request, q *kmsg.OffsetForLeaderEpochRequest) {
+	whole := q.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+	whole.Topics = make([]kmsg.OffsetForLeaderEpochResponseTopic, len(q.Topics))
+	at := partitionsOf(len(q.Topics), func(i int) int { return len(q.Topics[i].Partitions) })
+	slots := make([]int, len(at))
+	for i, p := range at {
+		slots[i] = h.partitionSlot(q.Topics[p.topic].Topic, q.Topics[p.topic].Partitions[p.partition].Partition)
+	}
+	for i := range q.Topics {
+		whole.Topics[i].Default()
+		whole.Topics[i].Topic = q.Topics[i].Topic
+		whole.Topics[i].Partitions = make([]kmsg.OffsetForLeaderEpochResponseTopicPartition, len(q.Topics[i].Partitions))
+	}
+	out := func(i int) *kmsg.OffsetForLeaderEpochResponseTopicPartition {
+		return &whole.Topics[at[i].topic].Partitions[at[i].partition]
+	}
+	h.answerSeveral(r, several{
+		slots: slots, reads: true, whole: whole,
+		part: func(items []int) kmsg.Request {
+			part := *q
+			part.Topics = nil
+			byTopic(at, items, func(topic int) {
+				t := q.Topics[topic]
+				t.Partitions = nil
+				part.Topics = append(part.Topics, t)
+			}, func(p partitionAt) {
+				t := &part.Topics[len(part.Topics)-1]
+				t.Partitions = append(t.Partitions, q.Topics[p.topic].Partitions[p.partition])
+			})
+			return &part
+		},
+		here: func(q kmsg.Request, reply func(kmsg.Response)) {
+			h.epochEnds(r, q.(*kmsg.OffsetForLeaderEpochRequest), reply)
+		},
+		answers: func(resp kmsg.Response) answers {
+			var parts []kmsg.OffsetForLeaderEpochResponseTopicPartition
+			for _, t := range resp.(*kmsg.OffsetForLeaderEpochResponse).Topics {
+				parts = append(parts, t.Partitions...)
+			}
+			return answers{len(parts), func(k, i int) int16 {
+				*out(i) = parts[k]
+				return parts[k].ErrorCode
+			}}
+		},
+		refuse: func(i int, why error) {
+			*out(i) = noEpochEnd(q.Topics[at[i].topic].Partitions[at[i].partition].Partition)
+			out(i).ErrorCode = int16(dataErrors.code(why))
+		},
 	})
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/proxy"
 )
 
@@ -34,6 +36,70 @@ func (h *Handlers) describeConfigs(r *proxy.Request, q *kmsg.DescribeConfigsRequ
 	} else {
 		r.Go(func() { h.respond(r, h.describeResources(q)) })
 	}
+}
+
+// describeConfigsOfMany answers the questions about other brokers with what those say.
+func (h *Handlers) describeConfigsOfMany(r *proxy.Request, q *kmsg.DescribeConfigsRequest) {
+	byNode := make(map[int32][]int) // resources
+	for i := range q.Resources {
+		node := h.self
+		if kind := q.Resources[i].ResourceType; kind == kmsg.ConfigResourceTypeBroker || kind == kmsg.ConfigResourceTypeBrokerLogger {
+			node = h.brokerNamed(q.Resources[i].ResourceName)
+		}
+		byNode[node] = append(byNode[node], i)
+	}
+	if len(byNode) == 0 || len(byNode) == 1 && byNode[h.self] != nil {
+		h.describeConfigs(r, q)
+		return
+	}
+	whole := q.ResponseKind().(*kmsg.DescribeConfigsResponse)
+	whole.Resources = make([]kmsg.DescribeConfigsResponseResource, len(q.Resources))
+	take := func(items []int, resp kmsg.Response, err error) {
+		var told []kmsg.DescribeConfigsResponseResource
+		if err == nil {
+			told = resp.(*kmsg.DescribeConfigsResponse).Resources
+		}
+		for k, i := range items {
+			if len(told) == len(items) {
+				whole.Resources[i] = told[k]
+				continue
+			}
+			out := &whole.Resources[i]
+			out.Default()
+			out.ResourceType, out.ResourceName = q.Resources[i].ResourceType, q.Resources[i].ResourceName
+			out.ErrorCode, out.ErrorMessage = int16(protocol.RequestTimedOut), text(err)
+		}
+	}
+	nodes := slices.Sorted(maps.Keys(byNode))
+	each(len(nodes), func() { h.respond(r, whole) }, func(n int, done func()) {
+		items := byNode[nodes[n]]
+		part := *q
+		part.Resources = chosen(q.Resources, items)
+		if nodes[n] == h.self {
+			r.Go(func() {
+				take(items, h.describeResources(&part), nil)
+				done()
+			})
+			return
+		}
+		h.askNode(r, nodes[n], &part, func(resp kmsg.Response, err error) {
+			take(items, resp, err)
+			done()
+		})
+	})
+}
+
+// brokerNamed is the live node that a resource of a broker is about, or this one
+// for everything else that may stand there.
+func (h *Handlers) brokerNamed(name string) int32 {
+	id, err := strconv.ParseInt(name, 10, 32)
+	if err != nil {
+		return h.self
+	}
+	if _, live := h.c.Coordinator.Node(int32(id)); !live {
+		return h.self
+	}
+	return int32(id)
 }
 
 func (h *Handlers) describeResources(q *kmsg.DescribeConfigsRequest) *kmsg.DescribeConfigsResponse {

@@ -50,6 +50,9 @@ func (h *Handlers) offsetDelete(p *parked, q *kmsg.OffsetDeleteRequest) {
 		return
 	}
 	h.c.Coordinator.Groups().DeleteOffsets(q.Group, partitions, topics, func(errs []error, err error) {
+		if p.elsewhere(err) {
+			return
+		}
 		if err != nil {
 			resp.ErrorCode, resp.Topics = int16(groupErrors.code(err)), nil
 		}

@@ -35,6 +35,9 @@ func (h *Handlers) consumerGroupHeartbeat(p *parked, q *kmsg.ConsumerGroupHeartb
 	}
 	resp := q.ResponseKind().(*kmsg.ConsumerGroupHeartbeatResponse)
 	h.c.Coordinator.Groups().ConsumerHeartbeat(q.Group, r, func(a *group.ConsumerHeartbeatResponse) {
+		if p.elsewhere(a.Err) {
+			return
+		}
 		code := groupErrors.code(a.Err)
 		resp.ErrorCode = int16(code)
 		resp.ErrorMessage = text(a.Err)

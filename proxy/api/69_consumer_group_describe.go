@@ -4,6 +4,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/quirelog/quire/coordinator/group"
+	"github.com/quirelog/quire/proxy"
 )
 
 // ConsumerGroupDescribe: v0-1 (KIP-848)
@@ -13,12 +14,15 @@ import (
 // A classic group is GROUP_ID_NOT_FOUND, which makes tools ask DescribeGroups.
 
 func (h *Handlers) consumerGroupDescribe(p *parked, q *kmsg.ConsumerGroupDescribeRequest) {
-	if !p.wait() {
-		return
+	if p.wait() {
+		h.describedConsumerGroups(q, p.respond)
 	}
+}
+
+func (h *Handlers) describedConsumerGroups(q *kmsg.ConsumerGroupDescribeRequest, reply func(kmsg.Response)) {
 	resp := q.ResponseKind().(*kmsg.ConsumerGroupDescribeResponse)
 	resp.Groups = make([]kmsg.ConsumerGroupDescribeResponseGroup, len(q.Groups))
-	each(len(q.Groups), func() { p.respond(resp) }, func(i int, done func()) {
+	each(len(q.Groups), func() { reply(resp) }, func(i int, done func()) {
 		out := &resp.Groups[i]
 		out.Default()
 		out.Group = q.Groups[i]
@@ -32,6 +36,35 @@ func (h *Handlers) consumerGroupDescribe(p *parked, q *kmsg.ConsumerGroupDescrib
 			}
 			done()
 		})
+	})
+}
+
+func (h *Handlers) consumerGroupDescribeOfMany(r *proxy.Request, q *kmsg.ConsumerGroupDescribeRequest) {
+	whole := q.ResponseKind().(*kmsg.ConsumerGroupDescribeResponse)
+	whole.Groups = make([]kmsg.ConsumerGroupDescribeResponseGroup, len(q.Groups))
+	h.answerSeveral(r, several{
+		slots: groupSlots(q.Groups, itself), reads: true, whole: whole,
+		part: func(items []int) kmsg.Request {
+			part := *q
+			part.Groups = chosen(q.Groups, items)
+			return &part
+		},
+		here: func(q kmsg.Request, reply func(kmsg.Response)) {
+			h.describedConsumerGroups(q.(*kmsg.ConsumerGroupDescribeRequest), reply)
+		},
+		answers: func(resp kmsg.Response) answers {
+			part := resp.(*kmsg.ConsumerGroupDescribeResponse)
+			return answers{len(part.Groups), func(k, i int) int16 {
+				whole.Groups[i] = part.Groups[k]
+				return part.Groups[k].ErrorCode
+			}}
+		},
+		refuse: func(i int, why error) {
+			out := &whole.Groups[i]
+			out.Default()
+			out.Group = q.Groups[i]
+			out.ErrorCode, out.ErrorMessage = int16(groupErrors.code(why)), text(why)
+		},
 	})
 }
 

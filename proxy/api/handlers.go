@@ -41,6 +41,9 @@ type Config struct {
 	Logger                 *zap.Logger           // silence
 	Now                    func() time.Time
 
+	// Proxied are the listeners whose clients are given one address for everything.
+	Proxied map[string]bool
+
 	// Replaced by tests.
 	maxInflatedBytes int
 	router           router
@@ -69,15 +72,19 @@ type Handlers struct {
 	self   int32  // this node
 	router router // the Coordinator
 	waits  routeWaits
+	lines  commitLines
 
 	conversions conversions
 	converted   atomic.Int64 // bytes, as in MaxConvertedBytes
 	cache       *conversionCache
 	metrics     []prometheus.Collector
 
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	ctx      context.Context // ends with Close
+	noTime   context.Context // for who must not block: it has ended
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	spawning sync.Mutex
+	closed   bool // nothing more is spawned
 }
 
 const (
@@ -136,6 +143,9 @@ func New(c Config) *Handlers {
 	h.registerMetrics()
 	h.produces.New, h.fetches.New = h.newProduceRequest, h.newFetchRequest
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	noTime, end := context.WithCancel(context.Background())
+	end()
+	h.noTime = noTime
 	h.sessions.init(c.MaxFetchSessions, c.MinFetchSessionAge)
 	h.running.Go(func() { h.waiting.run(h.ctx, c.Now) })
 	if c.Peers != nil {
@@ -149,6 +159,9 @@ func New(c Config) *Handlers {
 // server that uses them must have stopped before.
 func (h *Handlers) Close() {
 	h.cancel()
+	h.spawning.Lock()
+	h.closed = true
+	h.spawning.Unlock()
 	h.running.Wait()
 	h.cache.clear()
 	h.unregisterMetrics()
@@ -210,6 +223,15 @@ func (h *Handlers) respond(r *proxy.Request, resp kmsg.Response) {
 	r.Respond(proxy.Response{Parts: [][]byte{out}})
 }
 
+// spawn runs f on a goroutine that Close waits for. It is not run after Close.
+func (h *Handlers) spawn(f func()) {
+	h.spawning.Lock()
+	defer h.spawning.Unlock()
+	if !h.closed {
+		h.running.Go(f)
+	}
+}
+
 // timeout gives a context for a blocking call: d, but at most maxTimeout, and
 // not past Close.
 func (h *Handlers) timeout(d time.Duration) (context.Context, context.CancelFunc) {
@@ -262,6 +284,11 @@ func (h *Handlers) openLog(ctx context.Context, t *coordinator.Topic, partition 
 // leader returns the node that leads a partition.
 func (h *Handlers) leader(t *coordinator.Topic, partition int32) int32 {
 	return h.c.Coordinator.Self().ID
+}
+
+// logOf names a partition's log.
+func logOf(t *coordinator.Topic, partition int32) storage.LogID {
+	return storage.LogID{Topic: t.ID, Partition: partition}
 }
 
 // openingLogs is how many logs a request opens at a time.
