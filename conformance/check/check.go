@@ -4,8 +4,9 @@
 //
 // The rules are those of Jepsen's Kafka workload that concern plain writes,
 // made stricter by dense offsets: every acknowledged record is there, at its
-// offset, once, in the order its producer sent it, and no two readers ever see
-// different records at one offset.
+// offset, once, in the order its producer sent it; no two readers ever see
+// different records at one offset, and what one has seen stays; a record that was
+// refused is never read; leader epochs and the ends that are told never go back.
 package check
 
 import (
@@ -64,17 +65,38 @@ type Ack struct {
 	At     int64
 }
 
+// A Refusal is a record that the server did not want: it must be in no log. At
+// is taken after the report.
+type Refusal struct {
+	ID  ID
+	At  int64
+	Why string
+}
+
 // A Record is what a reader found.
 type Record struct {
 	Offset int64
 	ID     ID
+	Epoch  int32 // leader epoch of its batch; 0 in a history that knows none
 }
 
-// A History is everything that the producers of a run know. Sends of one
-// producer to one partition are in the order of the calls.
+// An End is an answer to the question for a partition's end offset.
+type End struct {
+	Offset          int64
+	Asked, Answered int64
+}
+
+// A History is everything that the producers of a run know, and those who asked
+// for ends of logs. Sends of one producer to one partition are in the order of the
+// calls.
 type History struct {
-	Sends map[Partition][]Send
-	Acks  map[Partition][]Ack
+	Sends    map[Partition][]Send
+	Acks     map[Partition][]Ack
+	Refusals map[Partition][]Refusal
+	Ends     map[Partition][]End
+	// Plain are the producers that are not idempotent: after a lost answer their
+	// library sends a record again, and then it may be stored more than once.
+	Plain map[uint16]bool
 }
 
 // A Read is what one reader saw, partition by partition, in the order it saw
@@ -98,6 +120,12 @@ const (
 	Diverged   Kind = "diverged"   // two readers, or a reader and an acknowledgement, disagree about an offset
 	Gap        Kind = "gap"        // an offset that a reader should have seen and did not
 	Invented   Kind = "invented"   // read, and never sent to that partition
+	Vanished   Kind = "vanished"   // seen by one reader, and not in a complete read
+	Unwritten  Kind = "unwritten"  // read, though the server had refused it
+	EpochBack  Kind = "epoch back" // the leader epoch of a record is older than that of one before it
+	StaleEnd   Kind = "stale end"  // an end offset below what was acknowledged or told before it was asked for
+	ZeroEnd    Kind = "zero end"   // the same, and the end is 0: as if the log were empty
+	BeyondEnd  Kind = "beyond end" // an end offset that the log never reached
 )
 
 // A Violation is one finding.
@@ -137,13 +165,16 @@ func Check(h History, reads ...Read) []Violation {
 
 	var found []Violation
 	for _, p := range sorted {
-		c := checker{partition: p, sends: h.Sends[p], acks: h.Acks[p]}
+		c := checker{partition: p, sends: h.Sends[p], acks: h.Acks[p], refusals: h.Refusals[p], plain: h.Plain}
 		c.index()
 		c.checkAcks()
 		c.checkRealTime()
+		c.findStoredAgain(reads)
 		for _, r := range reads {
 			c.checkRead(r)
 		}
+		c.checkVanished(reads)
+		c.checkEnds(h.Ends[p], reads)
 		found = append(found, c.found...)
 	}
 	return found
@@ -154,7 +185,11 @@ type checker struct {
 	partition Partition
 	sends     []Send
 	acks      []Ack
+	refusals  []Refusal
+	plain     map[uint16]bool
 	sentAt    map[ID]int64
+	refused   map[ID]string
+	again     map[ID][]int64 // offsets of what plain producers stored more than once
 	ackedAt   map[ID]int64 // offset
 	holder    map[int64]ID // of every offset that anyone has named so far
 	found     []Violation
@@ -171,6 +206,10 @@ func (c *checker) index() {
 	}
 	c.ackedAt = make(map[ID]int64, len(c.acks))
 	c.holder = make(map[int64]ID, len(c.acks))
+	c.refused = make(map[ID]string, len(c.refusals))
+	for _, r := range c.refusals {
+		c.refused[r.ID] = r.Why
+	}
 }
 
 func (c *checker) checkAcks() {
@@ -213,7 +252,7 @@ func (c *checker) checkRead(r Read) {
 	records := r.Records[c.partition]
 	seen := make(map[ID]int64, len(records))
 	last := map[uint16]ID{} // per producer
-	next := int64(0)
+	next, epoch := int64(0), int32(0)
 	if !r.Complete && len(records) > 0 {
 		next = records[0].Offset
 	}
@@ -229,6 +268,20 @@ func (c *checker) checkRead(r Read) {
 		}
 		if _, sent := c.sentAt[rec.ID]; !sent {
 			c.report(Invented, rec.Offset, rec.ID, "%s: never sent to this partition", r.Name)
+		}
+		if why, refused := c.refused[rec.ID]; refused {
+			c.report(Unwritten, rec.Offset, rec.ID, "%s: it was refused: %s", r.Name, why)
+		}
+		if rec.Epoch < epoch {
+			c.report(EpochBack, rec.Offset, rec.ID, "%s: leader epoch %d behind %d", r.Name, rec.Epoch, epoch)
+		}
+		epoch = max(epoch, rec.Epoch)
+		if offsets, ok := c.again[rec.ID]; ok {
+			if acked, ok := c.ackedAt[rec.ID]; ok && r.Complete && !slices.Contains(offsets, acked) {
+				c.report(Misplaced, rec.Offset, rec.ID, "%s: at offsets %v, acknowledged at %d", r.Name, offsets, acked)
+			}
+			seen[rec.ID] = rec.Offset
+			continue
 		}
 		if before, twice := seen[rec.ID]; twice {
 			c.report(Duplicated, rec.Offset, rec.ID, "%s: also at offset %d", r.Name, before)
@@ -253,3 +306,94 @@ func (c *checker) checkRead(r Read) {
 		}
 	}
 }
+
+// findStoredAgain finds the records of producers that are not idempotent which are
+// in the log more than once: such a producer may store a record again at any later
+// time.
+func (c *checker) findStoredAgain(reads []Read) {
+	c.again = map[ID][]int64{}
+	for _, r := range reads {
+		for _, rec := range r.Records[c.partition] {
+			if c.plain[rec.ID.Producer()] && !slices.Contains(c.again[rec.ID], rec.Offset) {
+				c.again[rec.ID] = append(c.again[rec.ID], rec.Offset)
+			}
+		}
+	}
+	for id, at := range c.again {
+		if len(at) == 1 {
+			delete(c.again, id)
+		}
+	}
+}
+
+// checkVanished: what any reader has seen is in every complete read. One that
+// ended before it was written is no complete read.
+func (c *checker) checkVanished(reads []Read) {
+	for _, whole := range reads {
+		if !whole.Complete {
+			continue
+		}
+		there := map[int64]bool{}
+		for _, rec := range whole.Records[c.partition] {
+			there[rec.Offset] = true
+		}
+		for _, r := range reads {
+			for _, rec := range r.Records[c.partition] {
+				if !there[rec.Offset] {
+					c.report(Vanished, rec.Offset, rec.ID, "seen by %s, not by %s", r.Name, whole.Name)
+				}
+			}
+		}
+	}
+}
+
+// checkEnds: whoever asks for the end of the log is told at least the end of
+// what was acknowledged before, and at least what anybody was told before.
+func (c *checker) checkEnds(ends []End, reads []Read) {
+	type fact struct {
+		at   int64
+		end  int64
+		what string
+	}
+	facts := make([]fact, 0, len(c.acks)+len(ends))
+	for _, a := range c.acks {
+		facts = append(facts, fact{a.At, a.Offset + 1, "acknowledged"})
+	}
+	for _, e := range ends {
+		facts = append(facts, fact{e.Answered, e.Offset, "told"})
+	}
+	slices.SortFunc(facts, func(a, b fact) int { return cmp.Compare(a.at, b.at) })
+	byAsked := slices.Clone(ends)
+	slices.SortFunc(byAsked, func(a, b End) int { return cmp.Compare(a.Asked, b.Asked) })
+	highest, next := fact{}, 0
+	for _, e := range byAsked {
+		for ; next < len(facts) && facts[next].at < e.Asked; next++ {
+			if facts[next].end > highest.end {
+				highest = facts[next]
+			}
+		}
+		if e.Offset < highest.end {
+			kind := StaleEnd
+			if e.Offset == 0 {
+				kind = ZeroEnd
+			}
+			c.report(kind, e.Offset, 0, "asked at %.3f s: %d was %s at %.3f s", seconds(e.Asked), highest.end, highest.what, seconds(highest.at))
+		}
+	}
+	for _, r := range reads {
+		if !r.Complete {
+			continue
+		}
+		end := int64(0)
+		if records := r.Records[c.partition]; len(records) > 0 {
+			end = records[len(records)-1].Offset + 1
+		}
+		for _, e := range ends {
+			if e.Offset > end {
+				c.report(BeyondEnd, e.Offset, 0, "told at %.3f s; %s ends at %d", seconds(e.Answered), r.Name, end)
+			}
+		}
+	}
+}
+
+func seconds(nanos int64) float64 { return float64(nanos) / 1e9 }

@@ -29,7 +29,7 @@ func honest(n int) (History, Read) {
 			if fate == 0 { // never arrived
 				continue
 			}
-			r.Records[p] = append(r.Records[p], Record{offset, id})
+			r.Records[p] = append(r.Records[p], Record{Offset: offset, ID: id})
 			if fate > 1 { // else stored, and the answer was lost
 				h.Acks[p] = append(h.Acks[p], Ack{id, offset, tick()})
 			}
@@ -54,6 +54,22 @@ func TestHonestLogPasses(t *testing.T) {
 	tail.Records[p0] = tail.Records[p0][100:200]
 	if found := Check(h, r, clone(r, "second read"), tail); len(found) != 0 {
 		t.Fatalf("%d violations in an honest history, first: %s", len(found), found[0])
+	}
+}
+
+// A producer that is not idempotent may store a record again, and then out of
+// order; whoever asks for an end while records are under way may be told of less
+// than is acknowledged when the answer comes.
+func TestWhatIsAllowed(t *testing.T) {
+	h, r := honest(200)
+	h.Plain = map[uint16]bool{0: true, 1: true}
+	again := r.Records[p0][10]
+	again.Offset = int64(len(r.Records[p0]))
+	r.Records[p0] = append(r.Records[p0], again)
+	h.Ends = map[Partition][]End{p0: {{0, 0, 1 << 40}, {again.Offset, 1 << 40, 1<<40 + 5}, {again.Offset + 1, 1<<40 + 1, 1<<40 + 2}, {again.Offset, 1<<40 + 1, 1<<40 + 9}}}
+	h.Refusals = map[Partition][]Refusal{p0: {{NewID(1, 9_000_000), 5, "too large"}}}
+	if found := Check(h, r); len(found) != 0 {
+		t.Fatalf("%d violations, first: %s", len(found), found[0])
 	}
 }
 
@@ -101,7 +117,7 @@ func TestPlantedFaults(t *testing.T) {
 		}},
 		{"record stored twice", Duplicated, func(h *History, first, second *Read) {
 			for _, r := range []*Read{first, second} {
-				r.Records[p0] = append(r.Records[p0], Record{int64(len(r.Records[p0])), r.Records[p0][index(*h, *r)].ID})
+				r.Records[p0] = append(r.Records[p0], Record{Offset: int64(len(r.Records[p0])), ID: r.Records[p0][index(*h, *r)].ID})
 			}
 		}},
 		{"one record acknowledged at two offsets", Duplicated, func(h *History, _, _ *Read) {
@@ -144,10 +160,10 @@ func TestPlantedFaults(t *testing.T) {
 			unknown := NewID(0, 5_000_000)
 			h.Sends[p0] = append(h.Sends[p0], Send{unknown, 1 << 40})
 			n := int64(len(first.Records[p0]))
-			second.Records[p0] = append(second.Records[p0], Record{n, unknown})
+			second.Records[p0] = append(second.Records[p0], Record{Offset: n, ID: unknown})
 			other := NewID(1, 5_000_001)
 			h.Sends[p0] = append(h.Sends[p0], Send{other, 1 << 40})
-			first.Records[p0] = append(first.Records[p0], Record{n, other})
+			first.Records[p0] = append(first.Records[p0], Record{Offset: n, ID: other})
 		}},
 		{"offset left out", Gap, func(h *History, first, second *Read) {
 			for _, r := range []*Read{first, second} {
@@ -164,8 +180,49 @@ func TestPlantedFaults(t *testing.T) {
 		}},
 		{"record from another partition", Invented, func(_ *History, first, second *Read) {
 			for _, r := range []*Read{first, second} {
-				r.Records[p0] = append(r.Records[p0], Record{int64(len(r.Records[p0])), r.Records[Partition{"events", 1}][0].ID})
+				r.Records[p0] = append(r.Records[p0], Record{Offset: int64(len(r.Records[p0])), ID: r.Records[Partition{"events", 1}][0].ID})
 			}
+		}},
+		{"a tail reader saw what no complete read has", Vanished, func(h *History, first, second *Read) {
+			second.Complete = false
+			n := len(first.Records[p0])
+			h.Acks[p0] = slices.DeleteFunc(h.Acks[p0], func(a Ack) bool { return a.ID == first.Records[p0][n-1].ID })
+			first.Records[p0] = first.Records[p0][:n-1]
+		}},
+		{"a refused record is read", Unwritten, func(h *History, first, _ *Read) {
+			i := slices.IndexFunc(first.Records[p0], func(rec Record) bool {
+				return !slices.ContainsFunc(h.Acks[p0], func(a Ack) bool { return a.ID == rec.ID })
+			})
+			h.Refusals = map[Partition][]Refusal{p0: {{first.Records[p0][i].ID, 1 << 40, "too large"}}}
+		}},
+		{"a record of an older leader behind one of a newer", EpochBack, func(_ *History, first, _ *Read) {
+			first.Records[p0][7].Epoch = 3
+		}},
+		{"a plain producer's record is stored again, but not where it was acknowledged", Misplaced, func(h *History, first, second *Read) {
+			h.Plain = map[uint16]bool{0: true, 1: true}
+			id := h.Acks[p0][acked(*h)].ID
+			for _, r := range []*Read{first, second} {
+				i := index(*h, *r)
+				r.Records[p0][i].ID = NewID(0, 7_000_000)
+				for range 2 {
+					r.Records[p0] = append(r.Records[p0], Record{Offset: int64(len(r.Records[p0])), ID: id})
+				}
+			}
+			h.Sends[p0] = append(h.Sends[p0], Send{NewID(0, 7_000_000), 1})
+		}},
+		{"an end from before an acknowledgement", StaleEnd, func(h *History, _, _ *Read) {
+			a := h.Acks[p0][acked(*h)]
+			h.Ends = map[Partition][]End{p0: {{a.Offset, a.At + 1, a.At + 2}}}
+		}},
+		{"an end from before another answer", StaleEnd, func(h *History, first, _ *Read) {
+			n := int64(len(first.Records[p0]))
+			h.Ends = map[Partition][]End{p0: {{n, 1 << 40, 1<<40 + 1}, {n - 1, 1<<40 + 2, 1<<40 + 3}}}
+		}},
+		{"an end of 0 as if the log were empty", ZeroEnd, func(h *History, _, _ *Read) {
+			h.Ends = map[Partition][]End{p0: {{0, 1 << 40, 1<<40 + 1}}}
+		}},
+		{"an end that the log never reached", BeyondEnd, func(h *History, first, _ *Read) {
+			h.Ends = map[Partition][]End{p0: {{int64(len(first.Records[p0])) + 1, 1 << 40, 1<<40 + 1}}}
 		}},
 		{"acknowledgement of a record never sent", Invented, func(h *History, _, _ *Read) {
 			h.Acks[p0] = append(h.Acks[p0], Ack{NewID(9, 9), 1 << 30, 1 << 40})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quirelog/quire/conformance/check"
+	"github.com/quirelog/quire/conformance/load"
 	"github.com/quirelog/quire/conformance/peer"
 )
 
@@ -143,7 +144,7 @@ func (b *bookies) harm(ctx context.Context, round int, server *peer.Server) (res
 
 // goingOnRecords is what must be acknowledged during a fault: more than producers
 // had in flight to partitions that the fault does not concern.
-const goingOnRecords = 4 * maxOutstanding / 10
+const goingOnRecords = 4 * load.MaxOutstanding / 10
 
 // whole waits until every bookie is registered.
 func (b *bookies) whole(ctx context.Context) error {
@@ -242,25 +243,11 @@ func (b *bookies) stalls(h check.History) []stall {
 			if i+1 < len(b.hurt) {
 				end = min(end, b.hurt[i+1].at)
 			}
-			if after, longest := longestGap(times, s.at, end); longest > s.longest {
+			if after, longest := check.LongestGap(times, s.at, end); longest > s.longest {
 				s.longest, s.after = longest, after-s.at
 			}
 		}
 	}
 	slices.SortStableFunc(b.hurt, func(x, y stall) int { return cmp.Compare(x.what, y.what) })
 	return b.hurt
-}
-
-// longestGap is the longest time between two of the sorted times, within [from, to],
-// and when it began. A gap that goes on at to is counted up to there.
-func longestGap(times []int64, from, to time.Duration) (began, longest time.Duration) {
-	i, _ := slices.BinarySearch(times, int64(from))
-	last := from
-	for ; i < len(times) && last <= to; i++ {
-		if gap := min(time.Duration(times[i]), to) - last; gap > longest {
-			began, longest = last, gap
-		}
-		last = time.Duration(times[i])
-	}
-	return began, longest
 }

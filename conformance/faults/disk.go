@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/quirelog/quire/conformance/check"
+	"github.com/quirelog/quire/conformance/load"
 	"github.com/quirelog/quire/conformance/peer"
 )
 
@@ -232,7 +233,7 @@ const probeTopic = "faults-probe"
 // refusal is what a producer without patience is told, nil if its record is stored.
 func (p *plan) refusal(ctx context.Context) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(p.server.Addr()), kgo.RecordRetries(0), kgo.RequestRetries(0),
-		kgo.DefaultProduceTopic(probeTopic), kgo.RetryBackoffFn(func(int) time.Duration { return redialMillisMax / 2 * time.Millisecond }))
+		kgo.DefaultProduceTopic(probeTopic), kgo.RetryBackoffFn(func(int) time.Duration { return load.RedialMillisMax / 2 * time.Millisecond }))
 	if err != nil {
 		return err
 	}
@@ -244,7 +245,7 @@ func (p *plan) refusal(ctx context.Context) error {
 
 // reads shows that every partition can be read from its start on.
 func (p *plan) reads(ctx context.Context, partitions []check.Partition) error {
-	_, err := readAll(ctx, "read on a full disk", p.server.Addr(), partitions, liveTimeout)
+	_, err := load.ReadAll(ctx, "read on a full disk", p.server.Addr(), partitions, liveTimeout)
 	return err
 }
 

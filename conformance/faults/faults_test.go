@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quirelog/quire/conformance/check"
 	"github.com/quirelog/quire/conformance/peer"
 )
 
@@ -124,33 +123,4 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("in a mount namespace: %v\n%s", err, out)
 	}
 	t.Logf("%s", out)
-}
-
-func TestValueNamesItsRecord(t *testing.T) {
-	for sequence := range uint64(2000) {
-		id := check.NewID(3, sequence)
-		value := encodeValue(id)
-		got, err := decodeValue(value)
-		if err != nil || got != id {
-			t.Fatalf("decode the value of %s: got %s, %v", id, got, err)
-		}
-		value[len(value)-1] ^= 1
-		if got, err := decodeValue(value); err == nil && got == id {
-			t.Fatalf("a flipped bit in the value of %s goes unnoticed", id)
-		}
-		if _, err := decodeValue(append(encodeValue(id), 0)); err == nil {
-			t.Fatalf("a byte too many in the value of %s goes unnoticed", id)
-		}
-	}
-}
-
-func TestLongestGap(t *testing.T) {
-	times := []int64{5, 10, 12, 30, 31, 60}
-	for _, c := range []struct{ from, to, began, longest time.Duration }{
-		{10, 40, 12, 18}, {11, 29, 12, 17}, {31, 100, 31, 29}, {0, 5, 0, 5}, {61, 70, 0, 0},
-	} {
-		if began, longest := longestGap(times, c.from, c.to); began != c.began || longest != c.longest {
-			t.Errorf("in [%d, %d]: a gap of %d at %d, want %d at %d", c.from, c.to, longest, began, c.longest, c.began)
-		}
-	}
 }

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/quirelog/quire/conformance/check"
+	"github.com/quirelog/quire/conformance/load"
 	"github.com/quirelog/quire/conformance/peer"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -93,7 +93,7 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 	tailDone := make(chan struct{})
 	go func() {
 		defer close(tailDone)
-		tail, tailErr = readTail(tailCtx, p.server.Addr(), partitions)
+		tail, tailErr = load.ReadTail(tailCtx, p.server.Addr(), partitions)
 	}()
 
 	res := &result{}
@@ -101,14 +101,14 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 	stopLoad()
 	loadErr := wait()
 	for _, l := range loads {
-		l.producer.close()
+		l.Close()
 	}
 	if err := errors.Join(loopErr, loadErr); err != nil {
-		return res, errors.Join(err, firstFailure(loads))
+		return res, errors.Join(err, load.FirstFailure(loads))
 	}
 
-	h := history(loads)
-	first, err := readAll(ctx, "first read", p.server.Addr(), partitions, liveTimeout)
+	h := load.History(loads)
+	first, err := load.ReadAll(ctx, "first read", p.server.Addr(), partitions, liveTimeout)
 	if err != nil {
 		return res, err
 	}
@@ -123,7 +123,7 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 	if err := p.server.Start(ctx); err != nil {
 		return res, err
 	}
-	second, err := readAll(ctx, "read after one more restart", p.server.Addr(), partitions, liveTimeout)
+	second, err := load.ReadAll(ctx, "read after one more restart", p.server.Addr(), partitions, liveTimeout)
 	if err != nil {
 		return res, err
 	}
@@ -136,26 +136,15 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 		res.TailRecords += len(tail.Records[q])
 	}
 	for _, l := range loads {
-		res.Failures += l.failures
+		failures, _ := l.Failures()
+		res.Failures += failures
 	}
-	res.FirstFailure = firstFailure(loads)
+	res.FirstFailure = load.FirstFailure(loads)
 	slices.Sort(res.Recovery)
 	if p.bookies != nil {
 		res.Stalls = p.bookies.stalls(h)
 	}
 	return res, nil
-}
-
-func firstFailure(loads []*load) error {
-	for _, l := range loads {
-		l.mu.Lock()
-		err := l.failure
-		l.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (p *plan) createTopics(ctx context.Context) ([]check.Partition, error) {
@@ -191,31 +180,23 @@ func (p *plan) createTopics(ctx context.Context) ([]check.Partition, error) {
 	return partitions, nil
 }
 
-func (p *plan) startLoads(ctx context.Context, partitions []check.Partition, acked *atomic.Int64) (loads []*load, wait func() error, err error) {
+func (p *plan) startLoads(ctx context.Context, partitions []check.Partition, acked *atomic.Int64) (loads []*load.Load, wait func() error, err error) {
 	epoch := time.Now()
 	if p.bookies != nil {
 		p.bookies.acked, p.bookies.epoch = acked, epoch
 	}
-	var running sync.WaitGroup
-	errs := make([]error, len(p.libraries))
 	for i, library := range p.libraries {
-		open, ok := libraries[library]
-		if !ok {
-			return nil, nil, fmt.Errorf("%w %q", errUnknownLibrary, library)
-		}
-		producer, err := open(p.server.Addr())
+		l, err := load.New(ctx, library, load.Options{
+			Number: uint16(i), Bootstrap: p.server.Addr(), Dir: p.server.DataDir(), Partitions: partitions, PerSecond: p.perSecond, Epoch: epoch, Acked: acked,
+		})
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", library, err)
-		}
-		l := &load{
-			library: library, number: uint16(i), producer: producer, partitions: partitions,
-			perSecond: p.perSecond, epoch: epoch, acked: acked,
-			sends: map[check.Partition][]check.Send{}, acks: map[check.Partition][]check.Ack{},
+			return nil, nil, err
 		}
 		loads = append(loads, l)
-		running.Go(func() { errs[i] = l.run(ctx, liveTimeout) })
 	}
-	return loads, func() error { running.Wait(); return errors.Join(errs...) }, nil
+	done := make(chan error, 1)
+	go func() { done <- load.RunAll(ctx, loads, liveTimeout) }()
+	return loads, func() error { return <-done }, nil
 }
 
 // loop does harm to the server until every round is done; it leaves the server
@@ -316,18 +297,4 @@ func waitFor(ctx context.Context, cond func() bool) error {
 		}
 	}
 	return nil
-}
-
-// history merges what the loads wrote down. They must have ended.
-func history(loads []*load) check.History {
-	h := check.History{Sends: map[check.Partition][]check.Send{}, Acks: map[check.Partition][]check.Ack{}}
-	for _, l := range loads {
-		for p, sends := range l.sends {
-			h.Sends[p] = append(h.Sends[p], sends...)
-		}
-		for p, acks := range l.acks {
-			h.Acks[p] = append(h.Acks[p], acks...)
-		}
-	}
-	return h
 }

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -70,6 +71,9 @@ func runCommand(ctx context.Context, args []string) error {
 	flags.IntVar(&p.kills, "kills", 2, "weight of kill -9 of the server among the faults")
 	flags.IntVar(&p.pauses, "pauses", 1, "weight of SIGSTOP and SIGCONT of an etcd member")
 	flags.IntVar(&p.etcdKills, "etcd-kills", 1, "weight of kill -9 of an etcd member")
+	flags.StringVar(&p.bootstrap, "bootstrap", "", "do no harm to servers of one's own: lead the members to the servers at this address, until standard input ends")
+	flags.StringVar(&p.listen, "listen", "", "with -bootstrap: the address that those servers name to the members, host:port; it is listened on here")
+	report := flags.String("report", "", "file for the result in JSON")
 	flags.DurationVar(&p.timing.session, "session", 6*time.Second, "session timeout")
 	flags.DurationVar(&p.timing.heartbeat, "heartbeat", 500*time.Millisecond, "heartbeat interval")
 	flags.DurationVar(&p.timing.commit, "commit", 300*time.Millisecond, "time between two commits of a member")
@@ -100,6 +104,11 @@ func runCommand(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w\nserver log: %s", err, filepath.Join(p.dir, "server", "server.log"))
 	}
 	fmt.Println(res.summary())
+	if *report != "" {
+		if err := res.write(*report); err != nil {
+			return err
+		}
+	}
 	if err := res.verdict(*recovery); err != nil {
 		return fmt.Errorf("%w\ndata and logs: %s", err, p.dir)
 	}
@@ -127,6 +136,22 @@ func (r *result) summary() string {
 	}
 	fmt.Fprintf(&b, "%d violations %v", len(r.Violations), found)
 	return b.String()
+}
+
+// write writes what the caller of the command wants to know, in JSON.
+func (r *result) write(file string) error {
+	violations := []string{}
+	for _, v := range r.Violations {
+		violations = append(violations, v.String())
+	}
+	text, err := json.MarshalIndent(map[string]any{
+		"Came": r.Came, "Left": r.Left, "Silenced": r.Silenced, "Commits": r.Commits, "Acked": r.Acked, "Reads": r.Reads,
+		"Records": r.Records, "Told": r.Told, "Violations": violations, "Fatal": r.Fatal, "UserErrors": r.UserErrors,
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
 // verdict is nil only for a run that proves something and found nothing.

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -25,6 +27,8 @@ type plan struct {
 	dir         string // of the server and etcd; removed by the caller
 	etcdMembers int    // 0: Quire's own, inside it
 	overrides   []string
+	bootstrap   string     // of servers that are somebody else's
+	listen      string     // where these tell the members to go
 	flavors     [][]flavor // of a group's members in turn; groups take them in turn
 
 	groups, members int
@@ -95,7 +99,7 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 		return nil, err
 	}
 	defer p.close()
-	res := &result{Server: p.server.Name()}
+	res := &result{Server: p.serverName()}
 	if err := p.createTopic(ctx); err != nil {
 		return nil, err
 	}
@@ -163,6 +167,13 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 		return nil, err
 	}
 	return p.finish(res), nil
+}
+
+func (p *plan) serverName() string {
+	if p.server == nil {
+		return "the servers at " + p.bootstrap
+	}
+	return p.server.Name()
 }
 
 // ending takes note of a member that was asked to end.
@@ -236,10 +247,14 @@ func (p *plan) open(ctx context.Context) error {
 	p.running, p.closing, p.made = map[string]*member{}, map[string]*member{}, map[string]int{}
 	p.rec = newRecorder(groups)
 	var err error
-	if p.tap, err = newTap("", p.rec); err != nil {
+	if p.tap, err = newTap(cmp.Or(p.listen, "127.0.0.1:0"), p.bootstrap, p.rec); err != nil {
 		return err
 	}
 	p.tap.changeRequest, p.tap.changeResponse = p.changeRequest, p.changeResponse
+	if p.bootstrap != "" {
+		p.tap.serve()
+		return errors.Join(p.awaitServer(ctx), p.startJVMs(ctx))
+	}
 	millis := func(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
 	overrides := append(slices.Clone(p.overrides),
 		"advertised.listeners=PLAINTEXT://"+p.tap.addr(),
@@ -309,7 +324,9 @@ func (p *plan) close() {
 		j.close()
 	}
 	p.tap.close()
-	p.server.Kill()
+	if p.server != nil {
+		p.server.Kill()
+	}
 	if p.etcd != nil {
 		p.etcd.Kill()
 	}
@@ -323,14 +340,28 @@ func (p *plan) startServer(ctx context.Context) error {
 	if err := p.server.Exec(ctx); err != nil {
 		return err
 	}
+	if err := p.awaitServer(ctx); err != nil {
+		return fmt.Errorf("%w\n%s", err, p.server.Process().LogTail(20))
+	}
+	return nil
+}
+
+// awaitServer returns when the server answers.
+func (p *plan) awaitServer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	var ended <-chan struct{}
+	if p.server != nil {
+		ended = p.server.Process().Exited()
+	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for p.ask(ctx) != nil {
 		select {
-		case <-p.server.Process().Exited():
-			return fmt.Errorf("the server ended while starting\n%s", p.server.Process().LogTail(20))
+		case <-ended:
+			return errors.New("the server ended while starting")
 		case <-ctx.Done():
-			return fmt.Errorf("the server does not answer: %w\n%s", context.Cause(ctx), p.server.Process().LogTail(20))
+			return fmt.Errorf("the server does not answer: %w", context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
@@ -341,7 +372,7 @@ func (p *plan) startServer(ctx context.Context) error {
 func (p *plan) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	conn, err := wire.Dial(ctx, p.server.Addr())
+	conn, err := wire.Dial(ctx, p.tap.upstream)
 	if err != nil {
 		return err
 	}
@@ -355,7 +386,11 @@ func (p *plan) ask(ctx context.Context) error {
 	return err
 }
 
+// restart ends the server and starts it again. Somebody else's is left alone.
 func (p *plan) restart(ctx context.Context) error {
+	if p.bootstrap != "" {
+		return nil
+	}
 	p.rec.event(groupcheck.Event{Kind: groupcheck.Down})
 	if err := p.server.Kill(); err != nil {
 		return err
@@ -506,6 +541,20 @@ func (p *plan) change(ctx context.Context, rng *rand.Rand, res *result) error {
 
 // harm does the plan's faults, one after another, for its duration.
 func (p *plan) harm(ctx context.Context, rng *rand.Rand, res *result) error {
+	if p.bootstrap != "" {
+		// Whoever started this does the harm, and says when it is over.
+		ended := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(io.Discard, os.Stdin)
+			ended <- err
+		}()
+		select {
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	end := time.Now().Add(p.duration)
 	pauses, etcdKills := p.pauses, p.etcdKills
 	if p.etcd == nil {

@@ -55,9 +55,9 @@ type tapRequest struct {
 // maxFrameBytes bounds what the tap holds of one message.
 const maxFrameBytes = 64 << 20
 
-// newTap listens on a loopback port until close.
-func newTap(upstream string, rec *recorder) (*tap, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// newTap listens on an address until close.
+func newTap(listen, upstream string, rec *recorder) (*tap, error) {
+	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,8 @@ type JavaServer struct {
 	dir     string
 	ready   string // its log says so when it serves
 	command func(flags ...string) *exec.Cmd
+	host    *Host
+	decide  Interceptor
 
 	mu     sync.Mutex
 	proc   *Process
@@ -70,7 +72,7 @@ func (s *JavaServer) exec(flags ...string) error {
 	}
 	cmd := s.command(flags...)
 	cmd.Dir = s.dir
-	proc, err := startProcess(cmd, s.logPath(), nil)
+	proc, err := startProcess(s.host, cmd, s.logPath(), s.decide)
 	if err != nil {
 		return err
 	}
@@ -212,11 +214,11 @@ var smallJVM = []string{
 
 // commonConfig are lines that bookies and AutoRecovery share. Sessions are short
 // so that a death is seen in seconds; NettyMaxFrameBytes is Pulsar's.
-func (c *BookKeeper) commonConfig(port int) []string {
+func (c *BookKeeper) commonConfig(host *Host, port int) []string {
 	return []string{
 		"metadataServiceUri=metadata-store:etcd:" + strings.ReplaceAll(c.Etcd.Endpoints(), ",", ";"),
 		fmt.Sprintf("bookiePort=%d", port),
-		"advertisedAddress=127.0.0.1",
+		"advertisedAddress=" + host.IP(),
 		"allowLoopback=true",
 		"zkTimeout=5000",
 		"useV2WireProtocol=true",
@@ -229,10 +231,10 @@ func (c *BookKeeper) commonConfig(port int) []string {
 // NettyMaxFrameBytes is the frame limit of the bookies, as Pulsar sets it.
 const NettyMaxFrameBytes = 5253120
 
-func (c *BookKeeper) newBookie(number, port int) (*JavaServer, error) {
+func (c *BookKeeper) newBookie(number, port int, host *Host) (*JavaServer, error) {
 	dir := filepath.Join(c.opts.Dir, fmt.Sprintf("bookie-%d", number))
-	config := slices.Concat(c.opts.Overrides, c.commonConfig(port), []string{ // the first of two lines with one key counts
-		"listeningInterface=lo",
+	config := slices.Concat(c.opts.Overrides, c.commonConfig(host, port), []string{ // the first of two lines with one key counts
+		"listeningInterface=" + host.Interface(),
 		"journalDirectories=" + filepath.Join(dir, "journal"),
 		"ledgerDirectories=" + filepath.Join(dir, "ledgers"),
 		"indexDirectories=" + filepath.Join(dir, "index"),
@@ -257,11 +259,18 @@ func (c *BookKeeper) newBookie(number, port int) (*JavaServer, error) {
 		"minUsableSizeForEntryLogCreation=1048576",
 		"minUsableSizeForHighPriorityWrites=1048576",
 	})
-	return c.newServer(dir, fmt.Sprintf("127.0.0.1:%d", port), "Started component bookie-server", bookieMain, config)
+	s, err := c.newServer(dir, host.address(port), "Started component bookie-server", bookieMain, config)
+	if err == nil {
+		s.host = host
+		if c.opts.Intercept != nil {
+			s.decide = c.opts.Intercept(number - 1)
+		}
+	}
+	return s, err
 }
 
 func (c *BookKeeper) newAutoRecovery(port int) (*JavaServer, error) {
-	config := slices.Concat(c.opts.Recovery, c.commonConfig(port), []string{
+	config := slices.Concat(c.opts.Recovery, c.commonConfig(nil, port), []string{
 		"lostBookieRecoveryDelay=0",
 		"openLedgerRereplicationGracePeriod=30000",
 		"lockReleaseOfFailedLedgerGracePeriod=2000",

@@ -23,6 +23,12 @@ type BookKeeperOptions struct {
 	Overrides    []string // of every bookie's configuration, key=value
 	Recovery     []string // of AutoRecovery's
 	JVM          []string // options instead of those that keep every server small
+
+	// Where they run, one host for each; nil is this machine. AutoRecovery runs here.
+	BookieHosts, EtcdHosts []*Host
+	// Intercept decides over the writes and syncs of files of a bookie, by its place
+	// in Bookies; nil leaves them alone.
+	Intercept func(bookie int) Interceptor
 }
 
 // A BookKeeper is a cluster of Apache BookKeeper 4.17.3 on loopback ports, with
@@ -52,7 +58,11 @@ func NewBookKeeper(ctx context.Context, opts BookKeeperOptions) (*BookKeeper, er
 		return nil, err
 	}
 	// A transaction of the drivers holds up to 1,000 operations.
-	etcd, err := NewEtcd(opts.Dir, max(1, opts.EtcdMembers), "--max-txn-ops=1024")
+	etcdHosts := opts.EtcdHosts
+	if etcdHosts == nil {
+		etcdHosts = make([]*Host, max(1, opts.EtcdMembers))
+	}
+	etcd, err := NewEtcdOn(opts.Dir, etcdHosts, "--max-txn-ops=1024")
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +79,7 @@ func NewBookKeeper(ctx context.Context, opts BookKeeperOptions) (*BookKeeper, er
 		return nil, err
 	}
 	for i := range bookies {
-		b, err := c.newBookie(i+1, ports[i])
+		b, err := c.newBookie(i+1, ports[i], hostOf(opts.BookieHosts, i))
 		if err != nil {
 			return nil, err
 		}
@@ -81,6 +91,13 @@ func NewBookKeeper(ctx context.Context, opts BookKeeperOptions) (*BookKeeper, er
 		}
 	}
 	return c, nil
+}
+
+func hostOf(hosts []*Host, i int) *Host {
+	if hosts == nil {
+		return nil
+	}
+	return hosts[i]
 }
 
 // Dir is the folder of all of it.

@@ -30,6 +30,7 @@ type EtcdMember struct {
 	client, peer   string // URLs
 	cluster        string
 	flags          []string
+	host           *Host
 	proc           atomic.Pointer[Process]
 }
 
@@ -37,6 +38,12 @@ type EtcdMember struct {
 // module in this suite's folder etcd unless that is done already. flags are more
 // flags of each member.
 func NewEtcd(dir string, members int, flags ...string) (*Etcd, error) {
+	return NewEtcdOn(dir, make([]*Host, members), flags...)
+}
+
+// NewEtcdOn is NewEtcd with a member on each of the hosts.
+func NewEtcdOn(dir string, hosts []*Host, flags ...string) (*Etcd, error) {
+	members := len(hosts)
 	bin, err := buildEtcd()
 	if err != nil {
 		return nil, err
@@ -50,9 +57,10 @@ func NewEtcd(dir string, members int, flags ...string) (*Etcd, error) {
 	for i := range members {
 		m := &EtcdMember{
 			bin: bin, name: fmt.Sprintf("etcd-%d", i),
-			client: fmt.Sprintf("http://127.0.0.1:%d", ports[2*i]),
-			peer:   fmt.Sprintf("http://127.0.0.1:%d", ports[2*i+1]),
+			client: "http://" + hosts[i].address(ports[2*i]),
+			peer:   "http://" + hosts[i].address(ports[2*i+1]),
 			flags:  flags,
+			host:   hosts[i],
 		}
 		m.dir = filepath.Join(dir, m.name)
 		cluster = append(cluster, m.name+"="+m.peer)
@@ -114,7 +122,7 @@ func (m *EtcdMember) Exec() error {
 		"--initial-cluster", m.cluster, "--log-level", "warn"}, m.flags...)
 	cmd := exec.Command(m.bin, args...)
 	cmd.Dir = m.dir
-	proc, err := startProcess(cmd, filepath.Join(m.dir, "etcd.log"), nil)
+	proc, err := startProcess(m.host, cmd, filepath.Join(m.dir, "etcd.log"), nil)
 	if err != nil {
 		return err
 	}

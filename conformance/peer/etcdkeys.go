@@ -10,20 +10,22 @@ import (
 	"time"
 )
 
-// A KeyValue is a key of etcd with its value and the revision of its last change.
+// A KeyValue is a key of etcd with its value, the revision of its last change and the
+// lease on which it hangs, if any.
 type KeyValue struct {
 	Key, Value  []byte
 	ModRevision int64 `json:"mod_revision,string"`
+	Lease       int64 `json:"lease,string"`
 }
 
 // Put stores a value under a key.
 func (e *Etcd) Put(ctx context.Context, key, value string) error {
-	return e.call(ctx, "put", map[string][]byte{"key": []byte(key), "value": []byte(value)}, nil)
+	return e.call(ctx, "kv/put", map[string][]byte{"key": []byte(key), "value": []byte(value)}, nil)
 }
 
 // Delete removes a key; one that is not there is no error.
 func (e *Etcd) Delete(ctx context.Context, key string) error {
-	return e.call(ctx, "deleterange", map[string][]byte{"key": []byte(key)}, nil)
+	return e.call(ctx, "kv/deleterange", map[string][]byte{"key": []byte(key)}, nil)
 }
 
 // Prefix returns the keys that begin with prefix, in their order.
@@ -33,7 +35,7 @@ func (e *Etcd) Prefix(ctx context.Context, prefix string) ([]KeyValue, error) {
 	var answer struct {
 		KVs []KeyValue
 	}
-	err := e.call(ctx, "range", map[string][]byte{"key": []byte(prefix), "range_end": end}, &answer)
+	err := e.call(ctx, "kv/range", map[string][]byte{"key": []byte(prefix), "range_end": end}, &answer)
 	return answer.KVs, err
 }
 
@@ -42,8 +44,27 @@ func (e *Etcd) Has(ctx context.Context, key string) (bool, error) {
 	var answer struct {
 		Count string
 	}
-	err := e.call(ctx, "range", map[string][]byte{"key": []byte(key)}, &answer)
+	err := e.call(ctx, "kv/range", map[string][]byte{"key": []byte(key)}, &answer)
 	return answer.Count == "1", err
+}
+
+// Revoke ends a lease at once, and with it the keys on it.
+func (e *Etcd) Revoke(ctx context.Context, lease int64) error {
+	return e.call(ctx, "lease/revoke", map[string]string{"ID": fmt.Sprint(lease)}, nil)
+}
+
+// Leads says whether the member leads its cluster.
+func (m *EtcdMember) Leads(ctx context.Context) (bool, error) {
+	var answer struct {
+		Header struct {
+			MemberID string `json:"member_id"`
+		}
+		Leader string
+	}
+	if err := m.call(ctx, "maintenance/status", []byte("{}"), &answer); err != nil {
+		return false, err
+	}
+	return answer.Leader != "" && answer.Leader == answer.Header.MemberID, nil
 }
 
 // call asks the members in turn, through etcd's JSON gateway, until one answers.
@@ -64,7 +85,7 @@ func (e *Etcd) call(ctx context.Context, verb string, question, answer any) erro
 func (m *EtcdMember) call(ctx context.Context, verb string, body []byte, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.client+"/v3/kv/"+verb, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.client+"/v3/"+verb, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,4 +48,13 @@ func reserve(port int) bool {
 		return false
 	}
 	return true
+}
+
+// FreeAddress returns host:port with a port that is free here.
+func FreeAddress(host string) (string, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(host, strconv.Itoa(ports[0])), nil
 }

@@ -21,10 +21,10 @@ type Process struct {
 	err     error // of Wait; read after exited is closed
 }
 
-// startProcess runs cmd with both outputs appended to logPath, behind a filter
-// of system calls if decide is not nil. The child dies with this process,
+// startProcess runs cmd on a host with both outputs appended to logPath, behind a
+// filter of system calls if decide is not nil. The child dies with this process,
 // however that ends.
-func startProcess(cmd *exec.Cmd, logPath string, decide Interceptor) (*Process, error) {
+func startProcess(host *Host, cmd *exec.Cmd, logPath string, decide Interceptor) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func startProcess(cmd *exec.Cmd, logPath string, decide Interceptor) (*Process, 
 			return nil, fmt.Errorf("intercept %s: %w", cmd.Path, err)
 		}
 	}
-	if err := cmd.Start(); err != nil {
+	if err := host.do(cmd.Start); err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	p := &Process{cmd: cmd, logPath: logPath, started: time.Now(), exited: make(chan struct{})}

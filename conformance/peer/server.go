@@ -24,6 +24,11 @@ type Options struct {
 	Addr      string   // Quire's Kafka listener; a free port of 127.0.0.1 if ""
 	Overrides []string // broker configs, key=value, Kafka's names
 	Env       []string // added to the environment
+	Host      *Host    // where Quire runs; nil: here
+	// Named is the address by which the server names itself to clients, if that is
+	// not Addr.
+	Named string
+	Bin   string // of Quire, instead of the one that is built
 
 	// Intercept decides over the server's writes and syncs of files; nil
 	// leaves it alone. It costs every such call some ten microseconds.
@@ -89,7 +94,7 @@ func (s *Server) Exec(ctx context.Context) error {
 	cmd := s.command()
 	cmd.Dir = s.opts.Dir
 	cmd.Env = append(os.Environ(), s.opts.Env...)
-	proc, err := startProcess(cmd, s.logPath(), s.opts.Intercept)
+	proc, err := startProcess(s.opts.Host, cmd, s.logPath(), s.opts.Intercept)
 	if err != nil {
 		return err
 	}
@@ -139,7 +144,7 @@ func (s *Server) ask(ctx context.Context) error {
 	}
 	brokers := resp.(*kmsg.MetadataResponse).Brokers
 	for _, b := range brokers {
-		if fmt.Sprintf("%s:%d", b.Host, b.Port) == s.addr {
+		if fmt.Sprintf("%s:%d", b.Host, b.Port) == cmp.Or(s.opts.Named, s.addr) {
 			return nil
 		}
 	}
@@ -164,9 +169,12 @@ func (s *Server) Stop(ctx context.Context) error {
 
 // NewQuire returns a server that runs the binary under test.
 func NewQuire(ctx context.Context, opts Options) (*Server, error) {
-	bin, err := QuireBinary(ctx)
-	if err != nil {
-		return nil, err
+	bin := opts.Bin
+	if bin == "" {
+		var err error
+		if bin, err = QuireBinary(ctx); err != nil {
+			return nil, err
+		}
 	}
 	ports, err := freePorts(2)
 	if err != nil {
@@ -174,8 +182,8 @@ func NewQuire(ctx context.Context, opts Options) (*Server, error) {
 	}
 	s := &Server{
 		name:      "Quire",
-		addr:      cmp.Or(opts.Addr, fmt.Sprintf("127.0.0.1:%d", ports[0])),
-		adminAddr: fmt.Sprintf("127.0.0.1:%d", ports[1]),
+		addr:      cmp.Or(opts.Addr, opts.Host.address(ports[0])),
+		adminAddr: opts.Host.address(ports[1]),
 		opts:      opts,
 		prepare:   func(context.Context) error { return nil },
 	}

@@ -88,6 +88,9 @@ var buildQuire = sync.OnceValues(func() (string, error) {
 	return goBuild("quire", "..", "./cmd/quire")
 })
 
+// BuildCommand builds a command of this module and returns the program.
+func BuildCommand(name string) (string, error) { return goBuild(name, ".", "./"+name) }
+
 // goBuild builds a main package into .work/bin/name. folder, as seen from this
 // module's root, is the module whose versions count. Several test packages run
 // at once: one builds, the others wait.

@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// newReader consumes the partitions from offset 0 by assignment. It never
+// NewReader consumes the partitions from offset 0 by assignment. It never
 // resets an offset by itself: a log that no longer has what it served must
 // show as an error.
-func newReader(bootstrap string, partitions []check.Partition) (*kgo.Client, error) {
+func NewReader(bootstrap string, partitions []check.Partition) (*kgo.Client, error) {
 	from := map[string]map[int32]kgo.Offset{}
 	for _, p := range partitions {
 		if from[p.Topic] == nil {
@@ -26,8 +26,8 @@ func newReader(bootstrap string, partitions []check.Partition) (*kgo.Client, err
 		kgo.SeedBrokers(bootstrap),
 		kgo.ConsumePartitions(from),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.MetadataMinAge(redialMillisMax*time.Millisecond),
-		kgo.RetryBackoffFn(func(int) time.Duration { return redialMillisMax / 2 * time.Millisecond }),
+		kgo.MetadataMinAge(RedialMillisMax*time.Millisecond),
+		kgo.RetryBackoffFn(func(int) time.Duration { return RedialMillisMax / 2 * time.Millisecond }),
 		kgo.AlwaysRetryEOF(),
 	)
 }
@@ -45,20 +45,20 @@ func collect(read *check.Read, fetches kgo.Fetches) (count int, err error) {
 	fetches.EachRecord(func(r *kgo.Record) {
 		count++
 		p := check.Partition{Topic: r.Topic, Number: r.Partition}
-		id, err := decodeValue(r.Value)
+		id, err := DecodeValue(r.Value)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %s offset %d: %w", read.Name, p, r.Offset, err))
 			return
 		}
-		read.Records[p] = append(read.Records[p], check.Record{Offset: r.Offset, ID: id})
+		read.Records[p] = append(read.Records[p], check.Record{Offset: r.Offset, ID: id, Epoch: r.LeaderEpoch})
 	})
 	return count, errors.Join(failed...)
 }
 
-// readTail reads until ctx ends, across all the server's deaths.
-func readTail(ctx context.Context, bootstrap string, partitions []check.Partition) (check.Read, error) {
+// ReadTail reads until ctx ends, across all the server's deaths.
+func ReadTail(ctx context.Context, bootstrap string, partitions []check.Partition) (check.Read, error) {
 	read := check.Read{Name: "tail reader", Records: map[check.Partition][]check.Record{}}
-	client, err := newReader(bootstrap, partitions)
+	client, err := NewReader(bootstrap, partitions)
 	if err != nil {
 		return read, err
 	}
@@ -71,10 +71,10 @@ func readTail(ctx context.Context, bootstrap string, partitions []check.Partitio
 	return read, nil
 }
 
-// readAll reads every partition from offset 0 to its end as of now.
-func readAll(ctx context.Context, name, bootstrap string, partitions []check.Partition, stallTimeout time.Duration) (check.Read, error) {
+// ReadAll reads every partition from offset 0 to its end as of now.
+func ReadAll(ctx context.Context, name, bootstrap string, partitions []check.Partition, stallTimeout time.Duration) (check.Read, error) {
 	read := check.Read{Name: name, Complete: true, Records: map[check.Partition][]check.Record{}}
-	client, err := newReader(bootstrap, partitions)
+	client, err := NewReader(bootstrap, partitions)
 	if err != nil {
 		return read, err
 	}

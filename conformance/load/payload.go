@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"encoding/binary"
@@ -21,7 +21,7 @@ const (
 	largeValueBytes = 100 << 10
 )
 
-func encodeValue(id check.ID) []byte {
+func EncodeValue(id check.ID) []byte {
 	rng := rand.New(rand.NewPCG(uint64(id), 0x9e3779b97f4a7c15))
 	n := rng.IntN(maxValueBytes)
 	if rng.IntN(largeEvery) == 0 {
@@ -35,12 +35,12 @@ func encodeValue(id check.ID) []byte {
 	return value[:idBytes+n]
 }
 
-func decodeValue(value []byte) (check.ID, error) {
+func DecodeValue(value []byte) (check.ID, error) {
 	if len(value) < idBytes {
 		return 0, fmt.Errorf("value of %d bytes, shorter than an id", len(value))
 	}
 	id := check.ID(binary.BigEndian.Uint64(value))
-	if want := encodeValue(id); string(want) != string(value) {
+	if want := EncodeValue(id); string(want) != string(value) {
 		return 0, fmt.Errorf("value of %d bytes is not the one that record %s was sent with (%d bytes)", len(value), id, len(want))
 	}
 	return id, nil

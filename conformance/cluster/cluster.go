@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quirelog/quire/conformance/peer"
+)
+
+// A cluster is everything below and beside the clients. What is done to one
+// process at a time is one nemesis's business: claim says whose.
+type cluster struct {
+	network    *peer.Network // nil: all of it is on the loopback interface
+	bk         *peer.BookKeeper
+	supervisor *peer.Supervisor
+	nodes      []*node
+	haproxy    *peer.HAProxy
+	addr       string // of HAProxy, for producers and consumers
+	groupsAddr string // the same for members of groups: these are told to go on by groupsTap
+	groupsTap  string
+	full       bool // a bookie lies on a small file system
+
+	nodeHosts, bookieHosts, etcdHosts []*peer.Host
+	proxyHost                         *peer.Host
+
+	slow slowDisk
+
+	mu      sync.Mutex
+	claimed map[string]bool
+}
+
+// A node is one server, which comes back on its folder and its addresses.
+type node struct {
+	number  int // from 1
+	name    string
+	host    *peer.Host
+	options peer.Options
+	server  *peer.Server
+}
+
+const (
+	startTimeout = 60 * time.Second
+	stopTimeout  = 20 * time.Second
+	// unregistered is how long the supervisor bears a bookie that serves and has no
+	// registration.
+	unregistered = 8 * time.Second
+	// smallDiskBytes is the file system of the bookie that full-bookie fills.
+	smallDiskBytes = 256 << 20
+)
+
+// newCluster lays all of it out; nothing runs yet.
+func newCluster(ctx context.Context, p *plan) (*cluster, error) {
+	c := &cluster{claimed: map[string]bool{}}
+	c.nodeHosts, c.bookieHosts, c.etcdHosts = make([]*peer.Host, p.nodes), make([]*peer.Host, p.bookies), make([]*peer.Host, p.etcds)
+	var err error
+	own := "127.0.0.1" // this process, for the servers
+	if peer.Isolated() {
+		if c.network, err = peer.NewNetwork(); err != nil {
+			return nil, err
+		}
+		own = c.network.IP()
+		for _, group := range []struct {
+			name  string
+			hosts []*peer.Host
+		}{{"quire", c.nodeHosts}, {"bookie", c.bookieHosts}, {"etcd", c.etcdHosts}} {
+			for i := range group.hosts {
+				if group.hosts[i], err = c.network.Add(fmt.Sprintf("%s-%d", group.name, i+1)); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if c.proxyHost, err = c.network.Add("haproxy"); err != nil {
+			return nil, err
+		}
+	}
+	dir := filepath.Join(p.dir, "bookkeeper")
+	options := peer.BookKeeperOptions{
+		Dir: dir, Bookies: p.bookies, AutoRecovery: p.bookies > 3, BookieHosts: c.bookieHosts, EtcdHosts: c.etcdHosts,
+		Recovery: []string{"openLedgerRereplicationGracePeriod=10000"},
+	}
+	if p.chose("full-bookie") {
+		c.full = true
+		if err := peer.MountTmpfs(filepath.Join(dir, "bookie-1"), smallDiskBytes); err != nil {
+			return nil, err
+		}
+	}
+	if p.chose("slow-bookie") {
+		options.Intercept = c.slow.interceptor
+	}
+	if c.bk, err = peer.NewBookKeeper(ctx, options); err != nil {
+		return nil, err
+	}
+	if c.haproxy, err = peer.NewHAProxy(ctx, filepath.Join(p.dir, "haproxy"), c.proxyHost); err != nil {
+		return nil, err
+	}
+	if c.addr, err = c.haproxy.Listen(); err != nil {
+		return nil, err
+	}
+	if c.groupsAddr, err = c.haproxy.Listen(); err != nil {
+		return nil, err
+	}
+	if c.groupsTap, err = peer.FreeAddress(own); err != nil {
+		return nil, err
+	}
+	quorums := [3]int{min(3, p.bookies), min(3, p.bookies), min(2, p.bookies)}
+	for i := range p.nodes {
+		n := &node{number: i + 1, name: fmt.Sprintf("quire-%d", i+1), host: c.nodeHosts[i]}
+		n.options = peer.Options{
+			Dir: filepath.Join(p.dir, n.name), Host: n.host, Env: p.env, Bin: p.bin, Named: c.addr,
+			Overrides: slices.Concat(peer.OnBookies(c.bk, quorums), c.nodeOverrides(p, n), p.overrides),
+		}
+		if n.server, err = peer.NewQuire(ctx, n.options); err != nil {
+			return nil, err
+		}
+		c.nodes = append(c.nodes, n)
+	}
+	c.serve()
+	return c, nil
+}
+
+// nodeOverrides are the configs that make a server one of several.
+func (c *cluster) nodeOverrides(p *plan, n *node) []string {
+	millis := func(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
+	overrides := []string{
+		"advertised.listeners=PLAINTEXT://" + c.addr,
+		"group.initial.rebalance.delay.ms=500",
+		"group.min.session.timeout.ms=1000",
+		"group.consumer.session.timeout.ms=" + millis(p.session),
+		"group.consumer.min.session.timeout.ms=1000",
+		"group.consumer.heartbeat.interval.ms=500",
+		"group.consumer.min.heartbeat.interval.ms=500",
+		"auto.create.topics.enable=false",
+	}
+	return overrides
+}
+
+func (c *cluster) serve() {
+	var servers, groups, checks []string
+	for _, n := range c.nodes {
+		servers = append(servers, n.server.Addr())
+		groups = append(groups, n.server.Addr())
+		checks = append(checks, n.server.AdminAddr())
+	}
+	c.haproxy.Serve(peer.Front{Name: "clients", Servers: servers, Check: checks}, peer.Front{Name: "groups", Servers: groups, Check: checks})
+}
+
+// start runs everything and returns when it serves.
+func (c *cluster) start(ctx context.Context, p *plan) error {
+	if err := c.bk.Start(ctx); err != nil {
+		return err
+	}
+	c.supervisor = c.bk.Supervise(unregistered, p.logf)
+	if err := c.eachNode(func(n *node) error { return n.server.Start(ctx) }); err != nil {
+		return err
+	}
+	return c.haproxy.Start(ctx)
+}
+
+// eachNode does something to all servers at once.
+func (c *cluster) eachNode(f func(*node) error) error {
+	errs := make([]error, len(c.nodes))
+	var running sync.WaitGroup
+	for i, n := range c.nodes {
+		running.Go(func() {
+			if err := f(n); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", n.name, err)
+			}
+		})
+	}
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+// end kills everything.
+func (c *cluster) end() error {
+	if c.supervisor != nil {
+		c.supervisor.Stop()
+	}
+	return errors.Join(c.haproxy.Kill(), c.eachNode(func(n *node) error { return n.server.Kill() }), c.bk.Kill())
+}
+
+// startNode runs a server that has ended and returns when it answers.
+func (c *cluster) startNode(ctx context.Context, n *node) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := n.server.Start(ctx); err != nil {
+		return fmt.Errorf("%s: %w", n.name, err)
+	}
+	return nil
+}
+
+// whole waits until every bookie is registered and every server answers.
+func (c *cluster) whole(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for _, n := range c.nodes {
+		if err := n.server.WaitReady(ctx); err != nil {
+			return fmt.Errorf("%s: %w", n.name, err)
+		}
+	}
+	return c.bk.WaitFor(ctx, "not every bookie is registered", func(ctx context.Context) (bool, error) {
+		for i, b := range c.bk.Bookies {
+			registered, readOnly, err := c.bk.Registered(ctx, b)
+			if err != nil || !registered || readOnly && !(c.full && i == 0) {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+}
+
+// claim takes processes for one nemesis, all or none.
+func (c *cluster) claim(names ...string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range names {
+		if c.claimed[n] {
+			return false
+		}
+	}
+	for _, n := range names {
+		c.claimed[n] = true
+	}
+	return true
+}
+
+func (c *cluster) release(names ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range names {
+		delete(c.claimed, n)
+	}
+}
+
+// port is that of an address.
+func port(addr string) string {
+	_, p, _ := net.SplitHostPort(addr)
+	return p
+}
