@@ -25,6 +25,10 @@ type Config struct {
 	Store       *storage.Store
 	Peers       forward.Sender // the way to other nodes; nil: this node is alone
 
+	// ProxyListeners says of which listeners the clients know one node only, id 0 at
+	// the advertised address, whatever node they have come to. Nil: of none.
+	ProxyListeners func(listener string) bool
+
 	AutoCreateTopics      bool          // auto.create.topics.enable
 	TopicDeletionDisabled bool          // delete.topic.enable=false
 	FetchMaxBytes         int           // fetch.max.bytes: 55 MiB
@@ -40,9 +44,6 @@ type Config struct {
 	Registerer             prometheus.Registerer // of the metrics; nil: none
 	Logger                 *zap.Logger           // silence
 	Now                    func() time.Time
-
-	// Proxied are the listeners whose clients are given one address for everything.
-	Proxied map[string]bool
 
 	// Replaced by tests.
 	maxInflatedBytes int

@@ -67,7 +67,7 @@ func (p *parked) travel(serve func()) bool {
 		return false
 	}
 	t := &trip{p: p, slot: coordinator.SlotOf(id), serve: serve, forwarded: p.r.Origin != nil}
-	t.proxied = !t.forwarded && p.h.proxied(p.r)
+	t.proxied = !t.forwarded && p.h.oneAddress(p.r)
 	t.trouble = time.Now()
 	t.waiting.wake = t.attempt
 	p.trip = t
@@ -298,5 +298,7 @@ const (
 	keySyncGroup    = 14
 )
 
-// proxied says whether the client of a request was given one address for everything.
-func (h *Handlers) proxied(r *proxy.Request) bool { return h.c.Proxied[r.Listener()] }
+// oneAddress says whether the client of a request was given one address for everything.
+func (h *Handlers) oneAddress(r *proxy.Request) bool {
+	return h.c.ProxyListeners != nil && h.c.ProxyListeners(r.Listener())
+}
