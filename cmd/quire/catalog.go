@@ -109,6 +109,9 @@ var nodeKeys = []key{
 	{Name: "admin.listen", Kind: kindString, Default: "127.0.0.1:9644", Unset: true, Ours: true, Check: checkHostPort,
 		Doc: "Address of the admin HTTP listener: metrics, health, profiles. It has no authentication. Empty: none."},
 
+	{Name: "agent.listen", Kind: kindString, Unset: true, Ours: true, Check: checkHostPort,
+		Doc: "Address that answers the agent checks of load balancers (agent-check in HAProxy): one line for each connection, \"up ready\", \"drain\" while this node hands over what it serves, or \"down #reason\". Unset: none."},
+
 	// Who it is and where its data lies.
 	{Name: "data.dir", Kind: kindString, Default: "./quire-data", Ours: true,
 		Doc: "Folder of everything that quire keeps. One process owns it."},

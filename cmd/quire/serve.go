@@ -99,6 +99,7 @@ type node struct {
 	bound       []listener
 	plain       map[string]bool // names of listeners without TLS and PROXY protocol
 	adminAt     string
+	agent       *agentServer // nil: none
 
 	failed   chan error // why the first part that did so ended by itself
 	draining atomic.Bool
@@ -150,6 +151,9 @@ func (n *node) start(ctx context.Context) error {
 
 	adminListener, err := n.listenAdmin()
 	if err != nil {
+		return err
+	}
+	if err := n.listenAgent(); err != nil {
 		return err
 	}
 	handlers := new(lateHandlers)
@@ -478,12 +482,37 @@ func (n *node) listenAdmin() (net.Listener, error) {
 	return l, nil
 }
 
+// listenAgent answers agent checks until all else is closed, so that load
+// balancers know until the end that no new clients are wanted.
+func (n *node) listenAgent() error {
+	address := n.config.str("agent.listen")
+	if address == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return explainListen("agent listener "+address, "agent-listen", err)
+	}
+	n.agent = startAgent(l, n.log.Named("agent"))
+	n.onClose("agent listener", func(context.Context) error { return n.agent.Close() })
+	return nil
+}
+
+// leaving says whether new clients should go to other nodes. A node that was told
+// to drain and has nobody to take over serves on, and takes whoever comes.
+func (n *node) leaving() bool {
+	if n.draining.Load() {
+		return true
+	}
+	self := n.coordinator.Self()
+	return self.Draining && slices.ContainsFunc(n.coordinator.Nodes(), func(other coordinator.Node) bool {
+		return other.ID != self.ID && !other.Draining
+	})
+}
+
 // startAdmin begins to answer operators. It closes with the listener, which was
 // bound first: they can watch how the rest ends.
 func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
-	if l == nil {
-		return
-	}
 	live := []healthCheck{
 		{name: "event loops", check: n.server.NewPing()},
 	}
@@ -510,6 +539,12 @@ func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
 			}
 			return ""
 		}})
+	}
+	if n.agent != nil {
+		n.agent.watch(n.leaving, append(live[:len(live):len(live)], ready...))
+	}
+	if l == nil {
+		return
 	}
 	a := startAdmin(l, registry, live, ready, n.migrateTopic, n.log)
 	n.closers[0].close = func(context.Context) error { return a.Close() }

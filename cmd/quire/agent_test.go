@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"go.uber.org/zap"
+)
+
+// ask is one agent check, with something to say of its own.
+func ask(t *testing.T, address string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	line, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(line)
+}
+
+func listenLoopback(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestAgent(t *testing.T) {
+	l := listenLoopback(t)
+	a := startAgent(l, zap.NewNop())
+	at := l.Addr().String()
+	says := func(want string) {
+		t.Helper()
+		if got := ask(t, at); got != want+"\n" {
+			t.Errorf("says %q, want %q", got, want)
+		}
+	}
+	says("down #starting")
+	draining := false
+	var broken error
+	duringCheck := func() {}
+	a.watch(func() bool { return draining }, []healthCheck{
+		{name: "loops", check: func(context.Context) error { return nil }},
+		{name: "disk", check: func(context.Context) error { duringCheck(); return broken }},
+	})
+	says("up ready")
+	broken = errors.New("read\nonly")
+	says("down #disk: read only")
+	broken = errors.New(strings.Repeat("x", 1000))
+	says("down #disk: " + strings.Repeat("x", maxAgentReason-len("disk: ")))
+	// What fails while a node hands over is no reason to cut off its clients.
+	duringCheck = func() { draining = true }
+	says("drain")
+	says("drain")
+	broken, draining, duringCheck = nil, false, func() {}
+	says("up ready")
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Checks that hang hold no more than their places, and do not hold up the end.
+func TestAgentIsBounded(t *testing.T) {
+	l := listenLoopback(t)
+	a := startAgent(l, zap.NewNop())
+	entered := make(chan struct{}, maxAgentConns)
+	release := make(chan struct{})
+	a.watch(func() bool { return false }, []healthCheck{{name: "stuck", check: func(context.Context) error {
+		entered <- struct{}{}
+		<-release
+		return nil
+	}}})
+	var conns []net.Conn
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		conns = append(conns, c)
+		return c
+	}
+	for range maxAgentConns {
+		dial()
+		<-entered
+	}
+	if line, _ := io.ReadAll(dial()); len(line) != 0 {
+		t.Errorf("one too many is told %q", line)
+	}
+	close(release)
+	if line, err := io.ReadAll(conns[0]); err != nil || string(line) != "up ready\n" {
+		t.Errorf("the first is told %q, %v", line, err)
+	}
+	// The others are silent and keep their side open.
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+}
