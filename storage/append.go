@@ -26,6 +26,7 @@ type Append struct {
 	LogAppendTime  int64 // ms; -1 unless the topic stamps time
 	LogStartOffset int64 // -1 on error
 	RecordErrors   []RecordError
+	Refused        bool // with Err: the batch got no place in the log and never will; valid once Log.Append has returned
 
 	internal appendState
 }
@@ -165,7 +166,7 @@ func (l *Log) AppendAll(as []*Append) {
 // prepare empties a's results, checks its batch and returns what is to be
 // stored and who owns that.
 func (l *Log) prepare(a *Append, now int64) (batch.Batch, *buffer.Buffer, error) {
-	a.Err, a.BaseOffset, a.LogAppendTime, a.LogStartOffset = nil, -1, -1, -1
+	a.Err, a.BaseOffset, a.LogAppendTime, a.LogStartOffset, a.Refused = nil, -1, -1, -1, false
 	a.RecordErrors = a.RecordErrors[:0]
 	p := &a.internal.pending
 	*p = pending{log: l, owner: a, appended: -1}
@@ -180,7 +181,7 @@ func (l *Log) prepare(a *Append, now int64) (batch.Batch, *buffer.Buffer, error)
 }
 
 func refuse(a *Append, err error) {
-	a.Err = err
+	a.Err, a.Refused = err, true
 	a.Notify.AppendDone(a)
 }
 

@@ -56,6 +56,11 @@ type produceRequest struct {
 	topics []produceTopic
 	parts  []producePart
 
+	owner *routedProduce // who answers; nil: the request itself
+	only  []int32        // of owner's partitions, in order; nil: all
+	state *connState     // of the connection; nil in a node alone
+	lost  int            // parts that this node turned out not to serve
+
 	converted int64 // bytes of converted sets, as counted in Handlers.converted
 	inline    int   // what the loop may still spend on conversion, see conversionCost
 
@@ -82,6 +87,8 @@ type producePart struct {
 	topic     *coordinator.Topic
 	log       *storage.Log
 	partition int32
+	index     int32        // in the whole request
+	lost      bool         // not served here after all; nothing of it was or will be stored
 	refused   error        // before it came to a log
 	undecided atomic.Int32 // batches, 1 as long as their number is not known
 	append    storage.Append
@@ -121,8 +128,26 @@ func (h *Handlers) produce(r *proxy.Request) {
 	s.version, s.correlation, s.received = r.Version, r.CorrelationID, r.Received
 	s.acks = s.cursor.Acks
 	s.timeout = time.Duration(s.cursor.TimeoutMillis) * time.Millisecond
+	if h.c.Peers != nil {
+		s.state = stateOf(r)
+		if r.Origin != nil {
+			if s.state.refusals.refused(r.Origin.Stream) {
+				s.recycle()
+				r.Refuse()
+				return
+			}
+		} else if h.routeProduce(s) {
+			s.recycle()
+			return
+		}
+	}
+	s.begin()
+}
+
+// begin appends what this node serves of the request, all of it or only some. Loop only.
+func (s *produceRequest) begin() {
 	if s.split() {
-		r.Go(s.work)
+		s.r.Go(s.work)
 	} else {
 		s.appendAll()
 	}
@@ -133,27 +158,38 @@ func (h *Handlers) produce(r *proxy.Request) {
 // not open, or a batch costs more than a loop may spend.
 func (s *produceRequest) split() (worker bool) {
 	s.topics = s.topics[:0]
-	if n := s.cursor.Partitions; n <= cap(s.parts) {
+	n := s.cursor.Partitions
+	if s.only != nil {
+		n = len(s.only)
+	}
+	if n <= cap(s.parts) {
 		s.parts = s.parts[:n]
 	} else {
 		s.parts = make([]producePart, n)
 	}
 	s.inline = inlineConversion
-	i := 0
+	i, index := 0, int32(-1)
 	for s.cursor.NextTopic() {
 		s.topics = append(s.topics, produceTopic{s.cursor.Topic, s.cursor.TopicID, s.cursor.TopicPartitions})
 		topic, refused := s.findTopic()
 		for s.cursor.NextPartition() {
+			index++
+			if s.only != nil && (i == n || s.only[i] != index) {
+				continue
+			}
 			p := &s.parts[i]
 			i++
-			p.request, p.topic, p.partition = s, topic, s.cursor.Partition
+			p.request, p.topic, p.partition, p.index, p.lost = s, topic, s.cursor.Partition, index, false
 			p.log, p.refused = nil, refused
 			p.undecided.Store(1)
 			p.append.Batch, p.append.Buf, p.append.Notify = nil, s.frame, p
-			p.append.Err, p.append.RecordErrors = nil, nil
+			p.append.Err, p.append.RecordErrors, p.append.Refused = nil, nil, false
 			p.append.BaseOffset, p.append.LogAppendTime, p.append.LogStartOffset = -1, -1, -1
 			if p.refused == nil {
 				p.refused = s.check(p, s.cursor.Records)
+			}
+			if p.refused == nil && s.r.Origin != nil && !s.h.serves(coordinator.PartitionSlot(topic.ID, p.partition)) {
+				p.refused = storage.ErrLostOwnership
 			}
 			if p.refused != nil {
 				continue
@@ -269,6 +305,16 @@ func (s *produceRequest) appendAll() {
 			p.undecided.Store(n)
 			p.log.AppendAll(append([]*storage.Append{&p.append}, p.more...))
 		}
+		if s.state != nil && p.notServed() {
+			p.lost = true
+			s.lost++
+		}
+	}
+	if s.lost > 0 && s.giveBack() {
+		return
+	}
+	if s.only != nil {
+		s.owner.handed()
 	}
 	// Listed before the handler's own count is taken back, so that
 	// whoever takes the last one finds it listed.
@@ -287,6 +333,11 @@ func (s *produceRequest) decided() {
 		// Answered when its time was up; this is what the appends still held.
 		s.frame.Release()
 		s.releaseConverted()
+		return
+	}
+	if s.owner != nil {
+		s.owner.appended(s, protocol.None)
+		s.recycle()
 		return
 	}
 	if s.acks == 0 {
@@ -325,6 +376,10 @@ func (s *produceRequest) end() {
 // batches may still come to be stored. waiting calls it, once, after it retained
 // the frame.
 func (s *produceRequest) timedOut() {
+	if s.owner != nil {
+		s.owner.appended(s, protocol.RequestTimedOut)
+		return
+	}
 	out := s.encode(nil, protocol.RequestTimedOut)
 	s.r.Respond(proxy.Response{Parts: [][]byte{out}})
 }
@@ -351,6 +406,11 @@ func (s *produceRequest) encode(dst []byte, undecided protocol.Code) []byte {
 func (s *produceRequest) outcome(p *producePart, undecided protocol.Code) protocol.ProducePartition {
 	out := protocol.ProducePartition{Partition: p.partition, BaseOffset: -1, LogAppendTime: -1, LogStartOffset: -1}
 	err := p.refused
+	if p.lost {
+		// Only another node hears that, and takes the partition to whoever serves it.
+		out.Code = codeNotServed
+		return out
+	}
 	if err == nil {
 		if p.undecided.Load() > 0 {
 			out.Code = undecided
@@ -372,7 +432,7 @@ func (s *produceRequest) outcome(p *producePart, undecided protocol.Code) protoc
 			out.Code = protocol.NotLeaderOrFollower
 		}
 		if out.Code == protocol.NotLeaderOrFollower && s.version >= 10 {
-			out.Leader = s.h.leaderHint(p.topic, p.partition)
+			out.Leader = s.h.leaderHint(s.r.Listener(), p.topic, p.partition)
 			s.nodes = s.h.addNode(s.nodes, out.Leader.NodeID, s.r.Listener())
 		}
 		return out
@@ -417,11 +477,12 @@ func (s *produceRequest) recycle() {
 	for i := range s.parts {
 		p := &s.parts[i]
 		p.topic, p.log, p.refused, p.set, p.more = nil, nil, nil, nil, nil
+		p.lost = false
 		p.append.Batch, p.append.Buf, p.append.Err, p.append.RecordErrors = nil, nil, nil, nil
 	}
 	clear(s.topics)
 	clear(s.nodes)
-	s.r, s.frame = nil, nil
+	s.r, s.frame, s.owner, s.only, s.state, s.lost = nil, nil, nil, nil, nil, 0
 	s.cursor = protocol.ProduceRequest{}
 	s.wait.listed = false
 	s.h.produces.Put(s)

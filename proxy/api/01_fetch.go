@@ -687,7 +687,7 @@ func (s *fetchRequest) outcome(p *fetchPart) protocol.FetchPartition {
 	if rd.Err != nil {
 		out.Code = s.code(p)
 		if s.version >= 16 && (out.Code == protocol.NotLeaderOrFollower || out.Code == protocol.FencedLeaderEpoch) {
-			out.Leader = s.h.leaderHint(p.topic, p.ask.partition)
+			out.Leader = s.h.leaderHint(s.r.Listener(), p.topic, p.ask.partition)
 			s.nodes = s.h.addNode(s.nodes, out.Leader.NodeID, s.r.Listener())
 		}
 		return out
@@ -726,11 +726,11 @@ func (s *fetchRequest) code(p *fetchPart) protocol.Code {
 	return code
 }
 
-// leaderHint tells who leads a partition (KIP-951).
-func (h *Handlers) leaderHint(t *coordinator.Topic, partition int32) protocol.Leader {
+// leaderHint tells clients of a listener who leads a partition (KIP-951).
+func (h *Handlers) leaderHint(listener string, t *coordinator.Topic, partition int32) protocol.Leader {
 	return protocol.Leader{
 		Known:  true,
-		NodeID: h.leader(t, partition),
+		NodeID: h.leader(listener, t, partition),
 		Epoch:  h.c.Store.Epoch(storage.LogID{Topic: t.ID, Partition: partition}),
 	}
 }

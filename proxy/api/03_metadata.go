@@ -10,7 +10,6 @@ import (
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/proxy"
-	"github.com/quirelog/quire/storage"
 )
 
 // Metadata: v0-13
@@ -42,7 +41,7 @@ const (
 )
 
 func (h *Handlers) metadata(r *proxy.Request, q *kmsg.MetadataRequest) {
-	m := metadataAnswer{h: h, q: q, resp: q.ResponseKind().(*kmsg.MetadataResponse)}
+	m := metadataAnswer{h: h, q: q, resp: q.ResponseKind().(*kmsg.MetadataResponse), listener: r.Listener()}
 	byID := slices.ContainsFunc(q.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.TopicID != [16]byte{} })
 	if q.Version < 12 && (byID || slices.ContainsFunc(q.Topics, func(t kmsg.MetadataRequestTopic) bool { return t.Topic == nil })) {
 		m.resp.ControllerID = -1
@@ -89,45 +88,15 @@ func (h *Handlers) metadata(r *proxy.Request, q *kmsg.MetadataRequest) {
 	})
 }
 
-// broker is a live node as clients of one listener see it.
-type broker struct {
-	id   int32
-	host string
-	port int32
-	rack *string
-}
-
-// brokers returns the live nodes that have the listener, by id, and the one
-// to send admin requests to: any would do, the first is the same for everybody.
-func (h *Handlers) brokers(listener string) (brokers []broker, controller int32) {
-	nodes := h.c.Coordinator.Nodes()
-	brokers = make([]broker, 0, len(nodes))
-	controller = -1
-	for i := range nodes {
-		e, ok := nodes[i].Listeners[listener]
-		if !ok {
-			continue
-		}
-		b := broker{id: nodes[i].ID, host: e.Host, port: e.Port}
-		if nodes[i].Rack != "" {
-			b.rack = &nodes[i].Rack
-		}
-		brokers = append(brokers, b)
-		if controller == -1 || b.id < controller {
-			controller = b.id
-		}
-	}
-	return brokers, controller
-}
-
 // metadataAnswer is a Metadata answer in the making.
 type metadataAnswer struct {
-	h       *Handlers
-	q       *kmsg.MetadataRequest
-	resp    *kmsg.MetadataResponse
-	brokers []broker
-	topics  []*coordinator.Topic // to be described
-	missing []string             // to be created
+	h        *Handlers
+	q        *kmsg.MetadataRequest
+	resp     *kmsg.MetadataResponse
+	listener string
+	brokers  []broker
+	topics   []*coordinator.Topic // to be described
+	missing  []string             // to be created
 }
 
 // find looks for the topics asked for, each once, and answers those that
@@ -230,7 +199,7 @@ func (m *metadataAnswer) describeTopic(t *coordinator.Topic) kmsg.MetadataRespon
 	for i := range out.Partitions {
 		p := &out.Partitions[i]
 		p.Default()
-		s := m.h.partitionState(t, int32(i), m.brokers)
+		s := m.h.partitionState(m.listener, t, int32(i), m.brokers)
 		p.Partition = int32(i)
 		p.ErrorCode = int16(s.code)
 		if s.code == protocol.ListenerNotFound && m.q.Version < 6 {
@@ -240,39 +209,6 @@ func (m *metadataAnswer) describeTopic(t *coordinator.Topic) kmsg.MetadataRespon
 		p.Replicas, p.ISR = s.replicas, s.replicas
 	}
 	return out
-}
-
-// partitionState is what Metadata and DescribeTopicPartitions tell of a partition.
-type partitionState struct {
-	code     protocol.Code
-	leader   int32 // -1 with an error
-	epoch    int32
-	replicas []int32 // the leader first
-}
-
-// partitionState describes a partition to clients that know brokers. As
-// replicas it names the leader and, as far as the topic asks for more, other
-// live nodes: each of them can serve the partition once the leader is gone.
-func (h *Handlers) partitionState(t *coordinator.Topic, partition int32, brokers []broker) partitionState {
-	s := partitionState{leader: h.leader(t, partition)}
-	s.epoch = h.c.Store.Epoch(storage.LogID{Topic: t.ID, Partition: partition})
-	n := min(max(int(t.ReplicationFactor), 1), max(len(brokers), 1))
-	s.replicas = make([]int32, 1, n)
-	s.replicas[0] = s.leader
-	reachable := false
-	for i := range brokers {
-		// Start at another node for each partition, to spread the names.
-		b := &brokers[(i+int(partition))%len(brokers)]
-		if b.id == s.leader {
-			reachable = true
-		} else if len(s.replicas) < n {
-			s.replicas = append(s.replicas, b.id)
-		}
-	}
-	if !reachable {
-		s.code, s.leader = protocol.ListenerNotFound, -1
-	}
-	return s
 }
 
 // isInternal says whether a topic is Kafka's own (Topic.java).

@@ -75,6 +75,13 @@ func (h *Handlers) coordinatorOf(r *proxy.Request, q *kmsg.FindCoordinatorReques
 	case q.CoordinatorType == coordinatorOfShares:
 		return none, protocol.CoordinatorNotAvailable
 	}
+	if h.proxied(r.Listener()) {
+		e, ok := h.virtualEndpoint(r.Listener())
+		if !ok {
+			return none, protocol.CoordinatorNotAvailable
+		}
+		return broker{id: virtualNode, host: e.Host, port: e.Port}, protocol.None
+	}
 	id, ok := h.c.Coordinator.Groups().Owner(key)
 	if !ok {
 		return none, protocol.CoordinatorNotAvailable

@@ -39,7 +39,7 @@ func (h *Handlers) apiVersions(r *proxy.Request) {
 		return
 	}
 	resp := q.ResponseKind().(*kmsg.ApiVersionsResponse)
-	if code := h.checkApiVersions(q); code != protocol.None {
+	if code := h.checkApiVersions(r.Listener(), q); code != protocol.None {
 		resp.ErrorCode = int16(code)
 		h.respond(r, resp)
 		return
@@ -78,7 +78,7 @@ const (
 	groupVersionMax     = 1
 )
 
-func (h *Handlers) checkApiVersions(q *kmsg.ApiVersionsRequest) protocol.Code {
+func (h *Handlers) checkApiVersions(listener string, q *kmsg.ApiVersionsRequest) protocol.Code {
 	if q.Version >= 3 && (!softwareName.MatchString(q.ClientSoftwareName) || !softwareName.MatchString(q.ClientSoftwareVersion)) {
 		return protocol.InvalidRequest
 	}
@@ -88,7 +88,7 @@ func (h *Handlers) checkApiVersions(q *kmsg.ApiVersionsRequest) protocol.Code {
 	if (q.ClusterID == nil) != (q.NodeID == -1) {
 		return protocol.InvalidRequest
 	}
-	if q.ClusterID != nil && (*q.ClusterID != h.c.Coordinator.ClusterID() || q.NodeID != h.c.Coordinator.Self().ID) {
+	if q.ClusterID != nil && (*q.ClusterID != h.c.Coordinator.ClusterID() || q.NodeID != h.idFor(listener)) {
 		return protocol.RebootstrapRequired
 	}
 	return protocol.None

@@ -32,9 +32,9 @@ const describedInline = 16
 
 func (h *Handlers) describeConfigs(r *proxy.Request, q *kmsg.DescribeConfigsRequest) {
 	if len(q.Resources) <= describedInline {
-		h.respond(r, h.describeResources(q))
+		h.respond(r, h.describeResources(r.Listener(), q))
 	} else {
-		r.Go(func() { h.respond(r, h.describeResources(q)) })
+		r.Go(func() { h.respond(r, h.describeResources(r.Listener(), q)) })
 	}
 }
 
@@ -77,7 +77,7 @@ func (h *Handlers) describeConfigsOfMany(r *proxy.Request, q *kmsg.DescribeConfi
 		part.Resources = chosen(q.Resources, items)
 		if nodes[n] == h.self {
 			r.Go(func() {
-				take(items, h.describeResources(&part), nil)
+				take(items, h.describeResources(r.Listener(), &part), nil)
 				done()
 			})
 			return
@@ -102,13 +102,13 @@ func (h *Handlers) brokerNamed(name string) int32 {
 	return int32(id)
 }
 
-func (h *Handlers) describeResources(q *kmsg.DescribeConfigsRequest) *kmsg.DescribeConfigsResponse {
+func (h *Handlers) describeResources(listener string, q *kmsg.DescribeConfigsRequest) *kmsg.DescribeConfigsResponse {
 	resp := q.ResponseKind().(*kmsg.DescribeConfigsResponse)
 	for i := range q.Resources {
 		in := &q.Resources[i]
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = in.ResourceType, in.ResourceName
-		configs, err := h.describeResource(in)
+		configs, err := h.describeResource(listener, in)
 		if err != nil {
 			out.ErrorCode, out.ErrorMessage = int16(adminErrors.code(err)), text(err)
 		}
@@ -129,7 +129,7 @@ func (h *Handlers) describeResources(q *kmsg.DescribeConfigsRequest) *kmsg.Descr
 	return resp
 }
 
-func (h *Handlers) describeResource(in *kmsg.DescribeConfigsRequestResource) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
+func (h *Handlers) describeResource(listener string, in *kmsg.DescribeConfigsRequestResource) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
 	switch in.ResourceType {
 	case kmsg.ConfigResourceTypeTopic:
 		t, err := h.namedTopic(in.ResourceName)
@@ -141,12 +141,12 @@ func (h *Handlers) describeResource(in *kmsg.DescribeConfigsRequestResource) ([]
 		if in.ResourceName == "" {
 			return nil, nil
 		}
-		if err := h.checkBroker(in.ResourceName); err != nil {
+		if err := h.checkBroker(listener, in.ResourceName); err != nil {
 			return nil, err
 		}
 		return h.describeBrokerConfigs(), nil
 	case kmsg.ConfigResourceTypeBrokerLogger:
-		return nil, h.checkBroker(in.ResourceName)
+		return nil, h.checkBroker(listener, in.ResourceName)
 	case kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig:
 		if in.ResourceName == "" {
 			return nil, fmt.Errorf("a resource of type %s needs a name: %w", in.ResourceType, errRequest)
@@ -170,9 +170,10 @@ func (h *Handlers) namedTopic(name string) (*coordinator.Topic, error) {
 	return nil, fmt.Errorf("topic %q: %w", name, coordinator.ErrUnknownTopic)
 }
 
-// checkBroker says whether a broker resource is this node.
-func (h *Handlers) checkBroker(name string) error {
-	self := h.c.Coordinator.Self().ID
+// checkBroker says whether a broker resource is this node, as clients of a listener
+// know it.
+func (h *Handlers) checkBroker(listener, name string) error {
+	self := h.idFor(listener)
 	if id, err := strconv.ParseInt(name, 10, 32); err != nil || int32(id) != self {
 		return fmt.Errorf("this is broker %d and knows no configs of broker %.100q: %w", self, name, errRequest)
 	}

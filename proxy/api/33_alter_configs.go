@@ -32,7 +32,7 @@ func (h *Handlers) alterConfigs(r *proxy.Request, q *kmsg.AlterConfigsRequest) {
 		for i := range q.Resources {
 			in := &q.Resources[i]
 			id := configResource{in.ResourceType, in.ResourceName}
-			err := h.alterResource(ctx, id, named[id], q.ValidateOnly, func(map[string]string) (map[string]string, error) {
+			err := h.alterResource(ctx, r.Listener(), id, named[id], q.ValidateOnly, func(map[string]string) (map[string]string, error) {
 				return replacedConfigs(in.Configs)
 			})
 			out := kmsg.NewAlterConfigsResponseResource()
@@ -66,12 +66,12 @@ type configResource struct {
 
 // alterResource changes the overrides of a resource that a request names so
 // many times. It may block.
-func (h *Handlers) alterResource(ctx context.Context, id configResource, named int, validateOnly bool, change func(map[string]string) (map[string]string, error)) error {
+func (h *Handlers) alterResource(ctx context.Context, listener string, id configResource, named int, validateOnly bool, change func(map[string]string) (map[string]string, error)) error {
 	if named > 1 {
 		return fmt.Errorf("resource %q is named twice: %w", id.name, errRequest)
 	}
 	if id.kind != kmsg.ConfigResourceTypeTopic {
-		return h.alterNothing(id, change)
+		return h.alterNothing(listener, id, change)
 	}
 	if id.name == "" {
 		return fmt.Errorf("there are no configs of all topics: %w", errRequest)
@@ -88,11 +88,11 @@ func (h *Handlers) alterResource(ctx context.Context, id configResource, named i
 }
 
 // alterNothing lets pass what changes nothing of a resource that has no configs of its own.
-func (h *Handlers) alterNothing(id configResource, change func(map[string]string) (map[string]string, error)) error {
+func (h *Handlers) alterNothing(listener string, id configResource, change func(map[string]string) (map[string]string, error)) error {
 	switch id.kind {
 	case kmsg.ConfigResourceTypeBroker, kmsg.ConfigResourceTypeBrokerLogger:
 		if id.name != "" || id.kind == kmsg.ConfigResourceTypeBrokerLogger {
-			if err := h.checkBroker(id.name); err != nil {
+			if err := h.checkBroker(listener, id.name); err != nil {
 				return err
 			}
 		}

@@ -30,7 +30,7 @@ func (h *Handlers) incrementalAlterConfigs(r *proxy.Request, q *kmsg.Incremental
 		for i := range q.Resources {
 			in := &q.Resources[i]
 			id := configResource{in.ResourceType, in.ResourceName}
-			err := h.alterResource(ctx, id, named[id], q.ValidateOnly, func(overrides map[string]string) (map[string]string, error) {
+			err := h.alterResource(ctx, r.Listener(), id, named[id], q.ValidateOnly, func(overrides map[string]string) (map[string]string, error) {
 				return h.changedConfigs(overrides, in.Configs)
 			})
 			out := kmsg.NewIncrementalAlterConfigsResponseResource()

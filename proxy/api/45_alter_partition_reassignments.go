@@ -30,7 +30,7 @@ func (h *Handlers) alterPartitionReassignments(r *proxy.Request, q *kmsg.AlterPa
 		out.Partitions = make([]kmsg.AlterPartitionAssignmentsResponseTopicPartition, len(in.Partitions))
 		t := h.c.Coordinator.Topic(in.Topic)
 		for j := range in.Partitions {
-			err := h.reassign(t, &in.Partitions[j], brokers, q.Version < 1 || q.AllowReplicationFactorChange)
+			err := h.reassign(r.Listener(), t, &in.Partitions[j], brokers, q.Version < 1 || q.AllowReplicationFactorChange)
 			p := &out.Partitions[j]
 			p.Default()
 			p.Partition = in.Partitions[j].Partition
@@ -42,7 +42,7 @@ func (h *Handlers) alterPartitionReassignments(r *proxy.Request, q *kmsg.AlterPa
 }
 
 // reassign says what is wrong with the replicas that a partition should have.
-func (h *Handlers) reassign(t *coordinator.Topic, p *kmsg.AlterPartitionAssignmentsRequestTopicPartition, brokers []broker, resize bool) error {
+func (h *Handlers) reassign(listener string, t *coordinator.Topic, p *kmsg.AlterPartitionAssignmentsRequestTopicPartition, brokers []broker, resize bool) error {
 	switch {
 	case t == nil:
 		return coordinator.ErrUnknownTopic
@@ -54,7 +54,7 @@ func (h *Handlers) reassign(t *coordinator.Topic, p *kmsg.AlterPartitionAssignme
 	if err := h.checkReplicas([][]int32{p.Replicas}); err != nil {
 		return err
 	}
-	now := h.partitionState(t, p.Partition, brokers).replicas
+	now := h.partitionState(listener, t, p.Partition, brokers).replicas
 	switch {
 	case slices.Equal(p.Replicas, now):
 		return nil

@@ -70,7 +70,7 @@ func (h *Handlers) describePage(listener string, q *kmsg.DescribeTopicPartitions
 			continue
 		}
 		end := min(t.Partitions, first+left)
-		resp.Topics = append(resp.Topics, h.describeTopic(t, first, end, brokers))
+		resp.Topics = append(resp.Topics, h.describeTopic(listener, t, first, end, brokers))
 		left -= max(end-first, 0)
 		if end < t.Partitions {
 			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: end}
@@ -92,13 +92,13 @@ func describeRefused(name string, code protocol.Code) kmsg.DescribeTopicPartitio
 	return t
 }
 
-func (h *Handlers) describeTopic(t *coordinator.Topic, from, to int32, brokers []broker) kmsg.DescribeTopicPartitionsResponseTopic {
+func (h *Handlers) describeTopic(listener string, t *coordinator.Topic, from, to int32, brokers []broker) kmsg.DescribeTopicPartitionsResponseTopic {
 	out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 	out.Topic, out.TopicID = kmsg.StringPtr(t.Name), t.ID
 	out.IsInternal = isInternal(t.Name)
 	out.AuthorizedOperations = authorizedTopic
 	for i := from; i < to; i++ {
-		s := h.partitionState(t, i, brokers)
+		s := h.partitionState(listener, t, i, brokers)
 		p := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		p.Partition, p.ErrorCode = i, int16(s.code)
 		p.LeaderID, p.LeaderEpoch = s.leader, s.epoch

@@ -217,7 +217,7 @@ func TestReassignmentsAmongNodes(t *testing.T) {
 		{topic, true, []int32{2}, protocol.InvalidReplicaAssignment},
 	} {
 		p := &kmsg.AlterPartitionAssignmentsRequestTopicPartition{Replicas: tc.replicas}
-		err := s.handler.reassign(tc.topic, p, brokers, tc.resize)
+		err := s.handler.reassign(listenerName, tc.topic, p, brokers, tc.resize)
 		wantCode(t, fmt.Sprint(tc.replicas), int16(adminErrors.code(err)), tc.want)
 	}
 }

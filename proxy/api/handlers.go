@@ -282,11 +282,6 @@ func (h *Handlers) openLog(ctx context.Context, t *coordinator.Topic, partition 
 	return l, nil
 }
 
-// leader returns the node that leads a partition.
-func (h *Handlers) leader(t *coordinator.Topic, partition int32) int32 {
-	return h.c.Coordinator.Self().ID
-}
-
 // logOf names a partition's log.
 func logOf(t *coordinator.Topic, partition int32) storage.LogID {
 	return storage.LogID{Topic: t.ID, Partition: partition}

@@ -1,0 +1,632 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/proxy/forward"
+	"github.com/quirelog/quire/storage"
+)
+
+// A Produce request whose partitions are not all served here. If one other node
+// serves all of it, it goes there as it came and the answer comes back as it is. Else
+// it is taken apart: what is served here is appended here, each other node gets one
+// request with its partitions, whose records are slices of the client's frame, and the
+// answers are joined in the order of the request.
+//
+// Where a client reaches the nodes itself and understands it (v10 on), it is told who
+// leads instead.
+
+const (
+	// codeNotServed is what a node answers, to another node only, for partitions
+	// of a request of which it has appended others: nothing of these was or will be appended.
+	codeNotServed protocol.Code = 32000
+
+	// forwardGrace is how much longer than its own timeout a request may take
+	// on its way to another node and back.
+	forwardGrace = time.Second
+)
+
+// notServed says that the partition was not appended since this node does not
+// serve it after all. It was not looked at by anybody else yet.
+func (p *producePart) notServed() bool {
+	if p.refused != nil {
+		return errors.Is(p.refused, storage.ErrLostOwnership)
+	}
+	return p.append.Refused && errors.Is(p.append.Err, storage.ErrLostOwnership)
+}
+
+// giveBack finds somebody else for the parts that this node turned out not to serve.
+// True: that was the whole request, s is gone.
+func (s *produceRequest) giveBack() bool {
+	if s.r.Origin != nil {
+		s.state.refusals.add(s.r.Origin.Stream)
+		for i := range s.parts {
+			if p := &s.parts[i]; !p.lost && p.refused == nil && !p.append.Refused && p.append.Batch != nil {
+				return false // something was appended
+			}
+		}
+		r := s.r
+		s.recycle()
+		r.Refuse()
+		return true
+	}
+	l := &s.state.line
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := s.owner
+	if p == nil {
+		p = s.h.newRoutedProduce(s.r, s.state)
+		p.unpackLocked(partHere)
+		s.owner = p
+	}
+	if p.late() {
+		for i := range s.parts {
+			s.parts[i].lost = false // and told as NOT_LEADER_OR_FOLLOWER
+		}
+		return false
+	}
+	for i := range s.parts {
+		if q := &s.parts[i]; q.lost {
+			p.parts[q.index].state = partWaits
+		}
+	}
+	l.joinLocked(p)
+	l.restLocked(s.h)
+	return false
+}
+
+// routeProduce takes over a request unless all of it is served here. Loop only.
+func (h *Handlers) routeProduce(s *produceRequest) bool {
+	if s.acks < -1 || s.acks > 1 {
+		return false
+	}
+	l := &s.state.line
+	slots := l.scratch[:0]
+	here, blocked, several := true, false, false
+	node := int32(-1)
+	l.mu.Lock()
+	walk := s.cursor
+	for walk.NextTopic() {
+		t := h.producedTopic(&walk, s.version)
+		for walk.NextPartition() {
+			if t == nil || walk.Partition < 0 || walk.Partition >= t.Partitions {
+				continue
+			}
+			slot := coordinator.PartitionSlot(t.ID, walk.Partition)
+			route := h.route(slot)
+			to := route.node
+			if route.here {
+				to = h.self
+			}
+			several = several || len(slots) > 0 && to != node
+			node, here = to, here && route.here
+			blocked = blocked || l.blockedLocked(slot, to)
+			slots = append(slots, slot)
+		}
+	}
+	l.scratch = slots
+	idle := l.idleLocked() && !blocked
+	if here && idle {
+		l.mu.Unlock()
+		return false
+	}
+	p := h.newRoutedProduce(s.r, s.state)
+	if idle && !several && node >= 0 && !p.tells {
+		slices.Sort(slots)
+		c := &produceCall{p: p, node: node, slots: slices.Clone(slices.Compact(slots)), whole: true}
+		c.message[0] = s.r.Message
+		c.call.Message = c.message[:]
+		done := c.sendLocked()
+		l.mu.Unlock()
+		done.run()
+		return true
+	}
+	p.unpackLocked(partWaits)
+	l.joinLocked(p)
+	l.mu.Unlock()
+	l.pump(h)
+	return true
+}
+
+// producedTopic returns the topic at which a cursor stands, nil if there is none.
+func (h *Handlers) producedTopic(p *protocol.ProduceRequest, version int16) *coordinator.Topic {
+	if version >= 13 {
+		return h.c.Coordinator.TopicByID(p.TopicID)
+	}
+	return h.c.Coordinator.Topic(p.Topic)
+}
+
+// routedProduce is a request that is not, or not only, appended here. Its fields are
+// guarded by the line's mu but for those that never change.
+type routedProduce struct {
+	h        *Handlers
+	r        *proxy.Request
+	state    *connState
+	line     *line // state's
+	seq      uint64
+	deadline time.Time // for finding somebody who serves it
+	tells    bool      // who leads is told, not asked
+	cursor   protocol.ProduceRequest
+
+	queued  bool
+	topics  []produceTopic // with parts, empty until it is unpacked
+	parts   []routedPart
+	left    int // parts that are not answered
+	nodes   []protocol.Node
+	dropped error // why a node wants the connection closed
+}
+
+// routedPart is one partition of it.
+type routedPart struct {
+	topic     *coordinator.Topic // nil: unknown
+	partition int32
+	slot      int // -1: of a partition that does not exist; whoever comes first tells
+	records   []byte
+	state     partState
+	out       protocol.ProducePartition
+}
+
+type partState uint8
+
+const (
+	partWaits partState = iota // to be sent
+	partHere                   // being appended here
+	partAway                   // with another node
+	partDone                   // out is its answer
+)
+
+// newRoutedProduce makes a routed request of r, which is the connection's latest.
+func (h *Handlers) newRoutedProduce(r *proxy.Request, state *connState) *routedProduce {
+	p := &routedProduce{h: h, r: r, state: state, line: &state.line}
+	p.line.seq++
+	p.seq = p.line.seq
+	if err := p.cursor.Parse(r.Body, r.Version); err != nil {
+		panic("api: a Produce request that was read is malformed: " + err.Error())
+	}
+	p.deadline = r.Received.Add(min(p.timeout(), maxRouteWait))
+	p.tells = r.Version >= 10 && !h.proxied(r.Listener())
+	return p
+}
+
+// late says that there is no more time to find somebody who serves it.
+func (p *routedProduce) late() bool { return !time.Now().Before(p.deadline) }
+
+// timeout is the request's own.
+func (p *routedProduce) timeout() time.Duration {
+	if ms := p.cursor.TimeoutMillis; ms > 0 {
+		return min(time.Duration(ms)*time.Millisecond, maxTimeout)
+	}
+	return defaultTimeout
+}
+
+// unpackLocked lists the partitions.
+func (p *routedProduce) unpackLocked(state partState) {
+	if p.parts != nil {
+		return
+	}
+	walk := p.cursor
+	p.parts = make([]routedPart, 0, walk.Partitions)
+	for walk.NextTopic() {
+		p.topics = append(p.topics, produceTopic{walk.Topic, walk.TopicID, walk.TopicPartitions})
+		t := p.h.producedTopic(&walk, p.r.Version)
+		for walk.NextPartition() {
+			part := routedPart{topic: t, partition: walk.Partition, slot: -1, records: walk.Records, state: state}
+			if t != nil && part.partition >= 0 && part.partition < t.Partitions {
+				part.slot = coordinator.PartitionSlot(t.ID, part.partition)
+			}
+			p.parts = append(p.parts, part)
+		}
+	}
+	p.left = len(p.parts)
+}
+
+// answerLocked notes the answer to a part.
+func (p *routedProduce) answerLocked(i int32, out protocol.ProducePartition) {
+	part := &p.parts[i]
+	part.state = partDone
+	part.out = out
+	part.out.Partition = part.partition
+	p.left--
+}
+
+// refuseLocked answers a part with an error.
+func (p *routedProduce) refuseLocked(i int32, err error) {
+	p.answerLocked(i, protocol.ProducePartition{
+		Code: dataErrors.code(err), Message: err.Error(), BaseOffset: -1, LogAppendTime: -1, LogStartOffset: -1,
+	})
+}
+
+// advanceLocked sends on what can be of the request, which is the head of the queue. It
+// says whether the queue goes on. It lets go of the lock meanwhile.
+func (p *routedProduce) advanceLocked() (next bool) {
+	l, h := p.line, p.h
+	late := p.late()
+	l.waiting.changed = h.router.RoutesChanged()
+	var here []int32
+	var calls []*produceCall
+	var nobody, blocked bool
+	for i := range p.parts {
+		part := &p.parts[i]
+		if part.state != partWaits {
+			continue
+		}
+		to := route{node: h.self, here: true}
+		if part.slot >= 0 {
+			to = h.route(part.slot)
+		}
+		switch {
+		case part.slot >= 0 && l.blockedLocked(part.slot, to.node):
+			blocked = true
+		case to.here:
+			part.state = partHere
+			here = append(here, int32(i))
+		case to.node < 0 && !late:
+			nobody = true
+		case to.node < 0:
+			p.refuseLocked(int32(i), errNotServed)
+		case p.tells:
+			p.refuseLocked(int32(i), errNotServed)
+			part.out.Leader = h.leaderHint(p.r.Listener(), part.topic, part.partition)
+			p.nodes = h.addNode(p.nodes, part.out.Leader.NodeID, p.r.Listener())
+		default:
+			part.state = partAway
+			calls = p.addTo(calls, to.node, int32(i))
+		}
+	}
+	if !nobody && !blocked {
+		l.leaveLocked(p)
+	}
+	if len(here)+len(calls) > 0 {
+		l.waiting.attempts = 0
+	}
+	var done finished
+	for _, c := range calls {
+		c.call.Message = c.encode()
+		done.add(c.sendLocked())
+	}
+	if p.left == 0 {
+		done.add(finished{p})
+	}
+	if nobody {
+		l.restLocked(h)
+	}
+	if len(here) > 0 {
+		l.working++
+	}
+	l.mu.Unlock()
+	done.run()
+	if len(here) > 0 {
+		p.appendHere(here)
+	}
+	l.mu.Lock()
+	return !nobody && !blocked
+}
+
+// addTo adds a part to the call to a node.
+func (p *routedProduce) addTo(calls []*produceCall, node int32, i int32) []*produceCall {
+	slot := p.parts[i].slot
+	for _, c := range calls {
+		if c.node == node {
+			c.parts = append(c.parts, i)
+			if !slices.Contains(c.slots, slot) {
+				c.slots = append(c.slots, slot)
+			}
+			return calls
+		}
+	}
+	return append(calls, &produceCall{p: p, node: node, parts: []int32{i}, slots: []int{slot}})
+}
+
+// appendHere appends some partitions here.
+func (p *routedProduce) appendHere(parts []int32) {
+	s := p.h.produces.Get().(*produceRequest)
+	s.cursor = p.cursor
+	s.r, s.frame = p.r, p.r.Frame
+	s.version, s.correlation, s.received = p.r.Version, p.r.CorrelationID, p.r.Received
+	s.acks = s.cursor.Acks
+	s.timeout = time.Duration(s.cursor.TimeoutMillis) * time.Millisecond
+	s.owner, s.only, s.state = p, parts, p.state
+	s.begin()
+}
+
+// handed says that the partitions of appendHere are with their logs.
+func (p *routedProduce) handed() {
+	p.line.mu.Lock()
+	p.line.working--
+	p.line.mu.Unlock()
+	p.line.pump(p.h)
+}
+
+// appended takes the answers of partitions that were appended here; undecided is the
+// code of those that were not decided in time.
+func (p *routedProduce) appended(s *produceRequest, undecided protocol.Code) {
+	l := p.line
+	l.mu.Lock()
+	for i := range s.parts {
+		if part := &s.parts[i]; !part.lost {
+			p.answerLocked(part.index, s.outcome(part, undecided))
+		}
+	}
+	p.nodes = append(p.nodes, s.nodes...)
+	done := p.left == 0
+	l.mu.Unlock()
+	if done {
+		p.respond()
+	}
+}
+
+// finished are requests of which every part is answered, to be run without the lock.
+type finished []*routedProduce
+
+func (f *finished) add(more finished) { *f = append(*f, more...) }
+
+func (f finished) run() {
+	for _, p := range f {
+		p.respond()
+	}
+}
+
+// respond answers. It is called once, when nothing is left.
+func (p *routedProduce) respond() {
+	r := p.r
+	if p.dropped != nil {
+		r.Drop(p.dropped)
+		return
+	}
+	if p.cursor.Acks == 0 {
+		for i := range p.parts {
+			if out := &p.parts[i].out; out.Code != protocol.None {
+				r.Drop(fmt.Errorf("produce with acks=0 to partition %d failed: %s: %s", out.Partition, out.Code.Name(), out.Message))
+				return
+			}
+		}
+		r.NoResponse()
+		return
+	}
+	dst := protocol.AppendResponseHeader(make([]byte, 0, 128+64*len(p.parts)), r.CorrelationID, protocol.FlexibleResponse(0, r.Version))
+	var e protocol.ProduceEncoder
+	e.Begin(dst, r.Version, len(p.topics))
+	parts := p.parts
+	for i := range p.topics {
+		t := &p.topics[i]
+		e.Topic(t.name, t.id, t.partitions)
+		for j := range parts[:t.partitions] {
+			e.Partition(&parts[j].out)
+		}
+		parts = parts[t.partitions:]
+	}
+	slices.SortFunc(p.nodes, func(a, b protocol.Node) int { return int(a.ID) - int(b.ID) })
+	p.nodes = slices.CompactFunc(p.nodes, func(a, b protocol.Node) bool { return a.ID == b.ID })
+	r.Respond(proxy.Response{Parts: [][]byte{e.End(0, p.nodes)}})
+}
+
+// produceCall is what one node is asked to append.
+type produceCall struct {
+	p       *routedProduce
+	node    int32
+	parts   []int32 // nil if it is the whole request, until that is unpacked
+	whole   bool
+	slots   []int
+	call    forward.Call
+	message [1][]byte
+	epochs  []forward.SlotEpoch
+
+	state atomic.Int32 // of the call* constants
+	early forward.Answer
+}
+
+// A Sender may call Done from within Send, where the line's lock is held.
+const (
+	callSending int32 = iota
+	callSent
+	callDone
+)
+
+// encode makes the request. What it holds of records are slices of the client's frame.
+func (c *produceCall) encode() [][]byte {
+	p := c.p
+	// Parts are in the order of the request, so those of a topic are neighbours.
+	topicOf := func(i int32) int {
+		n := int(i)
+		for t := range p.topics {
+			if n -= p.topics[t].partitions; n < 0 {
+				return t
+			}
+		}
+		panic("api: a partition of no topic")
+	}
+	topics := make([]int, len(c.parts))
+	runs := 0
+	for k, i := range c.parts {
+		topics[k] = topicOf(i)
+		if k == 0 || topics[k] != topics[k-1] {
+			runs++
+		}
+	}
+	var e protocol.ProduceRequestEncoder
+	e.Begin(p.r.Message[:len(p.r.Message)-len(p.r.Body)], &p.cursor, runs)
+	for k := 0; k < len(c.parts); {
+		n := 1
+		for k+n < len(c.parts) && topics[k+n] == topics[k] {
+			n++
+		}
+		t := &p.topics[topics[k]]
+		e.Topic(t.name, t.id, n)
+		for _, i := range c.parts[k : k+n] {
+			e.Partition(p.parts[i].partition, p.parts[i].records)
+		}
+		k += n
+	}
+	return e.End()
+}
+
+// sendLocked sends the call as the line's next one.
+func (c *produceCall) sendLocked() finished {
+	p := c.p
+	l, h := p.line, p.h
+	for _, slot := range c.slots {
+		c.epochs = append(c.epochs, forward.SlotEpoch{Slot: uint16(slot), Epoch: h.route(slot).epoch})
+	}
+	l.leftLocked(c.slots, c.node)
+	c.call.Done = c.done
+	h.call(&c.call, p.r, c.epochs, l.streamLocked(), p.timeout()+forwardGrace)
+	h.c.Peers.Send(c.node, &c.call)
+	if c.state.CompareAndSwap(callSending, callSent) {
+		return nil
+	}
+	return c.backLocked(&c.early)
+}
+
+// done takes what became of the call. Any goroutine.
+func (c *produceCall) done(_ *forward.Call, a forward.Answer) {
+	c.early = a
+	if c.state.Swap(callDone) == callSending {
+		return // sendLocked takes it
+	}
+	l := c.p.line
+	l.mu.Lock()
+	done := c.backLocked(&c.early)
+	more := len(l.queue) > 0
+	l.mu.Unlock()
+	done.run()
+	if more {
+		l.pump(c.p.h)
+	}
+}
+
+// backLocked takes what became of the call.
+func (c *produceCall) backLocked(a *forward.Answer) finished {
+	p := c.p
+	l := p.line
+	nothing := nothingDone(a)
+	l.backLocked(c.slots, nothing)
+	var codes answeredCodes
+	if a.Status == forward.Answered {
+		codes.read(a.Message, p.r.Version)
+		if c.whole && codes.err == nil && !codes.notServed {
+			answer(p.r, a)
+			return nil
+		}
+	}
+	if c.whole && (a.Status == forward.Silent || a.Status == forward.Dropped) {
+		answer(p.r, a)
+		return nil
+	}
+	defer letGo(a)
+	p.unpackLocked(partAway)
+	if c.whole {
+		c.parts = make([]int32, len(p.parts))
+		for i := range c.parts {
+			c.parts[i] = int32(i)
+		}
+	}
+	switch {
+	case nothing && p.late():
+		for _, i := range c.parts {
+			p.refuseLocked(i, whyNot(c.node, a))
+		}
+	case nothing:
+		for _, i := range c.parts {
+			p.parts[i].state = partWaits
+		}
+	case a.Status == forward.Answered && codes.err == nil:
+		c.takeLocked(a.Message)
+	case a.Status == forward.Silent:
+		for _, i := range c.parts {
+			p.answerLocked(i, protocol.ProducePartition{})
+		}
+	default:
+		why := codes.err
+		if why == nil {
+			why = whyNot(c.node, a)
+		}
+		if a.Status == forward.Dropped {
+			p.dropped = whyDropped(a)
+		}
+		for _, i := range c.parts {
+			p.refuseLocked(i, why)
+		}
+	}
+	for _, i := range c.parts {
+		if p.parts[i].state == partWaits {
+			l.spoiled = true
+			l.joinLocked(p)
+			l.restLocked(p.h)
+			break
+		}
+	}
+	if p.left == 0 {
+		return finished{p}
+	}
+	return nil
+}
+
+// answeredCodes looks through an answer.
+type answeredCodes struct {
+	err       error
+	notServed bool // some partition
+}
+
+func (n *answeredCodes) read(message []byte, version int16) {
+	var resp protocol.ProduceResponse
+	n.err = resp.Parse(message, version)
+	for n.err == nil && resp.NextTopic() {
+		for resp.NextPartition() {
+			n.notServed = n.notServed || resp.Part.Code == codeNotServed
+		}
+	}
+	if n.err == nil {
+		n.err = resp.Err()
+	}
+	if n.err != nil {
+		n.err = fmt.Errorf("%w: %w", forward.ErrProtocol, n.err)
+	}
+}
+
+// takeLocked takes an answer that can be read. It has to be for what was asked,
+// in the order in which it was.
+func (c *produceCall) takeLocked(message []byte) {
+	p := c.p
+	var resp protocol.ProduceResponse
+	_ = resp.Parse(message, p.r.Version) // it was read before
+	k := 0
+	for resp.NextTopic() {
+		for resp.NextPartition() {
+			if k == len(c.parts) || resp.Part.Partition != p.parts[c.parts[k]].partition {
+				break
+			}
+			i := c.parts[k]
+			k++
+			switch {
+			case resp.Part.Code == codeNotServed && p.late():
+				p.refuseLocked(i, errNotServed)
+				continue
+			case resp.Part.Code == codeNotServed:
+				p.parts[i].state = partWaits
+				continue
+			}
+			out := resp.Part
+			out.Message = strings.Clone(out.Message)
+			out.RecordErrors = slices.Clone(out.RecordErrors)
+			for j := range out.RecordErrors {
+				out.RecordErrors[j].Message = strings.Clone(out.RecordErrors[j].Message)
+			}
+			p.answerLocked(i, out)
+		}
+	}
+	for _, n := range resp.Nodes() {
+		n.Host, n.Rack = strings.Clone(n.Host), strings.Clone(n.Rack)
+		p.nodes = append(p.nodes, n)
+	}
+	for _, i := range c.parts[k:] {
+		p.refuseLocked(i, fmt.Errorf("node %d: %w: no answer for partition %d", c.node, forward.ErrProtocol, p.parts[i].partition))
+	}
+}

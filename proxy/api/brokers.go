@@ -1,0 +1,130 @@
+package api
+
+import (
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/storage"
+)
+
+// What clients see of the nodes depends on the listener by which they come. Where it
+// is advertised by node they see every node and who leads what. Where one address
+// stands for all they see one node that leads and coordinates everything.
+
+// virtualNode is the id of the one node. Nodes have ids from 1 on.
+const virtualNode = 0
+
+// proxied says whether the clients of a listener know one node only.
+func (h *Handlers) proxied(listener string) bool {
+	return h.c.ProxyListeners != nil && h.c.ProxyListeners(listener)
+}
+
+// idFor is this node's id as the clients of a listener know it.
+func (h *Handlers) idFor(listener string) int32 {
+	if h.proxied(listener) {
+		return virtualNode
+	}
+	return h.self
+}
+
+// broker is a live node as clients of one listener see it.
+type broker struct {
+	id   int32
+	host string
+	port int32
+	rack *string
+}
+
+// brokers returns the live nodes that have the listener, by id, and the one
+// to send admin requests to: any would do, the first is the same for everybody.
+func (h *Handlers) brokers(listener string) (brokers []broker, controller int32) {
+	if h.proxied(listener) {
+		if e, ok := h.virtualEndpoint(listener); ok {
+			return []broker{{id: virtualNode, host: e.Host, port: e.Port}}, virtualNode
+		}
+		return nil, -1
+	}
+	nodes := h.c.Coordinator.Nodes()
+	brokers = make([]broker, 0, len(nodes))
+	controller = -1
+	for i := range nodes {
+		e, ok := nodes[i].Listeners[listener]
+		if !ok {
+			continue
+		}
+		b := broker{id: nodes[i].ID, host: e.Host, port: e.Port}
+		if nodes[i].Rack != "" {
+			b.rack = &nodes[i].Rack
+		}
+		brokers = append(brokers, b)
+		if controller == -1 || b.id < controller {
+			controller = b.id
+		}
+	}
+	return brokers, controller
+}
+
+// virtualEndpoint is where the one node of a listener is reached: what this node
+// advertises, or the first that advertises anything, as all of them do the same.
+func (h *Handlers) virtualEndpoint(listener string) (coordinator.Endpoint, bool) {
+	if e, ok := h.c.Coordinator.Self().Listeners[listener]; ok {
+		return e, true
+	}
+	nodes := h.c.Coordinator.Nodes()
+	for i := range nodes {
+		if e, ok := nodes[i].Listeners[listener]; ok {
+			return e, true
+		}
+	}
+	return coordinator.Endpoint{}, false
+}
+
+// leader returns the node that leads a partition for clients of a listener, -1 if
+// none is known.
+func (h *Handlers) leader(listener string, t *coordinator.Topic, partition int32) int32 {
+	switch {
+	case h.proxied(listener):
+		return virtualNode
+	case h.c.Peers == nil:
+		return h.self
+	}
+	return h.router.Route(coordinator.PartitionSlot(t.ID, partition)).Node
+}
+
+// partitionState is what Metadata and DescribeTopicPartitions tell of a partition.
+type partitionState struct {
+	code     protocol.Code
+	leader   int32 // -1 with an error
+	epoch    int32
+	replicas []int32 // the leader first
+}
+
+// partitionState describes a partition to clients of a listener that know brokers. As
+// replicas it names the leader and, as far as the topic asks for more, other
+// live nodes: each of them can serve the partition once the leader is gone.
+func (h *Handlers) partitionState(listener string, t *coordinator.Topic, partition int32, brokers []broker) partitionState {
+	s := partitionState{leader: h.leader(listener, t, partition)}
+	s.epoch = h.c.Store.Epoch(storage.LogID{Topic: t.ID, Partition: partition})
+	n := min(max(int(t.ReplicationFactor), 1), max(len(brokers), 1))
+	s.replicas = make([]int32, 0, n)
+	if s.leader >= 0 {
+		s.replicas = append(s.replicas, s.leader)
+	}
+	reachable := false
+	for i := range brokers {
+		// Start at another node for each partition, to spread the names.
+		b := &brokers[(i+int(partition))%len(brokers)]
+		if b.id == s.leader {
+			reachable = true
+		} else if len(s.replicas) < n {
+			s.replicas = append(s.replicas, b.id)
+		}
+	}
+	switch _, live := h.c.Coordinator.Node(s.leader); {
+	case reachable:
+	case s.leader >= 0 && (live || h.proxied(listener)):
+		s.code, s.leader = protocol.ListenerNotFound, -1
+	default:
+		s.code, s.leader = protocol.LeaderNotAvailable, -1
+	}
+	return s
+}
