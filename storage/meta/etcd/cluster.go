@@ -23,6 +23,11 @@ type ClusterConfig struct {
 	Username, Password string
 	Logger             *zap.Logger   // nil: silent
 	RequestTimeout     time.Duration // of one request; 0: 5 s
+
+	// OnFailure is called once, on any goroutine, if the cluster turns out to have
+	// forgotten what it had acknowledged (ErrWentBack). Every request fails from then
+	// on, and watches end as at Close. It must not block, nor call Close. May be nil.
+	OnFailure func(error)
 }
 
 // defaultRequestTimeout is also Kafka's limit for an offset commit
@@ -66,6 +71,7 @@ func Open(ctx context.Context, c ClusterConfig) (*Store, error) {
 		return nil, errors.New("etcd: no endpoints are given")
 	}
 	s := newStore(c.Logger, c.RequestTimeout)
+	s.onFailure = c.OnFailure
 	var clients [3]*clientv3.Client
 	for i := range clients {
 		client, err := c.dial(s.logger, s.timeout)

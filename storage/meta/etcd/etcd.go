@@ -28,8 +28,8 @@ type Store struct {
 	logger  *zap.Logger
 	timeout time.Duration // of one request
 
-	// ctx ends when Close begins or the embedded server fails, which cuts
-	// requests and watches short.
+	// ctx ends when Close begins or the store fails, which cuts requests and
+	// watches short.
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -40,7 +40,12 @@ type Store struct {
 	background sync.WaitGroup
 
 	closing chan struct{}         // closed when Close begins
-	failed  atomic.Pointer[error] // why the embedded server failed, if it did
+	failed  atomic.Pointer[error] // why the embedded server, or the cluster, cannot be used any more
+
+	// What the answers of a cluster have told; see learn.
+	cluster   atomic.Uint64
+	newest    atomic.Int64
+	onFailure func(error)
 }
 
 var _ meta.Store = (*Store)(nil)
@@ -53,6 +58,7 @@ type request struct {
 	cancel  context.CancelFunc
 	unhook  func() bool
 	subject string
+	told    int64 // the newest revision when it began
 }
 
 // begin admits a request, or says why it cannot be served. End it.
@@ -65,7 +71,7 @@ func (s *Store) begin(ctx context.Context, subject string) (request, error) {
 		s.open.RUnlock()
 		return request{}, fmt.Errorf("%q: %w", subject, err)
 	}
-	r := request{s: s, caller: ctx, subject: subject}
+	r := request{s: s, caller: ctx, subject: subject, told: s.newest.Load()}
 	r.ctx, r.cancel = context.WithTimeout(ctx, s.timeout)
 	r.unhook = context.AfterFunc(s.ctx, r.cancel)
 	return r, nil
@@ -101,6 +107,9 @@ func (s *Store) Get(ctx context.Context, key string) (meta.KV, error) {
 	resp, err := s.kv.KV.Get(r.ctx, key)
 	if err != nil {
 		return meta.KV{}, r.readError(err)
+	}
+	if err := r.learn(resp.Header); err != nil {
+		return meta.KV{}, fmt.Errorf("%q: %w: %w", key, meta.ErrUnavailable, err)
 	}
 	if len(resp.Kvs) == 0 {
 		return meta.KV{}, fmt.Errorf("%q: %w", key, meta.ErrNotFound)
@@ -151,6 +160,9 @@ func (s *Store) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (meta
 	resp, err := s.kv.KV.Txn(r.ctx).If(cmps...).Then(then...).Commit()
 	if err != nil {
 		return 0, false, r.writeError(err)
+	}
+	if err := r.learn(resp.Header); err != nil {
+		return 0, false, fmt.Errorf("%q: %w: %w", subject, meta.ErrUnknownOutcome, err)
 	}
 	return meta.Revision(resp.Header.Revision), resp.Succeeded, nil
 }

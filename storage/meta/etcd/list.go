@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -64,6 +65,9 @@ func (s *Store) page(ctx context.Context, prefix, from, end string, limit, revis
 	page, err := s.kv.KV.Get(r.ctx, from, clientv3.WithRange(end), clientv3.WithLimit(limit), clientv3.WithRev(revision))
 	if err != nil {
 		return nil, r.readError(err)
+	}
+	if err := r.learn(page.Header); err != nil {
+		return nil, fmt.Errorf("%q: %w: %w", prefix, meta.ErrUnavailable, err)
 	}
 	return page, nil
 }
