@@ -26,7 +26,7 @@ func (c *Coordinator) MetadataRevision(ctx context.Context) (int64, error) {
 // openCluster checks the format of the facts and reads the cluster's id, or
 // makes both if there are none.
 func (c *Coordinator) openCluster(ctx context.Context) error {
-	version, err := c.getOrCreate(ctx, c.keys.version(), strconv.Itoa(formatVersion))
+	version, err := c.format(ctx)
 	if err != nil {
 		return err
 	}
@@ -34,6 +34,9 @@ func (c *Coordinator) openCluster(ctx context.Context) error {
 		return fmt.Errorf("metadata under %s: format is %q, not a version", c.config.Prefix, version)
 	} else if n > formatVersion {
 		return fmt.Errorf("metadata under %s has format %d; this program knows formats up to %d: use a newer one", c.config.Prefix, n, formatVersion)
+	}
+	if err := c.openLevel(ctx); err != nil {
+		return err
 	}
 	c.clusterID, err = c.getOrCreate(ctx, c.keys.cluster(), encodeID(newID()))
 	if err != nil {
@@ -43,6 +46,28 @@ func (c *Coordinator) openCluster(ctx context.Context) error {
 		return fmt.Errorf("metadata under %s: cluster id %q is not 22 characters of base64url", c.config.Prefix, c.clusterID)
 	}
 	return nil
+}
+
+// format returns the format of the facts. Where there are none it writes it, with the
+// newest feature level: nobody older has to read them.
+func (c *Coordinator) format(ctx context.Context) (string, error) {
+	for {
+		kv, err := c.meta.Get(ctx, c.keys.version())
+		if err == nil {
+			return string(kv.Value), nil
+		}
+		if !errors.Is(err, meta.ErrNotFound) {
+			return "", unavailable(c.keys.version(), err)
+		}
+		_, _, err = c.meta.Txn(ctx, []meta.Cond{{Key: c.keys.version()}}, []meta.Op{
+			meta.Put(c.keys.version(), []byte(strconv.Itoa(formatVersion))),
+			meta.Put(c.keys.level(), strconv.AppendInt(nil, int64(c.config.Node.FeatureLevel), 10)),
+		})
+		if err != nil && !retriable(ctx, err) {
+			return "", unavailable(c.keys.version(), err)
+		}
+		// Whoever wrote it: read it.
+	}
 }
 
 // getOrCreate returns the value of a key, or makes the key with that value.

@@ -55,8 +55,9 @@ type Config struct {
 	// moves then: 100.
 	BalanceDelay          time.Duration
 	BalanceSlotsPerSecond int
-	// Failed is called, once, if this node must end since another process serves
-	// under its id (ErrReplaced). It serves nothing any more then. It must not block.
+	// Failed is called if this node must end: since another process serves under its id
+	// (ErrReplaced), and it serves nothing any more then; or since the cluster's
+	// feature level was raised beyond what it knows (ErrFeatureLevel). It must not block.
 	Failed func(error)
 	// OnTopicChange is called after each change of a topic that this node's copy
 	// has taken over, whoever made it, one at a time and in order; deleted topics come
@@ -86,7 +87,8 @@ type Coordinator struct {
 	creator creator
 
 	clusterID    string
-	self         Node // as configured, with id and incarnation
+	level        atomic.Int32 // the cluster's feature level
+	self         Node         // as configured, with id and incarnation
 	nodes        atomic.Pointer[nodeList]
 	nodesMu      sync.Mutex // of who changes nodes
 	slots        slots
@@ -135,6 +137,7 @@ func (c *Config) fill() error {
 		c.Logger = zap.NewNop()
 	}
 	setDefault(&c.NodeName, "quire")
+	setDefault(&c.Node.FeatureLevel, NewestFeatureLevel)
 	setDefault(&c.NumPartitions, 1)
 	setDefault(&c.DefaultReplicationFactor, 1)
 	setDefault(&c.MaxPartitionsPerTopic, 10_000)

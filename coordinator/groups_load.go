@@ -147,7 +147,7 @@ func (l *loads) read(slot *ownedSlot) (*offsets.Slot, map[string]*entry, error) 
 		l.g.unknownTopics(table, id, unknown)
 	}
 	for id := range unknown {
-		deleted, err := l.g.c.topicDeleted(ctx, id)
+		deleted, err := l.g.c.TopicDeleted(ctx, id)
 		if err == nil && !deleted && l.g.c.TopicByID(id) == nil {
 			err = fmt.Errorf("topic %s: %w: not known here yet", encodeID(id), ErrUnavailable)
 		}
@@ -176,9 +176,9 @@ func (l *loads) recheck(slot *ownedSlot) {
 	})
 }
 
-// topicDeleted says whether no topic has an id any more, for certain: ids are
+// TopicDeleted says whether no topic has an id any more, for certain: ids are
 // never used again. It blocks.
-func (c *Coordinator) topicDeleted(ctx context.Context, id [16]byte) (bool, error) {
+func (c *Coordinator) TopicDeleted(ctx context.Context, id [16]byte) (bool, error) {
 	_, err := c.meta.Get(ctx, c.keys.topicID(id))
 	if errors.Is(err, meta.ErrNotFound) {
 		return true, nil

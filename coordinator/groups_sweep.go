@@ -59,7 +59,7 @@ func (g *Groups) sweepOnce(expire bool) {
 	}
 	deleted := make(map[offsets.TopicID]struct{})
 	for id := range unknown {
-		gone, err := g.c.topicDeleted(g.c.ctx, id)
+		gone, err := g.c.TopicDeleted(g.c.ctx, id)
 		if err != nil {
 			if g.c.ctx.Err() == nil {
 				g.c.logger.Warn("offsets of a topic that is not known stay for now", zap.Error(err))

@@ -9,6 +9,7 @@ import (
 // keys names the facts. All lie under prefix, "quire/{cluster}/":
 //
 //	v                format of everything below, a decimal number; this program knows formatVersion
+//	level            feature level that all nodes know, decimal; without it the first
 //	cluster          cluster id, 22 characters of base64url
 //	t/{topic key}    topic, JSON (topicRecord). The topic key is the name with '.' as '_',
 //	                 so that names which collide in metrics, a.b and a_b, cannot both be made
@@ -26,6 +27,7 @@ type keys struct{ prefix string }
 const formatVersion = 1
 
 func (k keys) version() string         { return k.prefix + "v" }
+func (k keys) level() string           { return k.prefix + "level" }
 func (k keys) cluster() string         { return k.prefix + "cluster" }
 func (k keys) topics() string          { return k.prefix + "t/" }
 func (k keys) topic(key string) string { return k.prefix + "t/" + key }

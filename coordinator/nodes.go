@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -27,6 +29,8 @@ type Node struct {
 	Peer        Endpoint            // where other nodes send requests; without a host: nowhere
 	Weight      int32               // its share of the slots, in proportion to the others' weights; 0: DefaultWeight
 	Version     string              // of the program
+	LeaseTTL    time.Duration       // of the registration, of other nodes only; 0: not known
+	StartedMs   int64               // when the process was registered first, Unix time; 0: not known
 	// FeatureLevel is what the program knows of the features that all nodes of a
 	// cluster must know before one uses them.
 	FeatureLevel int32
@@ -44,6 +48,9 @@ type Endpoint struct {
 	Port int32  `json:"port"`
 }
 
+// String is host:port, as net.Dial takes it.
+func (e Endpoint) String() string { return net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port))) }
+
 // nodeRecord is the value of node/{id}.
 type nodeRecord struct {
 	Version      int                 `json:"v"`
@@ -57,6 +64,7 @@ type nodeRecord struct {
 	Program      string              `json:"program,omitempty"`
 	FeatureLevel int32               `json:"features,omitempty"`
 	Draining     bool                `json:"draining,omitempty"`
+	StartedMs    int64               `json:"started_ms,omitempty"`
 	TTLSeconds   int64               `json:"ttl,omitempty"` // of its lease
 }
 
@@ -65,7 +73,7 @@ const nodeRecordVersion = 1
 func (n *Node) record(ttlSeconds int64) nodeRecord {
 	r := nodeRecord{
 		Version: nodeRecordVersion, Incarnation: n.Incarnation, Name: n.Name, Folder: n.Folder, Rack: n.Rack, Listeners: n.Listeners,
-		Weight: n.Weight, Program: n.Version, FeatureLevel: n.FeatureLevel, Draining: n.Draining, TTLSeconds: ttlSeconds,
+		Weight: n.Weight, Program: n.Version, FeatureLevel: n.FeatureLevel, Draining: n.Draining, StartedMs: n.StartedMs, TTLSeconds: ttlSeconds,
 	}
 	if n.Peer.Host != "" {
 		r.Peer = &n.Peer
@@ -76,7 +84,8 @@ func (n *Node) record(ttlSeconds int64) nodeRecord {
 func (r *nodeRecord) node(id int32) Node {
 	n := Node{
 		ID: id, Name: r.Name, Incarnation: r.Incarnation, Folder: r.Folder, Rack: r.Rack, Listeners: r.Listeners,
-		Weight: r.Weight, Version: r.Program, FeatureLevel: r.FeatureLevel, Draining: r.Draining,
+		Weight: r.Weight, Version: r.Program, FeatureLevel: max(r.FeatureLevel, 1), Draining: r.Draining, StartedMs: r.StartedMs,
+		LeaseTTL: time.Duration(r.TTLSeconds) * time.Second,
 	}
 	if n.Weight <= 0 {
 		n.Weight = DefaultWeight
@@ -110,18 +119,6 @@ type nodeList struct {
 	revision meta.Revision
 }
 
-// AnyNode says whether some node is registered under prefix: it serves, or has
-// stopped without saying so for less than its lease. It is for those who have no
-// Coordinator yet.
-func AnyNode(ctx context.Context, store meta.Store, prefix string) (bool, error) {
-	found := false
-	_, err := store.List(ctx, keys{prefix}.nodes(), func(meta.KV) bool {
-		found = true
-		return false
-	})
-	return found, err
-}
-
 // Self is this node, its id allocated.
 func (c *Coordinator) Self() Node { return c.nodes.Load().byID[c.self.ID].Node }
 
@@ -138,6 +135,7 @@ func (c *Coordinator) Node(id int32) (Node, bool) {
 func (c *Coordinator) openNodes(ctx context.Context) error {
 	c.self = c.config.Node
 	c.self.Name, c.self.Incarnation, c.self.Draining = c.config.NodeName, encodeID(newID()), false
+	c.self.StartedMs = time.Now().UnixMilli()
 	if c.self.Weight <= 0 {
 		c.self.Weight = DefaultWeight
 	}

@@ -46,12 +46,12 @@ func newRegistry() *prometheus.Registry {
 }
 
 // startAdmin serves on l until Close. live must hold while the process is any
-// good at all, ready while it should get traffic; migrate moves a topic.
-func startAdmin(l net.Listener, r *prometheus.Registry, live, ready []healthCheck, migrate http.HandlerFunc, log *zap.Logger) *adminServer {
+// good at all, ready while it should get traffic; more adds what else there is.
+func startAdmin(l net.Listener, r *prometheus.Registry, live, ready []healthCheck, more func(*http.ServeMux), log *zap.Logger) *adminServer {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /topics/{topic}/migrate", migrate)
+	more(mux)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, "/metrics\n/livez\n/readyz\n/debug/pprof/\n")
+		fmt.Fprint(w, "/metrics\n/livez\n/readyz\n/nodes\n/debug/pprof/\n")
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
 	mux.Handle("GET /livez", healthHandler(live))

@@ -23,7 +23,7 @@ func TestHealth(t *testing.T) {
 	check := func(name string, err *error) []healthCheck {
 		return []healthCheck{{name: name, check: func(context.Context) error { return *err }, remark: func() string { return remark }}}
 	}
-	a := startAdmin(l, newRegistry(), check("loops", &alive), check("disk", &ready), http.NotFound, zap.NewNop())
+	a := startAdmin(l, newRegistry(), check("loops", &alive), check("disk", &ready), func(*http.ServeMux) {}, zap.NewNop())
 	for _, c := range []struct {
 		alive, ready  error
 		remark        string

@@ -19,7 +19,7 @@ func bookieEndpoints(c *config) []string {
 
 // bookieMetadata reaches the metadata of the bookies' ledgers. The caller calls done
 // after its last use.
-func bookieMetadata(c *config, log *zap.Logger) (store metadata.Store, done func() error, err error) {
+func bookieMetadata(c *config, log *zap.Logger) (store *etcd.Store, done func() error, err error) {
 	// Errors are returned as well, and told once.
 	log = log.Named("etcd").WithOptions(zap.IncreaseLevel(zapcore.InvalidLevel))
 	cluster, err := etcdCluster(c, bookieEndpoints(c), log)

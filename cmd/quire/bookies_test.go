@@ -166,8 +166,8 @@ func TestBookiesRefused(t *testing.T) {
 		"no cluster":   {empty.args(t.TempDir(), onBookies), []string{empty.endpoint, "initnewcluster"}},
 		"few bookies":  {few.args(t.TempDir(), onBookies), []string{few.endpoint, "2", "3"}},
 		"bad quorums":  {taken.args(t.TempDir(), onBookies, "bookkeeper.ack.quorum=4"), []string{"bookkeeper.ack.quorum is 4", "bookkeeper.write.quorum is 3"}},
-		"another node": {taken.args(t.TempDir(), onBookies), []string{taken.endpoint, dir, "stop it first"}},
-		"with records": {taken.args(t.TempDir()), []string{taken.endpoint, dir, "--data-dir"}},
+		"another node": {taken.args(t.TempDir(), onBookies), []string{taken.endpoint, dir, "stop it first", "peer.listen"}},
+		"with records": {taken.args(t.TempDir()), []string{taken.endpoint, "lie on bookies", "set storage.tier to bookkeeper"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // some wait until they give up

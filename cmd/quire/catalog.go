@@ -116,9 +116,31 @@ var nodeKeys = []key{
 	{Name: "data.dir", Kind: kindString, Default: "./quire-data", Ours: true,
 		Doc: "Folder of everything that quire keeps. One process owns it."},
 	{Name: "node.id", Kind: kindInt, Default: "-1", Min: -1, Max: maxInt32,
-		Doc: "Id of this node in answers to clients. -1: given out once by the metadata store and kept."},
+		Doc: "Id of this node in answers to clients. -1: given out once by the metadata store and kept for node.name."},
 	{Name: "broker.rack", Kind: kindString, Unset: true,
 		Doc: "Rack of this node, told to clients."},
+	{Name: "cluster.name", Kind: kindString, Default: "main", Ours: true, Check: checkName,
+		Doc: "Name of the cluster in its etcd: several clusters can share one. All nodes of a cluster have the same."},
+	{Name: "node.name", Kind: kindString, Unset: true, Ours: true, Check: checkName,
+		Doc: "Name of this node, which its id belongs to: a node that starts again under its name has its id again, with whatever data.dir. No two nodes may have the same. Unset: the name that its data folder was given."},
+	{Name: "node.weight", Kind: kindInt, Default: "100", Min: 1, Max: 10000, Ours: true,
+		Doc: "Share of the partitions and groups that this node serves, in proportion to the weights of the other nodes."},
+	{Name: "node.lease.ttl.ms", Kind: kindInt, Default: "10000", Min: 3000, Max: 60000, Ours: true,
+		Doc: "Time without a sign of life after which the other nodes take this one for dead and take over what it serves. etcd counts in whole seconds."},
+
+	// How nodes reach each other.
+	{Name: "peer.listen", Kind: kindString, Unset: true, Ours: true, Check: checkHostPort,
+		Doc: "Address where other nodes reach this one, host:port; never for clients. A cluster of several nodes needs it on each. Unset: none, for a node that serves alone."},
+	{Name: "peer.advertised", Kind: kindString, Unset: true, Ours: true, Check: checkPeerAdvertised,
+		Doc: "Address that other nodes are told for peer.listen, host:port. Unset: that of peer.listen, with the machine's name for an empty host."},
+	{Name: "peer.secret.file", Kind: kindString, Unset: true, Ours: true,
+		Doc: "File with the secret that nodes prove to each other that they know, the same on all of them; at least 16 bytes, line ends do not count. Unset: a random one that the first node writes into etcd."},
+	{Name: "peer.tls.ca.file", Kind: kindString, Unset: true, Ours: true,
+		Doc: "PEM file with the certificates that the certificates of other nodes must lead to. With peer.tls.cert.file and peer.tls.key.file nodes talk over TLS and both sides show a certificate."},
+	{Name: "peer.tls.cert.file", Kind: kindString, Unset: true, Ours: true,
+		Doc: "PEM file with the certificate that this node shows to other nodes, read again at every connection. It must be for the host of peer.advertised."},
+	{Name: "peer.tls.key.file", Kind: kindString, Unset: true, Ours: true,
+		Doc: "PEM file with the private key of peer.tls.cert.file."},
 
 	// Where its metadata lies.
 	{Name: "etcd.endpoints", Kind: kindList, Unset: true, Ours: true, Check: checkEtcdEndpoints,
@@ -415,10 +437,10 @@ func nearestKey(name string) string {
 	return best
 }
 
-// editDistance is Levenshtein's distance in bytes, of names cut to maxNameBytes.
+// editDistance is Levenshtein's distance in bytes, of names cut to maxKeyBytes.
 func editDistance(a, b string) int {
-	const maxNameBytes = 128
-	a, b = a[:min(len(a), maxNameBytes)], b[:min(len(b), maxNameBytes)]
+	const maxKeyBytes = 128
+	a, b = a[:min(len(a), maxKeyBytes)], b[:min(len(b), maxKeyBytes)]
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -465,6 +487,18 @@ func checkAssignors(v string) error {
 	}
 	if len(names) == 0 {
 		return fmt.Errorf("must have one")
+	}
+	return nil
+}
+
+// maxNameBytes bounds cluster.name and node.name.
+const maxNameBytes = 64
+
+// checkName checks cluster.name and node.name, which are parts of keys in etcd, of
+// addresses and of paths.
+func checkName(v string) error {
+	if len(v) > maxNameBytes || strings.Trim(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "" || strings.HasPrefix(v, ".") || strings.HasPrefix(v, "-") {
+		return fmt.Errorf("must be up to %d letters, digits, dots, dashes and underscores, not %q", maxNameBytes, v)
 	}
 	return nil
 }

@@ -80,6 +80,9 @@ func loadConfig(file string, environ []string, overrides []override) (*config, e
 	if err := checkTierSet(c); err != nil {
 		return nil, err
 	}
+	if err := checkPeerSet(c); err != nil {
+		return nil, err
+	}
 	if err := checkGroupBounds(c); err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 //	LOCK      held by the process that serves the folder; its number for people
 //	FORMAT    this number; written before anything below exists
 //	ID        name of the folder; only if its metadata lies in an etcd cluster
+//	SEEN      how far that cluster was (restore.go)
 //	etcd/     metadata, else
 //	ledgers/  records (storage/embedded/FORMAT.md)
 const folderFormat = 1
@@ -34,8 +35,8 @@ const (
 	ledgersDir = "ledgers"
 )
 
-// maxSmallFileBytes bounds what is read of LOCK, FORMAT and ID.
-const maxSmallFileBytes = 32
+// maxSmallFileBytes bounds what is read of LOCK, FORMAT, ID and SEEN.
+const maxSmallFileBytes = 128
 
 // folder is the data folder, locked against other processes until Close.
 type folder struct {
@@ -104,17 +105,22 @@ func (f *folder) checkFormat(names []string) error {
 		}
 	}
 	// FORMAT is durable, whole, before anything depends on it.
-	err = f.writeSmall(formatFile+".new", strconv.Itoa(folderFormat))
+	if err := f.replaceSmall(formatFile, strconv.Itoa(folderFormat)); err != nil {
+		return explainFolder(f.dir, err)
+	}
+	return nil
+}
+
+// replaceSmall writes a small file so that a crash leaves the old text or the new one.
+func (f *folder) replaceSmall(name, text string) error {
+	err := f.writeSmall(name+".new", text)
 	if err == nil {
-		err = f.fs.Rename(f.path(formatFile+".new"), f.path(formatFile))
+		err = f.fs.Rename(f.path(name+".new"), f.path(name))
 	}
 	if err == nil {
 		err = f.fs.SyncDir(f.dir)
 	}
-	if err != nil {
-		return explainFolder(f.dir, err)
-	}
-	return nil
+	return err
 }
 
 // readSmall returns the text of a small file without its line end.

@@ -17,6 +17,8 @@ import (
 // verbs is the command line. Every verb has a Run method that takes a *process.
 type verbs struct {
 	Serve   serveVerb   `cmd:"" help:"Run the server."`
+	Node    nodeVerb    `cmd:"" help:"List, describe and drain the nodes of a cluster, and move what they serve."`
+	Cluster clusterVerb `cmd:"" help:"Look at a cluster's metadata, and recover from a restored etcd."`
 	Topic   topicVerb   `cmd:"" help:"Create, list, describe, alter and delete topics."`
 	Ledger  ledgerVerb  `cmd:"" help:"Look at the ledgers of a BookKeeper cluster."`
 	Group   groupVerb   `cmd:"" help:"List, describe, reset, delete, export and import consumer groups."`

@@ -1,26 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/quirelog/quire/coordinator"
-	"github.com/quirelog/quire/storage/meta"
 	"github.com/quirelog/quire/storage/meta/etcd"
 )
 
@@ -43,6 +36,7 @@ func (n *node) openMetadata(ctx context.Context) error {
 }
 
 func (n *node) openEmbeddedMetadata(ctx context.Context, log *zap.Logger) error {
+	n.name = cmp.Or(n.config.str("node.name"), onlyNode)
 	used, err := n.folder.has(ledgersDir)
 	if err != nil {
 		return err
@@ -79,12 +73,19 @@ func (n *node) openClusterMetadata(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	c.OnFailure = func(err error) { n.fail(wentBack(c.Endpoints, err.Error())) }
 	n.meta, err = etcd.Open(ctx, c)
 	if err != nil {
 		return fmt.Errorf("%w: check that it runs, and etcd.endpoints, etcd.tls.* and etcd.username", err)
 	}
 	n.closeMetadata()
-	return n.bindFolder(ctx)
+	if err := n.bindFolder(ctx); err != nil {
+		return err
+	}
+	if err := n.openRestoreWatch(ctx); err != nil {
+		return err
+	}
+	return n.awaitCompany(ctx)
 }
 
 // etcdCluster is how to reach the members of an etcd cluster at endpoints.
@@ -107,27 +108,18 @@ func (n *node) closeMetadata() {
 func etcdTLS(c *config) (*tls.Config, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.str("etcd.tls.server.name")}
 	if file := c.str("etcd.tls.ca.file"); file != "" {
-		pem, err := os.ReadFile(file)
+		pool, err := readCertificates("etcd.tls.ca.file", file)
 		if err != nil {
-			return nil, fmt.Errorf("etcd.tls.ca.file %s cannot be read: %w", file, unwrapPath(err))
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("etcd.tls.ca.file %s holds no PEM certificate", file)
-		}
-	}
-	if cert, key := c.str("etcd.tls.cert.file"), c.str("etcd.tls.key.file"); cert != "" {
-		load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(cert, key)
-			if err != nil {
-				return nil, fmt.Errorf("etcd.tls.cert.file %s and etcd.tls.key.file %s: %w", cert, key, unwrapPath(err))
-			}
-			return &pair, nil
-		}
-		if _, err := load(nil); err != nil {
 			return nil, err
 		}
-		t.GetClientCertificate = load
+		t.RootCAs = pool
+	}
+	if c.str("etcd.tls.cert.file") != "" {
+		load, err := loadCertificate(c, "etcd.tls.cert.file", "etcd.tls.key.file")
+		if err != nil {
+			return nil, err
+		}
+		t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	}
 	return t, nil
 }
@@ -175,124 +167,6 @@ func checkEtcdSet(c *config) error {
 		}
 	}
 	return nil
-}
-
-// idFile names a data folder whose metadata lies elsewhere: the cluster's key
-// folder names it too. Metadata that meets the wrong records would take them
-// for rubbish, and records without theirs cannot be read.
-const idFile = "ID"
-
-// bindFolder holds the data folder and the metadata in a cluster together. The
-// first start writes the name into both, the folder's first. A folder without
-// records, of a node whose ledgers lie on bookies, takes the place of another one once
-// nobody serves with that any more.
-func (n *node) bindFolder(ctx context.Context) error {
-	const key = metaPrefix + "folder"
-	id, err := n.folder.readSmall(idFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		var random [16]byte
-		rand.Read(random[:]) // never fails
-		id = base64.RawURLEncoding.EncodeToString(random[:])
-		if err = n.folder.writeSmall(idFile+".new", id); err == nil {
-			err = n.folder.fs.Rename(n.folder.path(idFile+".new"), n.folder.path(idFile))
-		}
-		if err == nil {
-			err = n.folder.fs.SyncDir(n.folder.dir)
-		}
-	}
-	if err != nil {
-		return explainFolder(n.folder.dir, err)
-	}
-	used, err := n.folder.has(ledgersDir)
-	if err != nil {
-		return err
-	}
-	name := n.folderName(id, used)
-	for {
-		kv, err := n.meta.Get(ctx, key)
-		if err == nil {
-			bound, where, _ := strings.Cut(string(kv.Value), " ")
-			where, free := strings.CutSuffix(where, withoutRecords)
-			switch {
-			case bound == id && string(kv.Value) == name:
-				return nil
-			case bound == id:
-			case free && strings.HasSuffix(name, withoutRecords):
-				if err := n.waitAlone(ctx, where); err != nil {
-					return err
-				}
-			default:
-				return fmt.Errorf("etcd at %s keeps the metadata of the records in another data folder, %s: use that one with --data-dir, or other etcd.endpoints", n.config.str("etcd.endpoints"), where)
-			}
-			if err := n.writeFolder(ctx, meta.Cond{Key: key, Modified: kv.Modified}, name); err != nil {
-				return err
-			}
-			continue
-		}
-		if !errors.Is(err, meta.ErrNotFound) {
-			return fmt.Errorf("etcd at %s: %w", n.config.str("etcd.endpoints"), err)
-		}
-		if used {
-			return fmt.Errorf("data folder %s holds records and etcd at %s knows nothing of them: restore etcd from a backup, or choose another folder with --data-dir", n.folder.dir, n.config.str("etcd.endpoints"))
-		}
-		if err := n.writeFolder(ctx, meta.Cond{Key: key}, name); err != nil {
-			return err
-		}
-	}
-}
-
-// withoutRecords ends the name of a folder of a node whose ledgers all lie on bookies.
-const withoutRecords = ", without records"
-
-// folderName is the value of the cluster's key folder: id is for us, the rest for people.
-func (n *node) folderName(id string, used bool) string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "this machine"
-	}
-	name := id + " " + n.folder.dir + " of " + host
-	if !used && n.config.str("storage.tier") == tierBookKeeper {
-		name += withoutRecords
-	}
-	return name
-}
-
-// writeFolder writes the cluster's key folder if it is still as cond says. It returns nil
-// too if it is not, or nobody knows: the caller reads it.
-func (n *node) writeFolder(ctx context.Context, cond meta.Cond, name string) error {
-	_, _, err := n.meta.Txn(ctx, []meta.Cond{cond}, []meta.Op{meta.Put(cond.Key, []byte(name))})
-	if err != nil && (!errors.Is(err, meta.ErrUnknownOutcome) || ctx.Err() != nil || errors.Is(err, meta.ErrNoSpace)) {
-		return fmt.Errorf("etcd at %s: %w", n.config.str("etcd.endpoints"), err)
-	}
-	return nil
-}
-
-// takeOverPatience is a little more than a node's lease.
-const takeOverPatience = 12 * time.Second
-
-// waitAlone waits until no other node is registered: one that was killed is for the
-// time of its lease. One that is only cut off gets nothing acknowledged any more
-// when its ledgers are opened here.
-func (n *node) waitAlone(ctx context.Context, where string) error {
-	endpoints := n.config.str("etcd.endpoints")
-	for deadline := time.Now().Add(takeOverPatience); ; {
-		live, err := coordinator.AnyNode(ctx, n.meta, metaPrefix)
-		if err != nil {
-			return fmt.Errorf("etcd at %s: %w", endpoints, err)
-		}
-		if !live {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("another quire serves with etcd at %s, its data folder %s: stop it first", endpoints, where)
-		}
-		n.log.Info("waiting for another quire to stop", zap.String("folder", where))
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // has says whether a part of the data folder was begun.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -33,8 +34,8 @@ import (
 	"github.com/quirelog/quire/storage/vfs"
 )
 
-// metaPrefix begins every key of ours. It never begins with "/": bookies watch that range.
-const metaPrefix = "quire/main/"
+// clusterPrefix begins every key of ours. It never begins with "/": bookies watch that range.
+func clusterPrefix(c *config) string { return "quire/" + c.str("cluster.name") + "/" }
 
 type serveVerb struct {
 	configFlags
@@ -89,11 +90,19 @@ type node struct {
 	config *config
 	log    *zap.Logger
 
+	prefix   string // of all keys in the metadata store
+	name     string // of this node
+	folderID string // "" if the metadata lies in the folder
+	shared   bool   // other nodes may serve the cluster too
+	keepsID  bool   // the folder is the one that the cluster was made with
+
 	folder      *folder
 	meta        *etcd.Store
 	embedded    *embedded.Tier   // nil: not used
 	bookies     *bookkeeper.Tier // likewise
 	store       *storage.Store
+	logs        atomic.Pointer[storage.Store] // store, for those who may come before it is open
+	restore     *restoreWatch                 // nil: the metadata lies in the folder
 	coordinator *coordinator.Coordinator
 	server      *proxy.Server
 	bound       []listener
@@ -103,6 +112,7 @@ type node struct {
 
 	failed   chan error // why the first part that did so ended by itself
 	draining atomic.Bool
+	serving  bool // clients are accepted
 	closers  []closer
 }
 
@@ -130,7 +140,7 @@ func (n *node) onClose(name string, f func(ctx context.Context) error) {
 // so that a port in use is found before any data is touched, but nobody is
 // accepted before the rest stands.
 func startNode(ctx context.Context, c *config, log *zap.Logger) (*node, error) {
-	n := &node{config: c, log: log, failed: make(chan error, 1)}
+	n := &node{config: c, log: log, prefix: clusterPrefix(c), failed: make(chan error, 1)}
 	if err := n.start(ctx); err != nil {
 		if stopErr := n.stop(); stopErr != nil {
 			log.Debug("closing after a failed start", zap.Error(stopErr))
@@ -181,11 +191,16 @@ func (n *node) start(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
+	if n.folderID != "" {
+		if err := n.confirmFolder(ctx); err != nil {
+			return err
+		}
+	}
 
 	n.store, err = storage.Open(ctx, storage.StoreConfig{
 		Tier:               tier,
 		Meta:               n.meta,
-		Prefix:             metaPrefix,
+		Prefix:             n.prefix,
 		TailCacheBytes:     c.number("tail.cache.bytes"),
 		ColdReadBytes:      c.number("cold.read.bytes"),
 		IdleCloseAfter:     c.millis("ledger.idle.close.ms"),
@@ -194,6 +209,8 @@ func (n *node) start(ctx context.Context) error {
 		ProducerExpiry:     c.millis("producer.id.expiration.ms"),
 		MaxProducersPerLog: int(c.number("producer.max.per.partition")),
 		TopicKey:           n.coordinator.TopicKey,
+		Serves:             n.serves(),
+		Housekeeper:        n.housekeeper,
 		TopicName: func(id [16]byte) string {
 			if t := n.coordinator.TopicByID(id); t != nil {
 				return t.Name
@@ -207,6 +224,8 @@ func (n *node) start(ctx context.Context) error {
 		return err
 	}
 	n.onClose("logs", n.store.Close)
+	n.logs.Store(n.store)
+	n.coordinator.Hold(slotLogs{n.store})
 	n.startSweep()
 
 	fetchSessions := int(c.number("max.incremental.fetch.session.cache.slots"))
@@ -239,6 +258,7 @@ func (n *node) start(ctx context.Context) error {
 	n.startAdmin(adminListener, registry)
 	n.awaitGroups(ctx)
 	n.serve()
+	n.serving = true
 	return nil
 }
 
@@ -374,11 +394,18 @@ func (n *node) openCoordinator(ctx context.Context, registry *prometheus.Registr
 		return err
 	}
 	n.coordinator, err = coordinator.Open(ctx, coordinator.Config{
-		Meta:                     n.meta,
-		Prefix:                   metaPrefix,
-		Logger:                   n.log.Named("coordinator"),
-		Node:                     coordinator.Node{ID: int32(c.number("node.id")), Rack: c.str("broker.rack")},
+		Meta:   n.meta,
+		Prefix: n.prefix,
+		Logger: n.log.Named("coordinator"),
+		Node: coordinator.Node{
+			ID: int32(c.number("node.id")), Folder: strings.TrimSpace(n.folderID + " " + n.folder.describe()), Rack: c.str("broker.rack"),
+			Weight: int32(c.number("node.weight")), Version: version(), FeatureLevel: newestFeatureLevel,
+		},
+		NodeName:                 n.name,
 		Advertise:                n.advertise,
+		LeaseTTL:                 c.millis("node.lease.ttl.ms"),
+		Failed:                   n.fail,
+		OnTopicChange:            n.topicChanged,
 		NumPartitions:            int32(c.number("num.partitions")),
 		DefaultReplicationFactor: int16(c.number("default.replication.factor")),
 		TopicDefaults:            defaults,
@@ -393,7 +420,7 @@ func (n *node) openCoordinator(ctx context.Context, registry *prometheus.Registr
 
 // advertise is what clients are told of this node, by listener name.
 func (n *node) advertise(id int32) (map[string]coordinator.Endpoint, error) {
-	told, err := advertised(n.config, n.bound, id, nodeName)
+	told, err := advertised(n.config, n.bound, id, n.name)
 	if err != nil {
 		return nil, err
 	}
@@ -403,9 +430,6 @@ func (n *node) advertise(id int32) (map[string]coordinator.Endpoint, error) {
 	}
 	return endpoints, nil
 }
-
-// nodeName is the name of the only node.
-const nodeName = "quire"
 
 // groupsConfig is what the configuration says of consumer groups.
 func groupsConfig(c *config, registry *prometheus.Registry) coordinator.GroupsConfig {
@@ -518,17 +542,15 @@ func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
 	}
 	ready := []healthCheck{
 		{name: "serving", check: func(context.Context) error {
-			if n.draining.Load() {
+			switch {
+			case n.draining.Load():
 				return errors.New("stopping")
+			case n.coordinator.Self().Draining:
+				return errors.New("draining")
 			}
 			return nil
 		}},
-		{name: "metadata", check: func(ctx context.Context) error {
-			if _, err := n.meta.Get(ctx, metaPrefix+"version"); err != nil && !errors.Is(err, meta.ErrNotFound) {
-				return err
-			}
-			return nil
-		}},
+		{name: "metadata", check: n.checkMetadata},
 	}
 	if n.embedded != nil {
 		// A full disk is no reason to send readers away: it is said, and the
@@ -546,8 +568,23 @@ func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
 	if l == nil {
 		return
 	}
-	a := startAdmin(l, registry, live, ready, n.migrateTopic, n.log)
+	a := startAdmin(l, registry, live, ready, func(mux *http.ServeMux) {
+		mux.HandleFunc("POST /topics/{topic}/migrate", n.migrateTopic)
+		n.handleNodes(mux)
+	}, n.log)
 	n.closers[0].close = func(context.Context) error { return a.Close() }
+}
+
+// metadataPatience is how long the metadata store may be away before a node stops
+// being ready: produce and fetch go on without it, and every other node misses it too.
+const metadataPatience = time.Minute
+
+func (n *node) checkMetadata(ctx context.Context) error {
+	_, err := n.meta.Get(ctx, n.prefix+"v")
+	if err == nil || errors.Is(err, meta.ErrNotFound) || time.Since(n.meta.Answered()) < metadataPatience && !errors.Is(err, etcd.ErrWentBack) {
+		return nil
+	}
+	return err
 }
 
 // announce says where everything is, and one line to try.
@@ -578,8 +615,10 @@ func (n *node) announce(w io.Writer) {
 // deadline of its own.
 const closeGrace = 750 * time.Millisecond
 
-// stop closes the parts, the last opened first, within the configured time: what
-// is in flight is finished and the ledgers are sealed as far as that allows.
+// stop gives what this node serves to the others, if there are any, while it goes on
+// serving and forwarding, and then closes the parts, the last opened first, within the
+// configured time: what is in flight is finished and the ledgers are sealed as far as
+// that allows.
 func (n *node) stop() error {
 	n.draining.Store(true)
 	timeout := n.config.millis("shutdown.timeout.ms")
@@ -595,6 +634,7 @@ func (n *node) stop() error {
 	})
 	defer watchdog.Stop()
 	var errs []error
+	n.drain(ctx)
 	for i := len(n.closers) - 1; i >= 0; i-- {
 		c := n.closers[i]
 		closing.Store(&c.name)

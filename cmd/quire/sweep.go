@@ -38,7 +38,9 @@ func (n *node) startSweep() {
 
 // sweep opens the logs that are not open, one after another, since retention
 // works on open logs only. The logs of topics that are gone it deletes: a
-// process may end between the deletion of a topic and that of its logs.
+// process may end between the deletion of a topic and that of its logs. Other nodes
+// make topics too, and this one may hear of a log before it hears of its topic: so
+// whether a topic is gone is asked where it was made.
 func (n *node) sweep(ctx context.Context) {
 	gone := map[[16]byte]int32{} // partitions to delete by topic id
 	n.store.Unopened(func(id storage.LogID) bool {
@@ -54,6 +56,10 @@ func (n *node) sweep(ctx context.Context) {
 		return ctx.Err() == nil
 	})
 	for topic, partitions := range gone {
+		deleted, err := n.coordinator.TopicDeleted(ctx, topic)
+		if err != nil || !deleted {
+			continue
+		}
 		if err := n.store.DeleteLogs(ctx, topic, partitions); err != nil && !errors.Is(err, context.Canceled) {
 			n.log.Warn("logs of a deleted topic are left", zap.Binary("topic_id", topic[:]), zap.Error(err))
 		}

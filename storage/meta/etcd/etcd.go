@@ -45,6 +45,7 @@ type Store struct {
 	// What the answers of a cluster have told; see learn.
 	cluster   atomic.Uint64
 	newest    atomic.Int64
+	answered  atomic.Int64 // when the last came, Unix time in ns
 	onFailure func(error)
 }
 

@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -24,6 +25,9 @@ func (s *Store) Position() Position {
 	return Position{s.cluster.Load(), meta.Revision(s.newest.Load())}
 }
 
+// Answered returns when the store was answered last. Any goroutine.
+func (s *Store) Answered() time.Time { return time.Unix(0, s.answered.Load()) }
+
 // learn takes note of the header of an answer that is linearizable: it knows every
 // revision that was told before its request was sent. One that does not is of an etcd
 // which has lost some, and nothing that it says can be trusted: transactions compare
@@ -31,6 +35,7 @@ func (s *Store) Position() Position {
 // failed then, and the answer must not be used.
 func (r *request) learn(h *pb.ResponseHeader) error {
 	s := r.s
+	s.answered.Store(time.Now().UnixNano())
 	if s.server != nil {
 		return nil // in this process: nobody can put another one in its place
 	}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/storage"
+)
+
+// newestFeatureLevel is what this program tells the other nodes that it knows.
+var newestFeatureLevel int32 = coordinator.NewestFeatureLevel
+
+// slotLogs are the logs of slots, as the coordinator takes and gives slots.
+type slotLogs struct{ store *storage.Store }
+
+func logsOf(slot int) func(storage.LogID) bool {
+	return func(id storage.LogID) bool { return coordinator.PartitionSlot(id.Topic, id.Partition) == slot }
+}
+
+func (l slotLogs) ReleaseSlot(ctx context.Context, slot int) error {
+	return l.store.ReleaseLogs(ctx, logsOf(slot))
+}
+
+func (l slotLogs) DropSlot(slot int) { l.store.DropLogs(logsOf(slot)) }
+
+// serves says which logs this node is to serve, nil for all: a node whose records no
+// other one can serve asks nobody.
+func (n *node) serves() func(storage.LogID) bool {
+	if !n.shared {
+		return nil
+	}
+	return func(id storage.LogID) bool {
+		return n.coordinator.Route(coordinator.PartitionSlot(id.Topic, id.Partition)).Here
+	}
+}
+
+// housekeeper says whether this node deletes the ledgers that no log has.
+func (n *node) housekeeper() bool {
+	if n.restore != nil && n.restore.keepOrphans.Load() {
+		return false
+	}
+	return !n.shared || n.coordinator.Housekeeper()
+}
+
+// topicChanged lets open logs know what any node has made of their topic.
+func (n *node) topicChanged(t *coordinator.Topic, deleted bool) {
+	logs := n.logs.Load()
+	switch {
+	case logs == nil: // none is open, and those that will be ask for their topic
+	case deleted:
+		logs.CloseTopic(t.ID)
+	default:
+		logs.SetConfigs(t.ID, t.LogConfig)
+	}
+}
+
+// drain gives all slots to other nodes while clients are still served, if there are
+// other nodes, for half of the time that ctx has left.
+func (n *node) drain(ctx context.Context) {
+	if !n.serving || !n.shared || len(n.coordinator.Nodes()) < 2 {
+		return
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+	}
+	started := time.Now()
+	if err := n.coordinator.Drain(ctx); err != nil {
+		n.log.Warn("not all is handed over; the other nodes take the rest when this one is gone", zap.Error(err))
+		return
+	}
+	n.log.Info("all is handed over to other nodes", zap.Duration("took", time.Since(started)))
+}
