@@ -48,7 +48,8 @@ func TestNodesComeAndGo(t *testing.T) {
 		a := open(t, s, named("a"))
 		self := coordinator.Node{ID: -1, Rack: "r", Listeners: map[string]coordinator.Endpoint{"PLAINTEXT": {Host: "h", Port: 9092}}}
 		b := open(t, s, named("b"), func(c *coordinator.Config) { c.Node = self })
-		self.ID, self.Name, self.Weight, self.Incarnation = 2, "b", coordinator.DefaultWeight, b.Self().Incarnation
+		self.ID, self.Name, self.Weight, self.Incarnation, self.StartedMs = 2, "b", coordinator.DefaultWeight, b.Self().Incarnation, b.Self().StartedMs
+		self.FeatureLevel, self.LeaseTTL = coordinator.NewestFeatureLevel, 10*time.Second
 		if !reflect.DeepEqual(ids(b), []int32{1, 2}) {
 			t.Fatalf("the second node begins with %v", ids(b))
 		}
