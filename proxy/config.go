@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,10 +45,18 @@ type Listener struct {
 	Network string      // "tcp", "tcp4", "tcp6" or "unix"; empty means "tcp"
 	Address string      // host:port, or a path
 	TLS     *tls.Config // nil means plain text
+	Peer    *PeerAuth   // not nil: it is other nodes that connect, and forward requests
 
 	// ProxyProtocol makes every connection begin with a PROXY protocol header,
 	// before TLS; nil means none.
 	ProxyProtocol *ProxyProtocol
+
+	limits connLimits
+}
+
+// connLimits are those of a connection that comes by a listener.
+type connLimits struct {
+	slots, inflightBytes, unsentBytes, frameBytes int
 }
 
 // Limits bound what clients can make the server hold. A client over a limit
@@ -140,6 +149,16 @@ func (c *Config) fill() error {
 	setDefault(&l.MinFrameProgressBytes, 4<<10)
 	setDefault(&l.DrainTimeout, 10*time.Second)
 	setDefault(&l.PeerTimeout, 60*time.Second)
+	c.Listeners = slices.Clone(c.Listeners)
+	for i := range c.Listeners {
+		ln := &c.Listeners[i]
+		ln.limits = connLimits{l.MaxSlotsPerConn, l.MaxInflightBytesPerConn, l.MaxUnsentBytesPerConn, l.MaxFrameBytes}
+		if ln.Peer != nil {
+			if err := ln.fillPeer(l.MaxFrameBytes); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

@@ -35,6 +35,9 @@ const (
 
 	// minFrameBytes is a header without client id (ControlledShutdown v0).
 	minFrameBytes = 8
+
+	// sizeBytes is what comes before a frame.
+	sizeBytes = 4
 )
 
 // Reasons for which a connection is not read from; bits of Conn.paused.
@@ -68,8 +71,13 @@ type Conn struct {
 
 	in input
 	ring
-	held   int // bytes reserved in the budget: of the ring and of the frame under way
-	paused uint8
+	link          *link // the rest of a connection from another node; nil otherwise
+	unanswered    int   // requests of a link that are not in the ring yet
+	limits        *connLimits
+	maxFrameBytes int
+	traffic       *traffic
+	held          int // bytes reserved in the budget: of the ring and of the frame under way
+	paused        uint8
 
 	out      output
 	watching loop.Timer
@@ -104,6 +112,10 @@ func (s *Server) newConn(l *Listener, sock loop.Sock, via string, local bool) *C
 		sock:       sock,
 		ip:         keyOf(sock.RemoteAddr()),
 		local:      local,
+
+		limits:        &l.limits,
+		maxFrameBytes: l.limits.frameBytes,
+		traffic:       s.metrics.clients,
 	}
 	c.id = s.ids.Add(1)
 	c.state = c.loop.Local.(*loopState)
@@ -114,6 +126,9 @@ func (s *Server) newConn(l *Listener, sock loop.Sock, via string, local bool) *C
 	c.in.init(c)
 	c.state.conns[c] = struct{}{}
 	c.watch(s.cfg.IdleTimeout)
+	if l.Peer != nil {
+		newLink(c, l.Peer)
+	}
 	if ce := s.cfg.Log.Check(zap.DebugLevel, "connection opened"); ce != nil {
 		fields := []zap.Field{zap.String("listener", c.Listener), zap.String("remote", c.RemoteAddr)}
 		if via != "" {
@@ -130,6 +145,9 @@ func (s *Server) newConn(l *Listener, sock loop.Sock, via string, local bool) *C
 // ID is the connection's own number, from 1 on. Any goroutine.
 func (c *Conn) ID() uint64 { return c.id }
 
+// Loop is where the connection lives. Any goroutine.
+func (c *Conn) Loop() *loop.Loop { return c.loop }
+
 // events is the Conn as its loop.Handler, apart so that handlers do not see it.
 type events Conn
 
@@ -142,37 +160,47 @@ func (e *events) Closed(err error) { (*Conn)(e).socketGone(err) }
 // accept makes a request of a whole frame, which body's holder has retained
 // for it, and whose size bytes are reserved. It says whether to go on.
 func (c *Conn) accept(b *buffer.Buffer, frame []byte) {
-	h := c.server.cfg.Handler
-	peek, err := protocol.PeekRequestHeader(frame)
-	if err != nil {
-		c.refuse(b, len(frame), fmt.Errorf("%w: %w", errHeader, err))
+	if c.link != nil {
+		c.link.accept(b, frame)
 		return
 	}
-	accepted := h.Accepts(peek.Key, peek.Version)
-	if !accepted && peek.Key != keyAPIVersions {
-		c.refuse(b, len(frame), fmt.Errorf("%w: key %d version %d", errNotAccepted, peek.Key, peek.Version))
-		return
-	}
-	head, body, err := protocol.ParseRequestHeader(frame, h.FlexibleRequest(peek.Key, peek.Version))
+	head, body, err := c.server.header(frame)
 	if err != nil {
-		if accepted {
-			c.refuse(b, len(frame), fmt.Errorf("%w: %w", errHeader, err))
-			return
-		}
-		// Of an ApiVersions from the future only what all versions share is needed.
-		head, body = peek, nil
-	}
-	if len(head.ClientID) > c.server.cfg.MaxClientIDBytes {
-		c.refuse(b, len(frame), fmt.Errorf("%w: client id of %d bytes", errHeader, len(head.ClientID)))
+		c.refuse(b, len(frame), err)
 		return
 	}
 	r := c.state.newRequest()
 	r.Key, r.Version, r.CorrelationID, r.ClientID = head.Key, head.Version, head.CorrelationID, head.ClientID
 	r.Body, r.Message, r.Frame, r.Conn = body, frame, b, c
 	r.Received = c.loop.Now()
-	r.frameBytes = len(frame)
+	r.frameBytes, r.prefixBytes = len(frame), sizeBytes
 	c.push(r)
 	c.start()
+}
+
+// header reads the header of a request. It fails if that closes the connection.
+func (s *Server) header(frame []byte) (head protocol.RequestHeader, body []byte, err error) {
+	h := s.cfg.Handler
+	peek, err := protocol.PeekRequestHeader(frame)
+	if err != nil {
+		return head, nil, fmt.Errorf("%w: %w", errHeader, err)
+	}
+	accepted := h.Accepts(peek.Key, peek.Version)
+	if !accepted && peek.Key != keyAPIVersions {
+		return head, nil, fmt.Errorf("%w: key %d version %d", errNotAccepted, peek.Key, peek.Version)
+	}
+	head, body, err = protocol.ParseRequestHeader(frame, h.FlexibleRequest(peek.Key, peek.Version))
+	if err != nil {
+		if accepted {
+			return head, nil, fmt.Errorf("%w: %w", errHeader, err)
+		}
+		// Of an ApiVersions from the future only what all versions share is needed.
+		head, body = peek, nil
+	}
+	if len(head.ClientID) > s.cfg.MaxClientIDBytes {
+		return head, nil, fmt.Errorf("%w: client id of %d bytes", errHeader, len(head.ClientID))
+	}
+	return head, body, nil
 }
 
 // refuse gives up a frame that cannot be served, and with it the connection.
@@ -192,7 +220,7 @@ func (c *Conn) start() {
 				return
 			}
 		}
-		if c.unsent.Load() >= int64(c.server.cfg.MaxUnsentBytesPerConn) {
+		if c.unsent.Load() >= int64(c.limits.unsentBytes) {
 			return
 		}
 		c.handled++
@@ -210,18 +238,18 @@ func overlaps(key int16) bool { return key == keyProduce || key == keyCommit }
 // full says whether a limit of the connection's own is reached, resp. with
 // half whether it is not yet back at half of all.
 func (c *Conn) full(half bool) bool {
-	l := &c.server.cfg.Limits
-	slots, held, unsent := c.len(), c.held, c.unsent.Load()
+	l := c.limits
+	slots, held, unsent := c.len()+c.unanswered, c.held, c.unsent.Load()
 	if half {
 		slots, held, unsent = 2*slots-1, 2*held-1, 2*unsent-1
 	}
-	return slots >= l.MaxSlotsPerConn || held >= l.MaxInflightBytesPerConn || unsent >= int64(l.MaxUnsentBytesPerConn)
+	return slots >= l.slots || held >= l.inflightBytes || unsent >= int64(l.unsentBytes)
 }
 
 func (c *Conn) pause(why uint8) {
 	if c.paused == 0 {
 		c.sock.Pause()
-		c.server.metrics.paused.Inc()
+		c.traffic.paused.Inc()
 	}
 	c.paused |= why
 }
@@ -232,7 +260,7 @@ func (c *Conn) unpause(why uint8) {
 	}
 	c.paused &^= why
 	if c.paused == 0 {
-		c.server.metrics.paused.Dec()
+		c.traffic.paused.Dec()
 		if !c.closed {
 			c.in.resume()
 		}
@@ -247,6 +275,9 @@ func (c *Conn) turn() {
 	if c.closed || c.lingering {
 		c.discard()
 		return
+	}
+	if c.link != nil {
+		c.link.collect()
 	}
 	for {
 		c.flush()
@@ -270,7 +301,7 @@ func (c *Conn) settle() {
 	if c.closed || !c.draining || c.out.blocked || c.lingering {
 		return
 	}
-	if c.len() > 0 || c.paused&(pausedFull|pausedMemory) != 0 && !c.ending {
+	if c.len() > 0 || c.unanswered > 0 || c.link.waitsForEnd() || c.paused&(pausedFull|pausedMemory) != 0 && !c.ending {
 		return
 	}
 	if c.eof {
@@ -306,6 +337,9 @@ func (c *Conn) end(why error) {
 	if c.closed || c.ending {
 		return
 	}
+	if c.link != nil && why == errShutdown && c.link.leave() {
+		return
+	}
 	c.ending = true
 	if c.why == nil {
 		c.why = why
@@ -326,6 +360,10 @@ func (c *Conn) drain() {
 }
 
 func (c *Conn) drainHooks() {
+	if c.link != nil {
+		c.link.drainHooks()
+		return
+	}
 	for i := c.first; i != c.handled; i++ {
 		r := c.at(i)
 		if f := r.onDrain; f != nil && r.state.Load() == requestHandled {
@@ -386,11 +424,14 @@ func (c *Conn) socketGone(err error) {
 	c.closed = true
 	c.watching.Stop()
 	if c.paused != 0 {
-		c.server.metrics.paused.Dec()
+		c.traffic.paused.Dec()
 	}
 	c.server.budget.forget(c)
 	c.in.close()
 	delete(c.state.conns, c)
+	if c.link != nil {
+		c.link.closed()
+	}
 	for i := c.first; i != c.handled; i++ {
 		r := c.at(i)
 		if f := r.onClose; f != nil && r.state.Load() == requestHandled {
@@ -407,10 +448,13 @@ func (c *Conn) socketGone(err error) {
 // discard forgets the answered requests of a closed connection.
 func (c *Conn) discard() {
 	c.out.rewind()
+	if c.link != nil {
+		c.link.collect()
+	}
 	for c.len() > 0 && c.head().state.Load() >= requestReady {
 		c.finish(c.pop())
 	}
-	if c.closed && !c.gone && c.len() == 0 {
+	if c.closed && !c.gone && c.len() == 0 && c.unanswered == 0 {
 		c.gone = true
 		c.server.left()
 	}
@@ -419,7 +463,7 @@ func (c *Conn) discard() {
 // finish gives up a request that has left the ring.
 func (c *Conn) finish(r *Request) {
 	if !c.closed {
-		c.server.metrics.served(r, c.loop.Now())
+		c.traffic.served(r, c.loop.Now())
 	}
 	c.giveUpFrame(r)
 	c.state.recycle(r)
@@ -477,6 +521,12 @@ func (c *Conn) check() {
 	case c.in.slow(now, due):
 		c.close(errSlowFrame)
 		return
+	case c.link != nil:
+		if !c.link.proven && !c.draining && due(c.opened, handshakeTimeout) {
+			c.link.notProven(errHandshakeTime)
+			c.close(errHandshakeTime)
+			return
+		}
 	case c.quiet() && due(c.active, l.IdleTimeout):
 		c.close(errIdle)
 		return

@@ -27,6 +27,8 @@ import (
 //
 // A small Produce frame is copied out of the chunk: its batches may stay in a
 // log's cache for long, and would pin a chunk that otherwise held requests of no interest.
+// So is whatever comes from another node: what is parked there lies beside the
+// requests of all its other clients.
 const (
 	sharedChunkBytes = 64 << 10
 	minSharedSpace   = 16 << 10
@@ -128,7 +130,7 @@ func (in *input) space() []byte {
 func (in *input) filled(n int) {
 	c := in.conn
 	c.active = c.loop.Now()
-	c.server.metrics.bytesIn.Add(float64(n))
+	c.traffic.bytesIn.Add(float64(n))
 	switch {
 	case in.discarding || c.ending:
 	case in.frame != nil:
@@ -161,7 +163,7 @@ func (in *input) cut(b *buffer.Buffer, p []byte) {
 			}
 		}
 		size := in.size()
-		if size < minFrameBytes || size > c.server.cfg.MaxFrameBytes {
+		if size < minFrameBytes || size > c.maxFrameBytes {
 			in.badSize(size)
 			return
 		}
@@ -188,7 +190,7 @@ func (in *input) cut(b *buffer.Buffer, p []byte) {
 		in.headN, in.bulk, in.first = 0, false, false
 		frame := p[:size:size]
 		p = p[size:]
-		if size < copyBelowBytes && binary.BigEndian.Uint16(frame) == keyProduce {
+		if size < copyBelowBytes && (c.link != nil || binary.BigEndian.Uint16(frame) == keyProduce) {
 			own := buffer.Get(size)
 			copy(own.B, frame)
 			c.accept(own, own.B)
@@ -312,7 +314,7 @@ func (in *input) close() {
 
 func (in *input) badSize(size int) {
 	c := in.conn
-	err := fmt.Errorf("%w: %d bytes, socket.request.max.bytes is %d", errFrameSize, size, c.server.cfg.MaxFrameBytes)
+	err := fmt.Errorf("%w: %d bytes, socket.request.max.bytes allows %d", errFrameSize, size, c.maxFrameBytes)
 	hint := ""
 	if in.first {
 		hint = guess(in.head)

@@ -77,7 +77,7 @@ func (c *Conn) written(n int) {
 func (c *Conn) moved(n int) {
 	now := c.loop.Now()
 	c.active, c.out.moved = now, now
-	c.server.metrics.bytesOut.Add(float64(n))
+	c.traffic.bytesOut.Add(float64(n))
 	if !c.out.sent {
 		c.out.sent = true
 		c.watch(c.server.cfg.PeerTimeout / 4)
@@ -101,8 +101,8 @@ func (c *Conn) gather() (parts [][]byte, bytes int) {
 		}
 		if part == 0 {
 			binary.BigEndian.PutUint32(r.prefix[:], uint32(r.bytes-4))
-			parts = append(parts, r.prefix[off:])
-			bytes += len(r.prefix) - off
+			parts = append(parts, r.prefix[off:r.prefixBytes])
+			bytes += r.prefixBytes - off
 			part, off = 1, 0
 		}
 		for ; part <= len(r.resp.Parts) && len(parts) < partsPerWrite; part++ {
@@ -138,7 +138,7 @@ func (c *Conn) advance(n int) {
 		if left := r.bytes - o.done; n < left {
 			o.done += n
 			for n > 0 {
-				p := len(r.prefix)
+				p := r.prefixBytes
 				if o.part > 0 {
 					p = len(r.resp.Parts[o.part-1])
 				}

@@ -98,7 +98,7 @@ func TestPPClients(t *testing.T) {
 				counted, uncounted = 0, 1
 			}
 			s.mu.Lock()
-			if s.conns != counted || s.uncounted != uncounted || int(value(t, s.metrics.connections)) != counted {
+			if s.conns != counted || s.uncounted != uncounted || int(value(t, s.metrics.clients.connections)) != counted {
 				t.Errorf("%q: %d connections, %d not counted", header.bytes, s.conns, s.uncounted)
 			}
 			s.mu.Unlock()

@@ -16,7 +16,9 @@ import (
 // Produce requests (key 0) overlap with each other, and so do OffsetCommit requests
 // (key 8): the next one is handled as soon as the one before has returned from
 // Handle, unless that one called Go: then whatever follows waits until Go's
-// function has returned.
+// function has returned. Of a connection from another node that is so for each
+// stream, not for them all; and nothing waits for a request that the other node
+// has given up, but for its Go.
 type Request struct {
 	Key           int16
 	Version       int16
@@ -35,17 +37,25 @@ type Request struct {
 
 	state atomic.Uint32 // of the request* constants
 
+	origin Origin  // that Origin points at
+	call   uint64  // the forwarding node's number for it
+	stream *stream // of a forwarded request that was handed on
+
+	next *Request // of those answered, which the loop has yet to see
+
 	// Written by the one that answers, before state says so.
-	resp    Response
-	bytes   int // of the response on the wire, size included; 0 if there is none
-	why     error
-	refused bool    // by Refuse
-	prefix  [4]byte // the response's size
+	resp   Response
+	bytes  int // of the response on the wire, size included; 0 if there is none
+	why    error
+	status forward.Status            // on a link
+	prefix [forward.AnswerBytes]byte // what comes before the response: prefixBytes of it
 
 	// Loop only.
-	frameBytes int // what it counts for in the limits
-	onClose    func()
-	onDrain    func()
+	prefixBytes int  // the response's size, and on a link what belongs to it
+	frameBytes  int  // what it counts for in the limits
+	cancelled   bool // the forwarding node does not wait for it any more
+	onClose     func()
+	onDrain     func()
 }
 
 // Origin is where a forwarded request comes from.
@@ -56,9 +66,13 @@ type Origin struct {
 	Stream     uint64 // one per client connection and forwarding node
 	Node       int32  // that forwards
 
-	// Slots are those that the request is for. Their epochs are the owners' as the
-	// other node knows them. The handler refuses what this node does not serve.
+	// Slots are those that the forwarding node takes this one for the owner of, in
+	// an epoch of at least that: else the request is to be refused. They are the
+	// Request's, until the answer.
 	Slots []forward.SlotEpoch
+
+	// Timeout is how long the forwarding node waits for the answer; 0 is not said.
+	Timeout time.Duration
 }
 
 // Listener is the name of the listener by which the client came, to whatever node.
@@ -98,7 +112,7 @@ type Response struct {
 // It costs some atomic operations; what is ready is written by the loop, all
 // that it finds at once. On the loop itself that is at the end of its turn.
 func (r *Request) Respond(resp Response) {
-	n := 4
+	n := r.prefixBytes
 	for _, p := range resp.Parts {
 		n += len(p)
 	}
@@ -107,26 +121,42 @@ func (r *Request) Respond(resp Response) {
 }
 
 // NoResponse ends a request that gets no answer (acks=0). Any goroutine.
-func (r *Request) NoResponse() { r.answer(requestReady, 0) }
-
-// Refuse ends a request that another node has forwarded and that this node does
-// not serve: nothing of it was done, and the other node looks for who serves it now. It
-// is in place of an answer, for requests with an Origin only. Any goroutine.
-func (r *Request) Refuse() {
-	r.refused = true
+func (r *Request) NoResponse() {
+	if r.stream != nil {
+		r.tell(forward.Silent, nil)
+		return
+	}
 	r.answer(requestReady, 0)
 }
 
 // Drop closes the connection instead of answering, once the answers before it
-// are sent; why is logged. Any goroutine.
+// are sent; why is logged. It is the client's connection, at whatever node. Any goroutine.
 func (r *Request) Drop(why error) {
+	if r.stream != nil {
+		r.tell(forward.Dropped, []byte(why.Error()))
+		return
+	}
 	r.why = why
 	r.answer(requestDropped, 0)
 }
 
+// Refuse ends a forwarded request of which nothing was done, since this node
+// does not serve all its slots: the node that forwards it looks for another. Only
+// of a request with an Origin. Any goroutine.
+func (r *Request) Refuse() { r.tell(forward.NotServed, nil) }
+
+// tell answers the node that forwards with something else than a response.
+func (r *Request) tell(status forward.Status, text []byte) {
+	r.status = status
+	r.Respond(Response{Parts: [][]byte{text}})
+}
+
 func (r *Request) answer(state uint32, bytes int) {
-	c := r.Conn
+	c, s := r.Conn, r.stream
 	r.bytes = bytes
+	if s != nil {
+		forward.PutAnswer(r.prefix[:], r.call, r.status, bytes-r.prefixBytes)
+	}
 	if bytes > 0 {
 		c.unsent.Add(int64(bytes))
 	}
@@ -136,6 +166,9 @@ func (r *Request) answer(state uint32, bytes int) {
 	if old := r.state.Swap(state); old != requestHandled {
 		panic("proxy: a request was answered twice, or not while it was handled")
 	}
+	if s != nil {
+		c.link.answered(r)
+	}
 	if !c.loop.Post(&c.task) && r.state.CompareAndSwap(state, requestGone) {
 		// The loop has ended, and did not see the answer before it did.
 		r.release()
@@ -144,11 +177,15 @@ func (r *Request) answer(state uint32, bytes int) {
 
 // Go runs f on the server's bounded workers, for what may block. f runs exactly
 // once, even if the connection closes meanwhile. Until it has returned, the
-// connection's later requests wait. Any goroutine, before the answer.
+// connection's later requests wait; of a forwarded request those of its stream.
+// Any goroutine, before the answer.
 func (r *Request) Go(f func()) {
 	c := r.Conn
 	c.working.Add(1)
-	c.server.workers.run(job{c, f})
+	if r.stream != nil {
+		r.stream.working.Add(1)
+	}
+	c.server.workers.run(job{c, r.stream, f})
 }
 
 // Post runs f on the connection's loop. Any goroutine, before the answer. It
@@ -182,12 +219,15 @@ func (r *Request) OnClose(f func()) { r.onClose = f }
 
 // OnDrain registers f to run on the loop if the connection is about to close
 // (at Shutdown, or since the client will send nothing more) and waits for
-// this request's answer: a long poll answers with what it has. f runs at
-// once if that is so already. Loop only, at most one per request.
+// this request's answer: a long poll answers with what it has. So it is if the
+// node that forwards the request wants the answer now. f runs at once if that is
+// so already. Loop only, at most one per request.
 func (r *Request) OnDrain(f func()) {
 	r.onDrain = f
 	if c := r.Conn; c.draining {
 		c.loop.Post(&loop.Task{Run: c.drainHooks})
+	} else if r.cancelled {
+		c.loop.Post(&loop.Task{Run: r.stream.drainHooks})
 	}
 }
 
@@ -200,6 +240,8 @@ func (r *Request) release() {
 		r.Frame.Release()
 	}
 	r.ClientID, r.Body, r.Message, r.Frame, r.Conn, r.Origin = "", nil, nil, nil, nil, nil
-	r.resp, r.bytes, r.why, r.refused = Response{}, 0, nil, false
+	r.origin = Origin{Slots: r.origin.Slots[:0]}
+	r.call, r.stream, r.cancelled, r.status = 0, nil, false, 0
+	r.resp, r.bytes, r.why = Response{}, 0, nil
 	r.onClose, r.onDrain = nil, nil
 }

@@ -39,12 +39,14 @@ type Server struct {
 
 	ids      atomic.Uint64 // of connections
 	shakes   warning       // about TLS handshakes
+	refusals warning       // about nodes that are not let in
 	draining atomic.Bool
 	stop     sync.Once
 	stopped  chan struct{} // closed when Shutdown or Close is done
 
 	mu    sync.Mutex
 	conns int // until closed
+	links int // the same of those from other nodes, which conns does not count
 	// uncounted are connections that are no client's, or not yet; see maxUncounted.
 	uncounted int
 	perIP     map[ipKey]int
@@ -68,6 +70,7 @@ func keyOf(a net.Addr) ipKey {
 type loopState struct {
 	conns map[*Conn]struct{}
 	free  []*Request
+	idle  []*stream // for reuse
 	chunk chunk
 	parts [][]byte
 }
@@ -266,6 +269,10 @@ func (s *Server) admit(l *Listener, remote net.Addr) bool {
 	switch {
 	case s.draining.Load():
 		reason = "shutdown"
+	case l.Peer != nil:
+		if s.links >= l.Peer.MaxLinks {
+			reason = "max.links"
+		}
 	case s.conns >= s.cfg.MaxConnections:
 		reason = "max.connections"
 	case ip != ipKey{} && s.perIP[ip] >= s.cfg.MaxConnectionsPerIP:
@@ -277,12 +284,17 @@ func (s *Server) admit(l *Listener, remote net.Addr) bool {
 			zap.Stringer("remote", remote), zap.String("reason", reason))
 		return false
 	}
-	s.conns++
 	s.live++
+	if l.Peer != nil {
+		s.links++
+		s.metrics.peers.connections.Inc()
+		return true
+	}
+	s.conns++
 	if (ip != ipKey{}) {
 		s.perIP[ip]++
 	}
-	s.metrics.connections.Inc()
+	s.metrics.clients.connections.Inc()
 	return true
 }
 
@@ -295,11 +307,16 @@ func (s *Server) closedConn(c *Conn) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.local {
+	switch {
+	case c.link != nil:
+		s.links--
+		c.traffic.connections.Dec()
+		return
+	case c.local:
 		s.uncounted--
 		return
 	}
-	s.metrics.connections.Dec()
+	c.traffic.connections.Dec()
 	s.conns--
 	if s.perIP[c.ip]--; s.perIP[c.ip] <= 0 {
 		delete(s.perIP, c.ip)

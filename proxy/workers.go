@@ -2,15 +2,17 @@ package proxy
 
 import "sync"
 
-// job is a function given to Request.Go, and the connection that waits for it.
+// job is a function given to Request.Go, and the connection that waits for it,
+// or of a link the stream.
 type job struct {
-	conn *Conn
-	f    func()
+	conn   *Conn
+	stream *stream
+	f      func()
 }
 
 // workers runs jobs on a bounded number of goroutines, first come first
-// served. Its queue is bounded by the connections: one that has a job under
-// way starts no other request.
+// served. Its queue is bounded by the connections, and of links by their
+// requests: one that has a job under way starts no other request.
 type workers struct {
 	max int
 
@@ -85,6 +87,10 @@ func (w *workers) do(j job) {
 	// A function that ends its goroutine still lets its connection go on.
 	defer func() {
 		j.conn.working.Add(-1)
+		if j.stream != nil {
+			j.stream.working.Add(-1)
+			j.conn.loop.Post(&j.stream.task)
+		}
 		j.conn.loop.Post(&j.conn.task)
 	}()
 	j.f()

@@ -58,7 +58,7 @@ var imports = map[string][]string{
 	"coordinator":       {"coordinator/group", "offsets", "storage", "storage/meta", "protocol/batch"},
 
 	"proxy/loop":    {"protocol/buffer"},
-	"proxy/forward": {"protocol", "protocol/buffer"},
+	"proxy/forward": {"proxy/loop", "protocol", "protocol/buffer"},
 	"proxy":         {"proxy/loop", "proxy/forward", "protocol", "protocol/buffer"},
 	"proxy/api":     {"proxy", "proxy/forward", "coordinator", "coordinator/group", "offsets", "storage", "storage/ledger", "storage/meta", "protocol", "protocol/batch", "protocol/buffer"},
 

@@ -6,6 +6,10 @@
 //
 // A link is a connection to another node's peer listener. Each request travels
 // whole, as the client sent it, behind an envelope that says for whom it is.
+//
+// The bytes of envelopes are in envelope.go, those by which two nodes come to
+// trust each other in handshake.go. Both are pure; package proxy has the
+// receiving side of them.
 package forward
 
 import (
@@ -13,18 +17,23 @@ import (
 	"time"
 
 	"github.com/quirelog/quire/protocol/buffer"
+	"github.com/quirelog/quire/proxy/loop"
 )
 
 // Errors of an Answer.
 var (
-	// ErrUnreachable: the request has not left this node, so nothing was done.
+	// ErrUnreachable: the request has not left this node whole, so nothing was done.
 	ErrUnreachable = errors.New("node cannot be reached")
 	// ErrLost: it has left and no answer came; nobody knows whether it was carried out.
-	ErrLost = errors.New("connection to the node was lost")
-	// ErrProtocol: the other side sent what cannot be understood.
+	ErrLost = errors.New("no answer from the node")
+	// ErrProtocol: the other side sent what cannot be understood. As with ErrLost,
+	// nobody knows whether the request was carried out.
 	ErrProtocol = errors.New("node answered with something else")
 	// ErrBusy: too much waits for that node already; nothing was done.
 	ErrBusy = errors.New("too much waits for the node")
+	// ErrTooLarge: the request, or what is said about it, is larger than what a
+	// link carries; nothing was done, and trying again does not help.
+	ErrTooLarge = errors.New("request cannot be forwarded")
 )
 
 // SlotEpoch is a slot that a request is for, and the epoch of its owner as the
@@ -34,18 +43,24 @@ type SlotEpoch struct {
 	Epoch int64
 }
 
-// Call is a request on its way to another node.
+// Call is a request on its way to another node. It may be used again, for any
+// node, once Done was called; that saves allocations.
 type Call struct {
 	// Message is the Kafka request after its size, header and body, in parts that
 	// are sent as they are. They stay as they are until Done.
 	Message [][]byte
 
-	Slots      []SlotEpoch // that the receiver must serve, all of them; none: whatever it serves
-	Stream     uint64      // the client connection. Calls of one stream to one node arrive in the order of Send
-	Listener   string      // by which the client came
-	RemoteAddr string      // of the client
-	Principal  string
-	Timeout    time.Duration // for the answer; then ErrLost
+	Slots      []SlotEpoch   // that the receiver must serve, all of them; none: whatever it serves. At most MaxSlots
+	Stream     uint64        // the client connection. Calls of one stream to one node arrive in the order of Send
+	Listener   string        // by which the client came; at most MaxNameBytes, as the next two
+	RemoteAddr string        // of the client
+	Principal  string        // "User:ANONYMOUS" without authentication
+	Timeout    time.Duration // for the answer; then ErrLost, or ErrUnreachable if it has not left. 0: ten minutes
+
+	// Loop is that of the client's connection, the same for all calls of a stream:
+	// its link then lives there too, and Done is called there, so that a request and
+	// its answer need no other goroutine. nil: some loop of the Sender's own.
+	Loop *loop.Loop
 
 	// Done is called exactly once, on any goroutine; it must not block. It owns
 	// the Answer's Buf.
@@ -54,7 +69,7 @@ type Call struct {
 	link linkCall
 }
 
-// Status says what became of a request at the other node.
+// Status says what became of a request at the other node. Its values are on the wire.
 type Status uint8
 
 const (
@@ -66,7 +81,7 @@ const (
 	NotServed
 	// Dropped: the request is at fault in a way that closes the client's connection. Err says why.
 	Dropped
-	// Failed: there is no answer. Err says why.
+	// Failed: there is no answer. Err says why. It is never on the wire.
 	Failed
 )
 
@@ -87,9 +102,7 @@ type Sender interface {
 	// were sent before its Done had returned. Done may be called from within Send.
 	Send(node int32, c *Call)
 	// Cancel asks for an answer now: a long poll answers with what it has. Done
-	// comes all the same. Any goroutine; once Done was called it does nothing.
+	// comes all the same. Any goroutine; once Done was called it does nothing. The
+	// Call is not sent again meanwhile.
 	Cancel(c *Call)
 }
-
-// linkCall is what a link keeps of a call under way.
-type linkCall struct{}

@@ -55,7 +55,8 @@ func (g *epollGroup) Serve(ln net.Listener, a Accept) error {
 			// It fails if the peer is gone already, which reading will tell.
 			_ = tuneFD(fd, g.cfg.KeepAlive)
 		}
-		g.loops[least(g.all, turn)].adopt(fd, remote, tcp, &g.cfg, &a)
+		// It fails if the loop has ended, and the listener is about to be closed.
+		_ = g.loops[least(g.all, turn)].adopt(fd, remote, tcp, &g.cfg, &a)
 	}
 }
 

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -115,7 +116,9 @@ func newEpollLoop(cfg Config) (*epollLoop, error) {
 		l.look()
 		return l.n > 0
 	}
-	l.init(cfg.Now, l.signal)
+	l.init(cfg.Now, l.signal, func(c net.Conn, open func(Sock) Handler) error {
+		return l.adoptConn(c, &cfg, &Accept{Open: open})
+	})
 	return l, nil
 }
 
@@ -212,9 +215,9 @@ type epollSock struct {
 	gone     Task
 }
 
-// adopt makes fd, an accepted non-blocking socket, a connection of the loop.
-// Any goroutine. fd is closed if the loop has ended.
-func (l *epollLoop) adopt(fd int, remote net.Addr, tcp bool, cfg *Config, a *Accept) {
+// adopt makes fd, a connected non-blocking socket, a connection of the loop.
+// Any goroutine. fd is closed if the loop has ended, which is ErrStopped.
+func (l *epollLoop) adopt(fd int, remote net.Addr, tcp bool, cfg *Config, a *Accept) error {
 	s := &epollSock{loop: l, fd: fd, remote: remote, tcp: tcp, detached: true}
 	s.gone.Run = func() { s.h.Closed(s.err) }
 	l.conns.Add(1)
@@ -229,7 +232,37 @@ func (l *epollLoop) adopt(fd int, remote net.Addr, tcp bool, cfg *Config, a *Acc
 	if !l.Post(start) {
 		l.conns.Add(-1)
 		unix.Close(fd)
+		return ErrStopped
 	}
+	return nil
+}
+
+// adoptConn takes the socket out of c: a descriptor of its own stays when c,
+// and with it the runtime's interest in it, is closed. It is non-blocking already.
+func (l *epollLoop) adoptConn(c net.Conn, cfg *Config, a *Accept) error {
+	defer c.Close()
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("%w: epoll loops take no %T", ErrUnsupported, c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	fd := -1
+	var dupErr error
+	err = raw.Control(func(own uintptr) {
+		fd, dupErr = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
+	})
+	if err = errors.Join(err, dupErr); err != nil {
+		return fmt.Errorf("fcntl: %w", err)
+	}
+	_, tcp := c.(*net.TCPConn)
+	if tcp {
+		// It fails if the peer is gone already, which reading will tell.
+		_ = tuneFD(fd, cfg.KeepAlive)
+	}
+	return l.adopt(fd, c.RemoteAddr(), tcp, cfg, a)
 }
 
 func (s *epollSock) opened(h Handler, remote net.Addr) { s.h, s.remote = h, remote }

@@ -167,14 +167,15 @@ type Loop struct {
 
 	tasks  mailbox
 	timers timers
-	wake   func() // ends the loop's sleep; any goroutine
+	wake   func()                                          // ends the loop's sleep; any goroutine
+	take   func(c net.Conn, open func(Sock) Handler) error // Adopt
 	clock  func() time.Time
 	now    time.Time // of this turn; loop only
 	conns  atomic.Int64
 }
 
-func (l *Loop) init(clock func() time.Time, wake func()) {
-	l.clock, l.wake = clock, wake
+func (l *Loop) init(clock func() time.Time, wake func(), take func(net.Conn, func(Sock) Handler) error) {
+	l.clock, l.wake, l.take = clock, wake, take
 	l.now = clock()
 	l.timers.base = l.now
 	l.tasks.asleep.Store(true)
@@ -200,6 +201,13 @@ func (l *Loop) Post(t *Task) bool {
 	}
 	return ok
 }
+
+// Adopt makes c, of which nobody reads or writes any more, a connection of the
+// loop; open makes its handler, on the loop. Any goroutine but the loop's own turn
+// of a Portable loop. After an error c is closed and open is not called:
+// ErrStopped if the loop has ended, ErrUnsupported if c is not made for it, as a
+// TLS connection is not for an epoll loop.
+func (l *Loop) Adopt(c net.Conn, open func(Sock) Handler) error { return l.take(c, open) }
 
 // After calls f on the loop after d, some milliseconds late at most if the
 // loop is not busy. Loop only.

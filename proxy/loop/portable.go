@@ -38,7 +38,10 @@ func Portable(cfg Config) Group {
 	g := &netGroup{cfg: cfg}
 	for range cfg.Loops {
 		l := &netLoop{signaled: make(chan struct{}, 1), socks: make(map[*netSock]struct{})}
-		l.init(cfg.Now, l.signal)
+		l.init(cfg.Now, l.signal, func(c net.Conn, open func(Sock) Handler) error {
+			g.tune(c)
+			return l.adopt(c, &cfg, &Accept{Open: open})
+		})
 		g.loops = append(g.loops, l)
 		g.all = append(g.all, &l.Loop)
 		g.done.Go(l.run)
@@ -78,7 +81,8 @@ func (g *netGroup) Serve(ln net.Listener, a Accept) error {
 			continue
 		}
 		g.tune(c)
-		g.loops[least(g.all, turn)].adopt(c, &g.cfg, &a)
+		// It fails if the loop is ending, and the listener is about to be closed.
+		_ = g.loops[least(g.all, turn)].adopt(c, &g.cfg, &a)
 	}
 }
 
@@ -205,7 +209,9 @@ type netSock struct {
 	parts net.Buffers
 }
 
-func (l *netLoop) adopt(c net.Conn, cfg *Config, a *Accept) {
+// adopt makes c a connection of the loop. Any goroutine that is not on the
+// loop. c is closed if the loop is ending, which is ErrStopped.
+func (l *netLoop) adopt(c net.Conn, cfg *Config, a *Accept) error {
 	s := &netSock{loop: l, c: c, remote: c.RemoteAddr(), preamble: a.Preamble != nil, resume: make(chan struct{}, 1), users: 1}
 	s.gone.Run = func() {
 		delete(l.socks, s)
@@ -215,15 +221,17 @@ func (l *netLoop) adopt(c net.Conn, cfg *Config, a *Accept) {
 			l.signal()
 		}
 	}
-	l.conns.Add(1)
 	l.enter()
+	defer l.leave()
+	if l.stopping {
+		c.Close()
+		return ErrStopped
+	}
+	l.conns.Add(1)
 	l.socks[s] = struct{}{}
 	s.h = a.open(s, cfg, s.opened)
-	if l.stopping {
-		s.Close(ErrStopped)
-	}
-	l.leave()
 	go s.read(cfg.HandshakeTimeout)
+	return nil
 }
 
 func (s *netSock) opened(h Handler, remote net.Addr) {
