@@ -198,8 +198,8 @@ func (s *slots) claim(todo []int) (bool, error) {
 		o := &s.state[slot]
 		cond := meta.Cond{Key: s.c.keys.owner(slot)}
 		if o.exists {
-			n := nodes[o.Node]
-			if n.Incarnation == o.Incarnation && o.Node != s.c.self.ID {
+			n, listed := nodes[o.Node]
+			if listed && n.Incarnation == o.Incarnation && o.Node != s.c.self.ID {
 				continue // back on the list since it was looked at
 			}
 			cond.Modified = o.revision

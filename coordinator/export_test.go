@@ -6,3 +6,15 @@ func Queued(c *Coordinator) int {
 	defer c.creator.mu.Unlock()
 	return len(c.creator.mu.queue)
 }
+
+// Trusted says whether a node answers for a slot from memory alone, and in which epoch.
+func Trusted(c *Coordinator, slot int) (epoch int64, ok bool) {
+	r := c.Route(slot)
+	return r.Epoch, r.Here && c.slots.trusted(slot)
+}
+
+// LeaseValid says whether a node's lease is known to last.
+func LeaseValid(c *Coordinator) bool { return c.registration.valid() }
+
+// SlotName is a slot as part of a key.
+func SlotName(slot int) string { return slotName(slot) }

@@ -81,7 +81,10 @@ func (g *Groups) List(keep func(ListedGroup) bool, reply func([]ListedGroup, err
 // listLoaded lists the groups of a shard when no slot from n on is being loaded.
 func (s *shard) listLoaded(n int, keep func(ListedGroup) bool, reply func([]ListedGroup, error)) {
 	for ; n < NumSlots; n++ {
-		if slot := s.slots[n]; slot != nil && slot.table == nil && s.park(n, request{
+		if s.g.shardOf(n) != s {
+			continue
+		}
+		if _, err := s.slot(n); errors.Is(err, group.ErrNotLoaded) && s.park(n, request{
 			f: func(s *shard, slot *ownedSlot) { s.listLoaded(slot.n, keep, reply) },
 			refuse: func(err error) {
 				if errors.Is(err, group.ErrNotCoordinator) {

@@ -93,7 +93,7 @@ func (s *shard) committed(e *entry, simple bool, err error) {
 	case errors.Is(err, offsets.ErrNotOwner):
 		s.doubt(e.slot)
 	case errors.Is(err, offsets.ErrGroupChanged) && e.group != nil:
-		s.unload(e)
+		s.unloadGroup(e)
 	}
 	if e.group != nil {
 		s.settle(e)

@@ -60,33 +60,36 @@ func (s *shard) proveThen(n int, r request) {
 
 // park keeps a request until its slot is loaded, or has been loading for too long.
 func (s *shard) park(n int, r request) bool {
-	slot := s.slots[n]
-	if slot == nil || len(slot.parked) >= maxParked || s.g.config.LoadWait < 0 {
+	if len(s.parked[n]) >= maxParked || s.g.config.LoadWait < 0 {
 		return false
 	}
-	slot.parked = append(slot.parked, r)
-	if len(slot.parked) == 1 {
+	s.parked[n] = append(s.parked[n], r)
+	if len(s.parked[n]) == 1 {
+		s.parkings++
+		parking := s.parkings
+		s.parkedAs[n] = parking
 		time.AfterFunc(s.g.config.LoadWait, func() {
-			s.inbox.put(func() { slot.refuseParked(group.ErrNotLoaded) })
+			s.inbox.put(func() {
+				if s.parkedAs[n] == parking {
+					s.refuseParked(n, group.ErrNotLoaded)
+				}
+			})
 		})
 	}
 	return true
 }
 
-// unpark carries out what waited for a slot to be loaded, in order.
-func (s *shard) unpark(slot *ownedSlot) {
-	parked := slot.parked
-	slot.parked = nil
-	for _, r := range parked {
-		s.serve(slot.n, r)
-	}
+// unpark returns what waits for a slot to be loaded, in order.
+func (s *shard) unpark(n int) []request {
+	parked := s.parked[n]
+	delete(s.parked, n)
+	delete(s.parkedAs, n)
+	return parked
 }
 
 // refuseParked refuses what waits for a slot to be loaded.
-func (slot *ownedSlot) refuseParked(why error) {
-	parked := slot.parked
-	slot.parked = nil
-	for _, r := range parked {
+func (s *shard) refuseParked(n int, why error) {
+	for _, r := range s.unpark(n) {
 		r.refuse(why)
 	}
 }

@@ -28,6 +28,12 @@ type shard struct {
 	wakes   time.Time     // when the goroutine looks at due; zero: when it is woken
 	effects group.Effects // of the event under way
 
+	// parked are the requests that wait for a slot to be loaded, by slot, and
+	// parkedAs numbers the waiting of each.
+	parked   map[int][]request
+	parkedAs map[int]int
+	parkings int
+
 	lastTicket group.Ticket
 	waiting    map[group.Ticket]func(response any) // requests that groups will answer
 }
@@ -38,7 +44,6 @@ type ownedSlot struct {
 	fence  meta.Revision
 	table  *offsets.Slot // nil until the slot is loaded
 	groups map[string]*entry
-	parked []request // until it is loaded
 	// checking: somebody is finding out whether the slot is still owned.
 	checking bool
 	// releasing: no event of its groups happens any more, and it is given up once
@@ -72,7 +77,7 @@ const reloadRetry = 500 * time.Millisecond
 func newShard(g *Groups) *shard {
 	return &shard{
 		g: g, inbox: newInbox(g.config.MaxInboxEvents),
-		slots: make(map[int]*ownedSlot), waiting: make(map[group.Ticket]func(any)),
+		slots: make(map[int]*ownedSlot), parked: make(map[int][]request), parkedAs: make(map[int]int), waiting: make(map[group.Ticket]func(any)),
 	}
 }
 
@@ -102,6 +107,9 @@ func (s *shard) turn(spare []func(), timer *time.Timer) (events []func(), closed
 	if closed {
 		for n := range s.slots {
 			s.lost(n)
+		}
+		for n := range s.parked {
+			s.refuseParked(n, group.ErrNotCoordinator)
 		}
 		return nil, true
 	}
@@ -183,31 +191,26 @@ func (s *shard) slot(n int) (*ownedSlot, error) {
 
 // gained begins to own a slot, which is then to be loaded.
 func (s *shard) gained(n int, fence meta.Revision) {
+	s.unload(n)
 	slot := &ownedSlot{n: n, fence: fence}
-	if before := s.slots[n]; before != nil {
-		// Who waits for it to be loaded waits on.
-		parked := before.parked
-		before.parked = nil
-		defer func() {
-			for _, r := range parked {
-				s.serve(n, r)
-			}
-		}()
-	}
-	s.lost(n)
 	s.slots[n] = slot
 	s.g.loads.load(slot)
 }
 
 // lost ends the owning of a slot: every request that waits there is told so.
 func (s *shard) lost(n int) {
+	s.unload(n)
+	s.refuseParked(n, group.ErrNotCoordinator)
+}
+
+// unload forgets what is in memory of a slot. Requests that wait for its being loaded stay.
+func (s *shard) unload(n int) {
 	slot := s.slots[n]
 	if slot == nil {
 		return
 	}
 	delete(s.slots, n)
 	slot.gone.Store(true)
-	slot.refuseParked(group.ErrNotCoordinator)
 	for _, e := range slot.groups {
 		if e.group != nil {
 			e.group.Unload(&s.effects)
@@ -259,7 +262,9 @@ func (s *shard) loaded(slot *ownedSlot, table *offsets.Slot, groups map[string]*
 			s.count(e)
 		}
 	}
-	s.unpark(slot)
+	for _, r := range s.unpark(slot.n) {
+		s.serve(slot.n, r)
+	}
 }
 
 // find returns the group of an id; nil if there is none.
@@ -359,14 +364,14 @@ func (s *shard) written(e *entry, seq uint64, err error) {
 	}
 	e.group.Written(s.g.config.Now(), seq, outcome, &s.effects)
 	if errors.Is(err, offsets.ErrGroupChanged) && !s.effects.Reload {
-		s.unload(e)
+		s.unloadGroup(e)
 	}
 	s.settle(e)
 }
 
-// unload gives up what is in memory of a group, which is not what is stored:
+// unloadGroup gives up what is in memory of a group, which is not what is stored:
 // nobody may go on from it. settle reads it again.
-func (s *shard) unload(e *entry) {
+func (s *shard) unloadGroup(e *entry) {
 	e.group.Unload(&s.effects)
 	s.effects.Write, s.effects.Reload = group.Write{}, true
 }

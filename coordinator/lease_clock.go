@@ -3,7 +3,7 @@ package coordinator
 import "time"
 
 // Clock reads two clocks of the machine: one that only goes on but may stand
-// still while the machine sleeps, counted from any fixed moment, and the wall
+// still while the machine sleeps, counted from a fixed moment before, and the wall
 // clock, which goes on then but may be set.
 type Clock func() (monotonic time.Duration, wall time.Time)
 

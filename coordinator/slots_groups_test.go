@@ -1,0 +1,251 @@
+package coordinator_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/coordinator/group"
+	"github.com/quirelog/quire/offsets"
+)
+
+// serving returns the node that serves a group, nil if none does.
+func serving(id string, all ...*member) *member {
+	for _, m := range all {
+		if m.Route(coordinator.SlotOf(id)).Here {
+			return m
+		}
+	}
+	return nil
+}
+
+// asked asks whoever serves a group until it does not send the caller elsewhere,
+// as nodes do for their clients.
+func asked(t *testing.T, id string, all []*member, ask func(m *member) error) error {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		m := serving(id, all...)
+		if m == nil {
+			continue
+		}
+		if err := ask(m); !errors.Is(err, group.ErrNotCoordinator) && !errors.Is(err, offsets.ErrNotOwner) {
+			return err
+		}
+	}
+	t.Fatalf("nobody serves %s", id)
+	return nil
+}
+
+// Thousands of groups on three nodes keep their generations and offsets when
+// nodes drain, die and come back, and nobody is told anything but to ask elsewhere.
+func TestGroupsMove(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b", "d")
+		topic := create(t, all[0].Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+		time.Sleep(time.Second)
+		const n = 2000
+		members := make([]string, n)
+		for i := range n {
+			id := fmt.Sprint("g", i)
+			m := serving(id, all...)
+			j := join(t, m.Coordinator, id, "")
+			if a := syncGroup(t, m.Coordinator, id, j.MemberID, 1); a.Err != nil {
+				t.Fatal(a.Err)
+			}
+			if err := commit(t, m.Coordinator, id, group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}, partition(topic, 0), int64(i)); err != nil {
+				t.Fatal(err)
+			}
+			members[i] = j.MemberID
+		}
+		look := func(when string) {
+			t.Helper()
+			for i := range n {
+				id := fmt.Sprint("g", i)
+				if err := asked(t, id, all, func(m *member) error { return heartbeat(t, m.Coordinator, id, members[i], 1) }); err != nil {
+					t.Fatalf("%s: heartbeat of %s: %v", when, id, err)
+				}
+				if err := asked(t, id, all, func(m *member) error {
+					o, err := fetch(t, m.Coordinator, id, partition(topic, 0))
+					if err == nil && o != int64(i) {
+						t.Errorf("%s: %s has committed %d", when, id, o)
+					}
+					return err
+				}); err != nil {
+					t.Fatalf("%s: fetch of %s: %v", when, id, err)
+				}
+			}
+		}
+		look("before")
+		var draining sync.WaitGroup
+		draining.Go(func() {
+			if err := all[1].Drain(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		look("while one drains")
+		draining.Wait()
+		look("when it has drained")
+		if err := all[1].Close(); err != nil {
+			t.Error(err)
+		}
+		all[1] = c.start("b")
+		look("while it comes back")
+		// Its slots come back to it while members beat.
+		for range 10 {
+			time.Sleep(time.Second)
+			look("while slots come back")
+		}
+		c.kill(all[2])
+		all = all[:2]
+		time.Sleep(3 * time.Second)
+		look("when one has died")
+		for i := range n {
+			id := fmt.Sprint("g", i)
+			if err := asked(t, id, all, func(m *member) error {
+				return commit(t, m.Coordinator, id, group.CommitIdentity{MemberID: members[i], Epoch: 1}, partition(topic, 0), int64(i+1))
+			}); err != nil {
+				t.Fatalf("commit of %s: %v", id, err)
+			}
+		}
+	})
+}
+
+// What waits for other members is sent elsewhere when its slot goes, what waits
+// for the metadata store is answered before.
+func TestHandoverAnswers(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		topic := create(t, all[0].Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+		time.Sleep(time.Second)
+		m := serving("g", all...)
+		j := join(t, m.Coordinator, "g", "")
+		if a := syncGroup(t, m.Coordinator, "g", j.MemberID, 1); a.Err != nil {
+			t.Fatal(a.Err)
+		}
+		joining := make(chan error, 1)
+		m.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
+			Protocols: []group.Protocol{{Name: "range"}}}, func(a *group.JoinGroupResponse) { joining <- a.Err })
+		time.Sleep(time.Millisecond)
+		committed := make(chan error, 100)
+		for i := range int64(cap(committed)) {
+			m.Groups().Commit("g", &group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}, []coordinator.NewCommit{{Partition: partition(topic, 0), Offset: i, CommitTime: -1, Retention: -1}}, func(err error) { committed <- err })
+		}
+		if err := m.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-joining; !errors.Is(err, group.ErrNotCoordinator) {
+			t.Errorf("who joins is told %v", err)
+		}
+		for range cap(committed) {
+			if err := <-committed; err != nil {
+				t.Errorf("a commit that was let in: %v", err)
+			}
+		}
+		if err := heartbeat(t, m.Coordinator, "g", j.MemberID, 1); !errors.Is(err, group.ErrNotCoordinator) {
+			t.Errorf("a heartbeat after that: %v", err)
+		}
+		if _, ok := m.Groups().HeartbeatNow("g", &group.HeartbeatRequest{MemberID: j.MemberID, Generation: 1}); ok {
+			t.Error("a heartbeat after that is answered at once")
+		}
+		if o, err := fetch(t, serving("g", all...).Coordinator, "g", partition(topic, 0)); err != nil || o != int64(cap(committed)-1) {
+			t.Errorf("the next owner says %d (%v)", o, err)
+		}
+	})
+}
+
+// A node that is cut off tells nobody what its memory says, but that all is well
+// to members that beat; when the store can be asked it knows better.
+func TestZombie(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		topic := create(t, all[0].Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+		time.Sleep(time.Second)
+		zombie := serving("g", all...)
+		j := join(t, zombie.Coordinator, "g", "")
+		if a := syncGroup(t, zombie.Coordinator, "g", j.MemberID, 1); a.Err != nil {
+			t.Fatal(a.Err)
+		}
+		me := group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}
+		if err := commit(t, zombie.Coordinator, "g", me, partition(topic, 0), 1); err != nil {
+			t.Fatal(err)
+		}
+		zombie.link.cut()
+		// As long as its lease lasts its memory is right.
+		if o, err := fetch(t, zombie.Coordinator, "g", partition(topic, 0)); err != nil || o != 1 {
+			t.Errorf("at first: %d (%v)", o, err)
+		}
+		var other *member
+		eventually(t, "the other serves the group", func() bool {
+			if err := heartbeat(t, zombie.Coordinator, "g", j.MemberID, 1); err != nil {
+				t.Fatalf("heartbeat: %v", err)
+			}
+			for _, m := range all {
+				if m != zombie && m.Route(coordinator.SlotOf("g")).Here {
+					other = m
+				}
+			}
+			return other != nil
+		})
+		if err := commit(t, other.Coordinator, "g", me, partition(topic, 0), 2); err != nil {
+			t.Fatal(err)
+		}
+		ask := func(want error) {
+			t.Helper()
+			if o, err := fetch(t, zombie.Coordinator, "g", partition(topic, 0)); !errors.Is(err, want) {
+				t.Errorf("fetch: %d, %v", o, err)
+			}
+			if _, err := describe(t, zombie.Coordinator, "g"); !errors.Is(err, want) {
+				t.Errorf("describe: %v", err)
+			}
+			if err := commit(t, zombie.Coordinator, "g", group.CommitIdentity{MemberID: "stale", Epoch: 1}, partition(topic, 0), 3); !errors.Is(err, want) {
+				t.Errorf("commit: %v", err)
+			}
+			if a := syncGroup(t, zombie.Coordinator, "g", j.MemberID, 1); !errors.Is(a.Err, want) {
+				t.Errorf("sync: %v", a.Err)
+			}
+			if err := heartbeat(t, zombie.Coordinator, "g", "stale", 1); !errors.Is(err, want) {
+				t.Errorf("heartbeat of somebody: %v", err)
+			}
+		}
+		ask(group.ErrUnavailable)
+		if err := heartbeat(t, zombie.Coordinator, "g", j.MemberID, 1); err != nil {
+			t.Errorf("heartbeat: %v", err)
+		}
+		zombie.link.heal()
+		ask(group.ErrNotCoordinator)
+	})
+}
+
+// A request for a slot that is being loaded is carried out when it is loaded.
+func TestRequestsWaitForLoading(t *testing.T) {
+	t.Parallel()
+	s := newGate(newMem(t))
+	openGate := s.close("/g/")
+	c := open(t, s, func(c *coordinator.Config) { c.Groups.LoadWait = patience })
+	committed := make(chan error, 1)
+	c.Groups().Commit("g", &nobody, []coordinator.NewCommit{{Offset: 7, CommitTime: -1, Retention: -1}}, func(err error) { committed <- err })
+	listed := make(chan error, 1)
+	c.Groups().List(func(coordinator.ListedGroup) bool { return true }, func(all []coordinator.ListedGroup, err error) {
+		if err == nil && len(all) != 1 {
+			err = fmt.Errorf("%d groups", len(all))
+		}
+		listed <- err
+	})
+	select {
+	case err := <-committed:
+		t.Fatalf("a commit to a slot that is not loaded: %v", err)
+	case err := <-listed:
+		t.Fatalf("a list of groups that are not loaded: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	openGate()
+	if err := <-committed; err != nil {
+		t.Error(err)
+	}
+	if err := <-listed; err != nil && err.Error() != "0 groups" {
+		t.Error(err)
+	}
+}

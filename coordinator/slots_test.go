@@ -1,0 +1,521 @@
+package coordinator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/storage/meta"
+)
+
+// A node alone has all slots at once, also after a crash, when its own record and
+// its slots are still there.
+func TestAloneHasAll(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		a := c.start("a")
+		for range 3 {
+			synctest.Wait()
+			if here := slotsOf(a); len(here) != coordinator.NumSlots {
+				t.Fatalf("%d slots", len(here))
+			}
+			if !a.Housekeeper() {
+				t.Error("nobody keeps house")
+			}
+			c.kill(a)
+			a = c.start("a")
+		}
+	})
+}
+
+// A node that joins gets its share after a while of peace, and no other slot moves.
+func TestJoin(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		a := c.startAll("a")[0]
+		before := c.owners()
+		b := c.start("b")
+		time.Sleep(1900 * time.Millisecond)
+		if n := len(slotsOf(b)); n > 0 {
+			t.Errorf("%d slots have moved at once", n)
+		}
+		joined := time.Now()
+		eventually(t, "both have their share", func() bool { return c.balanced(a, b) && len(slotsOf(b)) > 400 })
+		moved := 0
+		for key, revision := range c.owners() {
+			if before[key] != revision {
+				moved++
+			}
+		}
+		if moved != len(slotsOf(b)) {
+			t.Errorf("%d slots have changed hands, %d are with the new node", moved, len(slotsOf(b)))
+		}
+		if took := time.Since(joined); took < time.Duration(moved)*time.Second/100-time.Second {
+			t.Errorf("%d slots have moved in %v", moved, took)
+		}
+		if a.logs.early.Load() > 0 || a.logs.released.Load() != int64(moved) || a.logs.dropped.Load() != int64(moved) {
+			t.Errorf("%d were released and %d dropped, %d too early", a.logs.released.Load(), a.logs.dropped.Load(), a.logs.early.Load())
+		}
+	})
+}
+
+// The slots of a node that was killed are served again within its lease and a
+// second, by all who are left.
+func TestKill(t *testing.T) {
+	for _, ttl := range []time.Duration{3 * time.Second, 10 * time.Second} {
+		t.Run(fmt.Sprint(ttl), func(t *testing.T) {
+			inCluster(t, func(t *testing.T, c *cluster) {
+				short := func(c *coordinator.Config) { c.LeaseTTL = ttl }
+				a, b, d := c.start("a", short), c.start("b", short), c.start("d", short)
+				eventually(t, "balance", func() bool { return c.balanced(a, b, d) })
+				had := slotsOf(b)
+				c.kill(b)
+				killed := time.Now()
+				eventually(t, "the others have all", func() bool { return c.served(a, d) })
+				if took := time.Since(killed); took > ttl+time.Second {
+					t.Errorf("%d slots were served after %v", len(had), took)
+				}
+				if n := len(slotsOf(a)) + len(slotsOf(d)); n != coordinator.NumSlots {
+					t.Errorf("%d slots are served", n)
+				}
+			})
+		})
+	}
+}
+
+// A drained node gives everything away soon, keeps its place on the list, gets
+// it back when it is told so, and its next process drains no more.
+func TestDrain(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b", "d")
+		a, b, d := all[0], all[1], all[2]
+		b.logs.takes.Store(int64(20 * time.Millisecond))
+		began := time.Now()
+		if err := b.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("draining took %v", took)
+		}
+		eventually(t, "the others have all", func() bool { return c.served(a, b, d) && len(slotsOf(b)) == 0 })
+		if n, ok := a.Node(b.Self().ID); !ok || !n.Draining || !b.Self().Draining {
+			t.Errorf("the node is told as %+v, %v", n, ok)
+		}
+		time.Sleep(time.Minute)
+		if n := len(slotsOf(b)); n > 0 {
+			t.Errorf("a draining node has %d slots again", n)
+		}
+		if err := a.SetDraining(t.Context(), b.Self().ID, false); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it has its share again", func() bool { return c.balanced(a, b, d) })
+		if err := a.SetDraining(t.Context(), b.Self().ID, true); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is empty", func() bool { return c.served(a, d) })
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b = c.start("b")
+		if b.Self().Draining {
+			t.Error("the next process drains")
+		}
+		eventually(t, "it has its share again", func() bool { return c.balanced(a, b, d) })
+		if err := a.SetDraining(t.Context(), 77, true); !errors.Is(err, coordinator.ErrUnknownNode) {
+			t.Errorf("draining nobody: %v", err)
+		}
+	})
+}
+
+// When nobody else takes slots, those who drain keep them.
+func TestDrainAll(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		a := c.startAll("a")[0]
+		if err := a.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(slotsOf(a)); n != coordinator.NumSlots {
+			t.Fatalf("%d slots are left", n)
+		}
+		b := c.start("b")
+		eventually(t, "the other has all", func() bool { return len(slotsOf(b)) == coordinator.NumSlots })
+		if err := b.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "both share", func() bool { return c.served(a, b) })
+	})
+}
+
+// What cannot be released in order moves nevertheless.
+func TestDrainWithoutRelease(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		all[0].logs.fails.Store(true)
+		if err := all[0].Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the other has all", func() bool { return len(slotsOf(all[1])) == coordinator.NumSlots })
+	})
+}
+
+// Draining while the metadata store is away fails in time, serves on, and goes on
+// afterwards.
+func TestDrainWithoutStore(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		a := all[0]
+		a.logs.takes.Store(int64(100 * time.Millisecond))
+		drained := make(chan error, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
+		defer cancel()
+		go func() { drained <- a.Drain(ctx) }()
+		time.Sleep(150 * time.Millisecond)
+		a.link.cut()
+		if err := <-drained; !errors.Is(err, coordinator.ErrUnavailable) {
+			t.Errorf("drain: %v", err)
+		}
+		time.Sleep(time.Second)
+		if n := len(slotsOf(a)); n == 0 {
+			t.Error("nothing is served")
+		}
+		a.link.heal()
+		eventually(t, "the other has all", func() bool { return c.served(a, all[1]) && len(slotsOf(all[1])) == coordinator.NumSlots })
+	})
+}
+
+// A slot goes where an override says, as long as that node takes slots.
+func TestOverride(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b", "d")
+		a, b := all[0], all[1]
+		slot := slotsOf(a)[0]
+		if err := a.Override(t.Context(), slot, b.Self().ID); err != nil {
+			t.Fatal(err)
+		}
+		moved := time.Now()
+		eventually(t, "the slot has moved", func() bool { return b.Route(slot).Here })
+		if took := time.Since(moved); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+		time.Sleep(time.Minute)
+		if !b.Route(slot).Here {
+			t.Error("the slot did not stay")
+		}
+		if got := all[2].Overrides(); len(got) != 1 || got[slot] != b.Self().ID {
+			t.Errorf("overrides are %v", got)
+		}
+		if err := b.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the slot is elsewhere", func() bool { return !b.Route(slot).Here && c.served(all...) })
+		if err := b.SetDraining(t.Context(), b.Self().ID, false); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the slot is back", func() bool { return b.Route(slot).Here })
+		if err := all[2].Override(t.Context(), slot, -1); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the slot is where it was", func() bool { return a.Route(slot).Here })
+		if err := a.Override(t.Context(), slot, 77); !errors.Is(err, coordinator.ErrUnknownNode) {
+			t.Errorf("override to nobody: %v", err)
+		}
+		if err := a.Override(t.Context(), coordinator.NumSlots, 1); err == nil {
+			t.Error("there is no such slot")
+		}
+	})
+}
+
+// While the metadata store is away nobody claims anything, and when it is back,
+// its leases gone, everybody goes on with what it had.
+func TestStoreAway(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b", "d")
+		before := c.owners()
+		dropped := make(map[*member]int64)
+		for _, m := range all {
+			dropped[m] = m.logs.dropped.Load()
+			m.link.cut()
+		}
+		time.Sleep(time.Minute)
+		for _, m := range all {
+			if n := len(slotsOf(m)); n < 200 {
+				t.Errorf("%s serves %d slots without the metadata store", m.name, n)
+			}
+			if coordinator.LeaseValid(m.Coordinator) {
+				t.Errorf("%s takes its lease for valid", m.name)
+			}
+			slot := slotsOf(m)[0]
+			began := time.Now()
+			if err := m.Prove(t.Context(), slot); !errors.Is(err, coordinator.ErrUnavailable) {
+				t.Errorf("%s proves a slot without the metadata store: %v", m.name, err)
+			}
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("%s takes %v to say that it cannot prove anything", m.name, took)
+			}
+		}
+		if found := keysUnder(t, c.store, "quire/test/node/"); len(found) > 0 {
+			t.Fatalf("leases have not ended: %v", found)
+		}
+		for _, m := range all {
+			m.link.heal()
+			time.Sleep(time.Second)
+		}
+		eventually(t, "all are valid again", func() bool {
+			for _, m := range all {
+				if !coordinator.LeaseValid(m.Coordinator) {
+					return false
+				}
+			}
+			return true
+		})
+		time.Sleep(time.Minute)
+		after := c.owners()
+		for key, revision := range before {
+			if after[key] != revision {
+				t.Errorf("%s has changed", key)
+			}
+		}
+		for _, m := range all {
+			if m.logs.dropped.Load() != dropped[m] {
+				t.Errorf("%s has lost slots", m.name)
+			}
+			if err := m.Prove(t.Context(), slotsOf(m)[0]); err != nil {
+				t.Errorf("%s proves: %v", m.name, err)
+			}
+		}
+	})
+}
+
+// A lease that was revoked by hand costs nobody anything.
+func TestLeaseRevoked(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b", "d")
+		before := c.owners()
+		kv, err := c.store.Get(t.Context(), "quire/test/node/2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.store.Revoke(t.Context(), kv.Lease); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := c.store.Get(t.Context(), kv.Key); err != nil {
+			t.Error(err)
+		}
+		after := c.owners()
+		for key, revision := range before {
+			if after[key] != revision {
+				t.Errorf("%s has changed", key)
+			}
+		}
+		if !coordinator.LeaseValid(all[1].Coordinator) {
+			t.Error("the new lease is not valid")
+		}
+		// Likewise a record that was deleted under a lease that lasts.
+		if _, _, err := c.store.Txn(t.Context(), nil, []meta.Op{meta.Delete(kv.Key)}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if _, err := c.store.Get(t.Context(), kv.Key); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A node that is cut off loses its slots to others when its lease ends. Before
+// that it stops trusting its memory, and when it is back it knows who has them.
+func TestCutOff(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b", "d")
+		b := all[1]
+		slot := slotsOf(b)[0]
+		if err := b.Prove(t.Context(), slot); err != nil {
+			t.Fatal(err)
+		}
+		b.link.cut()
+		eventually(t, "others serve the slot", func() bool { return all[0].Route(slot).Here || all[2].Route(slot).Here })
+		if !b.Route(slot).Here {
+			t.Error("the node knows already")
+		}
+		if err := b.Prove(t.Context(), slot); !errors.Is(err, coordinator.ErrUnavailable) {
+			t.Errorf("the node proves: %v", err)
+		}
+		// It reaches the metadata store again, but its watches are late.
+		answered := make(chan error, 1)
+		go func() { answered <- b.Prove(t.Context(), slot) }()
+		synctest.Wait()
+		b.link.heal()
+		if err := <-answered; !errors.Is(err, coordinator.ErrNotOwner) {
+			t.Errorf("back again the node proves: %v", err)
+		}
+		eventually(t, "the node has its share again", func() bool { return c.balanced(all...) })
+	})
+}
+
+// A clock that is set, or a machine that slept, ends the trust in a lease until
+// the next renewal; one set back does not make it longer.
+func TestClocks(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		var slept, set time.Duration
+		start := time.Now()
+		a := c.start("a", func(c *coordinator.Config) {
+			c.Clock = func() (time.Duration, time.Time) {
+				return time.Since(start) + time.Minute + slept, time.Now().Add(set)
+			}
+		})
+		synctest.Wait()
+		valid := func() bool { synctest.Wait(); return coordinator.LeaseValid(a.Coordinator) }
+		if !valid() {
+			t.Fatal("the lease is not valid")
+		}
+		a.link.cut()
+		for _, step := range []struct{ slept, set time.Duration }{{0, time.Hour}, {time.Hour, 0}, {9 * time.Second, -time.Hour}} {
+			slept, set = step.slept, step.set
+			if valid() {
+				t.Errorf("the lease is valid after %+v", step)
+			}
+			slept, set = 0, 0
+			if !valid() {
+				t.Errorf("the lease is not valid when %+v was undone", step)
+			}
+		}
+		set = time.Hour
+		a.link.heal()
+		time.Sleep(5 * time.Second)
+		if !valid() {
+			t.Error("the lease is not valid after a renewal")
+		}
+		set = 0
+		time.Sleep(9 * time.Second)
+		if !valid() {
+			t.Error("the lease is not valid with a clock that was set back")
+		}
+	})
+}
+
+// A live node keeps its id: another folder's process under its name waits for
+// the end of a lease and then says what is wrong.
+func TestSameName(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		a := c.startAll("a")[0]
+		began := time.Now()
+		other := func(c *coordinator.Config) { c.Node.Folder = "other" }
+		if _, err := c.try("a", other); !errors.Is(err, coordinator.ErrReplaced) || !contains(err, "node.name") || !contains(err, "a's folder") {
+			t.Errorf("a second process: %v", err)
+		}
+		if took := time.Since(began); took < 10*time.Second || took > 15*time.Second {
+			t.Errorf("it took %v to say so", took)
+		}
+		if len(slotsOf(a)) != coordinator.NumSlots || len(a.failed) > 0 {
+			t.Error("the first has suffered")
+		}
+		// One that has crashed leaves its id to another folder after its lease.
+		c.kill(a)
+		began = time.Now()
+		b := c.start("a", other)
+		if took := time.Since(began); took > 12*time.Second {
+			t.Errorf("it took %v to take the place of a crashed one", took)
+		}
+		eventually(t, "it has all slots", func() bool { return len(slotsOf(b)) == coordinator.NumSlots })
+		// The same folder, though, is its next process.
+		began = time.Now()
+		d := c.start("a", other)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %v to take the place of the process before", took)
+		}
+		select {
+		case err := <-b.failed:
+			if !errors.Is(err, coordinator.ErrReplaced) {
+				t.Error(err)
+			}
+		case <-time.After(time.Second):
+			t.Error("the process before does not know that it is over")
+		}
+		eventually(t, "it has all slots", func() bool { return len(slotsOf(d)) == coordinator.NumSlots })
+		if n := len(slotsOf(b)); n > 0 {
+			t.Errorf("the process before serves %d slots", n)
+		}
+	})
+}
+
+// A cut-off node whose id another process has taken meanwhile ends.
+func TestReplacedWhileCutOff(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		a := c.startAll("a")[0]
+		a.link.cut()
+		b := c.start("a", func(c *coordinator.Config) { c.Node.Folder = "other" })
+		eventually(t, "the second has all slots", func() bool { return len(slotsOf(b)) == coordinator.NumSlots })
+		a.link.heal()
+		select {
+		case err := <-a.failed:
+			if !errors.Is(err, coordinator.ErrReplaced) {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("the first does not know that it is over")
+		}
+		if err := a.Prove(t.Context(), 0); !errors.Is(err, coordinator.ErrNotOwner) {
+			t.Errorf("it proves: %v", err)
+		}
+	})
+}
+
+// Of two nodes that claim a slot at the same moment one has it.
+func TestTwoClaimers(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		// Each believes itself alone: neither sees the other's record in time.
+		var all []*member
+		started := make(chan *member)
+		for _, name := range []string{"a", "b", "d"} {
+			go func() { started <- c.start(name) }()
+		}
+		for range 3 {
+			all = append(all, <-started)
+		}
+		eventually(t, "all slots are served", func() bool { return c.balanced(all...) })
+	})
+}
+
+// A record that nobody can read, or that was deleted, is claimed anew, and the
+// epoch does not go back where it is known.
+func TestOwnerRecordSpoilt(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		for i, op := range []meta.Op{meta.Put("quire/test/own/0007", []byte("?")), meta.Delete("quire/test/own/0007")} {
+			before := all[0].Route(7).Epoch
+			if _, _, err := c.store.Txn(t.Context(), nil, []meta.Op{op}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			time.Sleep(2 * time.Second)
+			if !c.served(all...) || all[0].Route(7).Epoch <= before {
+				t.Errorf("%d: the slot is told as %+v, was in epoch %d", i, all[0].Route(7), before)
+			}
+		}
+	})
+}
+
+// Who waits for a change of routes is woken by it.
+func TestRoutesChanged(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		a := c.startAll("a")[0]
+		synctest.Wait()
+		changed := a.RoutesChanged()
+		select {
+		case <-changed:
+			t.Fatal("something has changed")
+		case <-time.After(time.Hour):
+		}
+		b := c.start("b")
+		for !b.Route(0).Here && !b.Route(1).Here && !b.Route(2).Here && !b.Route(3).Here {
+			changed = b.RoutesChanged()
+			select {
+			case <-changed:
+			case <-time.After(time.Minute):
+				t.Fatal("no change is told")
+			}
+		}
+	})
+}
