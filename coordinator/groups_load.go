@@ -11,6 +11,7 @@ import (
 
 	"github.com/quirelog/quire/offsets"
 	"github.com/quirelog/quire/storage/meta"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 // loads reads slots from the metadata store. What concerns one slot happens
@@ -139,6 +140,9 @@ func (l *loads) read(slot *ownedSlot) (*offsets.Slot, map[string]*entry, error) 
 		if bad.HasGroup {
 			groups[bad.Group] = &entry{id: bad.Group, slot: slot, index: -1}
 		}
+	}
+	if planted.Is(planted.ForgottenGroups) {
+		clear(groups)
 	}
 	// A topic that this node has not heard of yet must not look like one
 	// without commits.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quirelog/quire/coordinator/group"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 // maxParked is how many requests wait for one slot to be loaded.
@@ -29,7 +30,7 @@ func (s *shard) serve(n int, r request) {
 	case errors.Is(err, group.ErrNotLoaded) && !r.unproved && s.park(n, r):
 	case err != nil:
 		r.refuse(err)
-	case s.g.c.slots.trusted(n):
+	case s.g.c.slots.trusted(n), planted.Is(planted.StaleOffsets), planted.Is(planted.UnguardedCommits):
 		r.f(s, slot)
 	default:
 		s.proveThen(n, r)

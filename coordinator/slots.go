@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/quirelog/quire/storage/meta"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 // NumSlots is how many slots the partitions and groups of a cluster fall into. It
@@ -241,6 +242,9 @@ func (s *slots) ownerLives(o *slotOwner) bool {
 // trusted says whether the lease proves that this node owns a slot that it takes
 // for its own. Any goroutine.
 func (s *slots) trusted(slot int) bool {
+	if planted.Is(planted.ServeAfterExpiry) {
+		return true
+	}
 	return s.c.registration.valid() && !s.doubtful[slot].Load()
 }
 

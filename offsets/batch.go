@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/quirelog/quire/storage/meta"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 // batch is the transaction that is being put together or in flight. Its content
@@ -298,11 +299,13 @@ func (b *batch) finish(s *sequence) {
 	if len(s.spares) > 0 {
 		b.conds = append(b.conds, meta.Cond{Key: s.spares[0].key, Modified: s.spares[0].revision})
 	}
-	for _, slot := range b.slots {
-		b.conds = append(b.conds, slot.owner)
-	}
-	for i := range b.groups {
-		b.conds = append(b.conds, meta.Cond{Key: b.groups[i].recordKey, Modified: b.groups[i].revision})
+	if !planted.Is(planted.UnguardedCommits) {
+		for _, slot := range b.slots {
+			b.conds = append(b.conds, slot.owner)
+		}
+		for i := range b.groups {
+			b.conds = append(b.conds, meta.Cond{Key: b.groups[i].recordKey, Modified: b.groups[i].revision})
+		}
 	}
 	clear(b.ops)
 	b.ops, b.spares = b.ops[:0], nil

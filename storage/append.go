@@ -6,6 +6,7 @@ import (
 	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/protocol/buffer"
 	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 // maxUnsentBytes bounds what waits in memory for a log's first ledger, or for
@@ -232,7 +233,11 @@ func (l *Log) enqueue(a *Append, b batch.Batch, buf *buffer.Buffer, now int64) (
 	p.base = l.next
 	p.end = p.base + int64(b.LastOffsetDelta()) + 1
 	p.timestamp = b.MaxTimestamp()
-	b.Stamp(p.base, l.epoch)
+	if planted.Is(planted.EpochBack) {
+		b.Stamp(p.base, max(0, 1000-l.epoch))
+	} else {
+		b.Stamp(p.base, l.epoch)
+	}
 	l.next = p.end
 	if b.ProducerID() >= 0 && (!b.Control() || isMarker) {
 		l.note(p, prod, b, mark, isMarker, now)
@@ -243,6 +248,10 @@ func (l *Log) enqueue(a *Append, b batch.Batch, buf *buffer.Buffer, now int64) (
 	}
 	l.keep(p.base, p.end, b, buf)
 	l.push(p)
+	if planted.Is(planted.EarlyHighWatermark) {
+		l.hw = p.end
+		l.wake()
+	}
 	if l.seg == nil {
 		l.unsentBytes += size
 		l.schedule(workLedger)

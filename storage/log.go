@@ -6,6 +6,7 @@ import (
 
 	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 // Log is one partition's log. Its methods may be called from any goroutine;
@@ -118,6 +119,9 @@ func (l *Log) SetConfig(c *LogConfig) { l.config.Store(c) }
 func (l *Log) Offsets() (start, stable, highWatermark int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if planted.Is(planted.ZeroEnd) && l.hw == l.opened {
+		return 0, 0, 0
+	}
 	return l.start, max(l.start, l.lastStable()), l.hw
 }
 

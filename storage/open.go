@@ -14,6 +14,7 @@ import (
 
 	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 // opening is an OpenLog under way.
@@ -145,6 +146,9 @@ func (s *Store) tryOpen(ctx context.Context, id LogID, c *LogConfig, o *opening)
 	l.chain, l.epoch = next, next.epoch
 	l.start, l.opened, l.hw, l.next = next.start, end.offset, end.offset, end.offset
 	l.producers = end.producers
+	if planted.Is(planted.LostProducers) {
+		l.producers = nil
+	}
 	if l.producers != nil {
 		for p := l.producers.oldest; p != nil; p = p.newer {
 			if p.txnFirst >= 0 {

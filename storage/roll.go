@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 const (
@@ -344,6 +345,13 @@ func (l *Log) sealOne(ctx context.Context, s *segment, old *chain) error {
 		k := &next.links[i]
 		k.sealed, k.aborted = true, len(s.aborted) > 0
 		k.base, k.last, k.lastEntry, k.bytes = s.base, s.end-1, s.next-1, s.bytes
+		if planted.Is(planted.LostHandover) && k.last > k.base {
+			l.mu.Lock()
+			if l.closed != nil {
+				k.last--
+			}
+			l.mu.Unlock()
+		}
 		k.maxTimestamp, k.written = s.maxTimestamp, s.written
 	}
 	err := l.swap(ctx, old, next, func() {

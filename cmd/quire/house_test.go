@@ -27,6 +27,7 @@ var imports = map[string][]string{
 	"protocol/batch":  {"protocol/buffer"},
 	"protocol":        {"protocol/batch", "protocol/buffer"},
 
+	"storage/planted":           {},
 	"storage/vfs":               {},
 	"storage/ledger":            {},
 	"storage/ledger/ledgertest": {"storage/ledger"},
@@ -35,7 +36,7 @@ var imports = map[string][]string{
 	"storage/meta/metatest":     {"storage/meta"},
 	"storage/meta/mem":          {"storage/meta"},
 	"storage/meta/etcd":         {"storage/meta"},
-	"storage":                   {"storage/ledger", "storage/meta", "protocol/batch", "protocol/buffer"},
+	"storage":                   {"storage/ledger", "storage/meta", "storage/planted", "protocol/batch", "protocol/buffer"},
 
 	"storage/bookkeeper/wire":                  {"storage/bookkeeper/metadata"},
 	"storage/bookkeeper/metadata":              {},
@@ -43,7 +44,7 @@ var imports = map[string][]string{
 	"storage/bookkeeper/metadata/mem":          {"storage/bookkeeper/metadata"},
 	"storage/bookkeeper/metadata/etcd":         {"storage/bookkeeper/metadata"},
 	"storage/bookkeeper/metadata/zookeeper":    {"storage/bookkeeper/metadata"},
-	"storage/bookkeeper/quorum":                {"storage/bookkeeper/metadata"},
+	"storage/bookkeeper/quorum":                {"storage/bookkeeper/metadata", "storage/planted"},
 	"storage/bookkeeper/place":                 {"storage/bookkeeper/metadata"},
 	"storage/bookkeeper/bookie":                {"storage/bookkeeper/wire", "storage/bookkeeper/metadata", "protocol/buffer"},
 	"storage/bookkeeper/bookietest":            {"storage/bookkeeper/wire", "storage/bookkeeper/metadata"},
@@ -52,15 +53,15 @@ var imports = map[string][]string{
 		"storage/bookkeeper/bookie", "storage/ledger", "protocol/buffer",
 	},
 
-	"offsets": {"storage/meta"},
+	"offsets": {"storage/meta", "storage/planted"},
 
 	"coordinator/group": {},
-	"coordinator":       {"coordinator/group", "offsets", "storage", "storage/meta", "protocol/batch"},
+	"coordinator":       {"coordinator/group", "offsets", "storage", "storage/meta", "storage/planted", "protocol/batch"},
 
 	"proxy/loop":    {"protocol/buffer"},
-	"proxy/forward": {"proxy/loop", "protocol", "protocol/buffer"},
+	"proxy/forward": {"proxy/loop", "storage/planted", "protocol", "protocol/buffer"},
 	"proxy":         {"proxy/loop", "proxy/forward", "protocol", "protocol/buffer"},
-	"proxy/api":     {"proxy", "proxy/forward", "coordinator", "coordinator/group", "offsets", "storage", "storage/ledger", "storage/meta", "protocol", "protocol/batch", "protocol/buffer"},
+	"proxy/api":     {"proxy", "proxy/forward", "coordinator", "coordinator/group", "offsets", "storage", "storage/ledger", "storage/meta", "storage/planted", "protocol", "protocol/batch", "protocol/buffer"},
 
 	"cmd/quire": {"proxy/api", "proxy", "proxy/forward", "coordinator", "storage", "storage/bookkeeper", "storage/bookkeeper/metadata", "storage/bookkeeper/metadata/etcd", "storage/embedded", "storage/ledger", "storage/meta", "storage/meta/etcd", "storage/vfs", "protocol/buffer"},
 }

@@ -190,8 +190,8 @@ type checker struct {
 	sentAt    map[ID]int64
 	refused   map[ID]string
 	again     map[ID][]int64 // offsets of what plain producers stored more than once
-	ackedAt   map[ID]int64 // offset
-	holder    map[int64]ID // of every offset that anyone has named so far
+	ackedAt   map[ID]int64   // offset
+	holder    map[int64]ID   // of every offset that anyone has named so far
 	found     []Violation
 }
 

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +38,9 @@ type cluster struct {
 
 // A node is one server, which comes back on its folder and its addresses.
 type node struct {
-	number  int // from 1
 	name    string
+	groups  string // listener for members of groups
+	peer    string // listener for other servers
 	host    *peer.Host
 	options peer.Options
 	server  *peer.Server
@@ -110,9 +112,15 @@ func newCluster(ctx context.Context, p *plan) (*cluster, error) {
 	}
 	quorums := [3]int{min(3, p.bookies), min(3, p.bookies), min(2, p.bookies)}
 	for i := range p.nodes {
-		n := &node{number: i + 1, name: fmt.Sprintf("quire-%d", i+1), host: c.nodeHosts[i]}
+		n := &node{name: fmt.Sprintf("quire-%d", i+1), host: c.nodeHosts[i]}
+		if n.groups, err = n.host.Listen(); err != nil {
+			return nil, err
+		}
+		if n.peer, err = n.host.Listen(); err != nil {
+			return nil, err
+		}
 		n.options = peer.Options{
-			Dir: filepath.Join(p.dir, n.name), Host: n.host, Env: p.env, Bin: p.bin, Named: c.addr,
+			Dir: filepath.Join(p.dir, n.name), Host: n.host, Env: p.env, Bin: p.bin, Named: c.addr, Listeners: []string{"GROUPS://" + n.groups},
 			Overrides: slices.Concat(peer.OnBookies(c.bk, quorums), c.nodeOverrides(p, n), p.overrides),
 		}
 		if n.server, err = peer.NewQuire(ctx, n.options); err != nil {
@@ -127,8 +135,13 @@ func newCluster(ctx context.Context, p *plan) (*cluster, error) {
 // nodeOverrides are the configs that make a server one of several.
 func (c *cluster) nodeOverrides(p *plan, n *node) []string {
 	millis := func(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
-	overrides := []string{
-		"advertised.listeners=PLAINTEXT://" + c.addr,
+	return []string{
+		"advertised.listeners=PLAINTEXT://" + c.addr + ",GROUPS://" + c.groupsTap,
+		"listener.advertise=PLAINTEXT:proxy,GROUPS:proxy",
+		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,GROUPS:PLAINTEXT",
+		"node.name=" + n.name,
+		"node.lease.ttl.ms=" + millis(p.lease),
+		"peer.listen=" + n.peer,
 		"group.initial.rebalance.delay.ms=500",
 		"group.min.session.timeout.ms=1000",
 		"group.consumer.session.timeout.ms=" + millis(p.session),
@@ -137,14 +150,13 @@ func (c *cluster) nodeOverrides(p *plan, n *node) []string {
 		"group.consumer.min.heartbeat.interval.ms=500",
 		"auto.create.topics.enable=false",
 	}
-	return overrides
 }
 
 func (c *cluster) serve() {
 	var servers, groups, checks []string
 	for _, n := range c.nodes {
 		servers = append(servers, n.server.Addr())
-		groups = append(groups, n.server.Addr())
+		groups = append(groups, n.groups)
 		checks = append(checks, n.server.AdminAddr())
 	}
 	c.haproxy.Serve(peer.Front{Name: "clients", Servers: servers, Check: checks}, peer.Front{Name: "groups", Servers: groups, Check: checks})
@@ -238,8 +250,18 @@ func (c *cluster) release(names ...string) {
 	}
 }
 
-// port is that of an address.
-func port(addr string) string {
-	_, p, _ := net.SplitHostPort(addr)
-	return p
+// verb runs a verb of the program on a server's admin listener.
+func (c *cluster) verb(ctx context.Context, n *node, words ...string) error {
+	bin := n.options.Bin
+	if bin == "" {
+		var err error
+		if bin, err = peer.QuireBinary(ctx); err != nil {
+			return err
+		}
+	}
+	args := append([]string{"node"}, words...)
+	if out, err := exec.CommandContext(ctx, bin, append(args, "--admin", n.server.AdminAddr())...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: quire node %s: %w: %s", n.name, strings.Join(words, " "), err, lastLines(out, 3))
+	}
+	return nil
 }

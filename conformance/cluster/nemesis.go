@@ -166,7 +166,8 @@ var nemeses = []nemesis{
 	{name: "reload-haproxy", what: "HAProxy is reloaded", do: reloadHAProxy},
 	{name: "kill-haproxy", what: "kill -9 of HAProxy; started again", do: killHAProxy},
 	{name: "stop-owner", what: "SIGTERM of a server: it drains and ends with status 0; started again later", do: stopOwner},
-	{name: "rolling-restart", what: "SIGTERM and start of all servers, one after the other", do: rollingRestart},
+	{name: "rolling-restart", what: "all servers in turn are drained, ended by SIGTERM, started again and awaited, as deploy/rolling-restart does", do: rollingRestart},
+	{name: "drain", what: "a server is drained and undrained by its verb", do: drain},
 	{name: "twin", what: "a second server with the id and name of one that runs, on another folder: it must refuse to serve", do: twin},
 }
 
@@ -594,20 +595,36 @@ func rollingRestart(ctx context.Context, h *harm) error {
 	healCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(len(h.c.nodes))*(startTimeout+stopTimeout))
 	defer cancel()
 	for _, n := range h.c.nodes {
+		if err := h.c.verb(healCtx, n, "drain", "self"); err != nil {
+			return err
+		}
 		if err := stopNode(healCtx, n); err != nil {
 			return err
 		}
 		if err := h.c.startNode(healCtx, n); err != nil {
 			return err
 		}
-		wait(ctx, restartPause)
+		if err := h.c.verb(healCtx, n, "await", "--nodes", fmt.Sprint(len(h.c.nodes))); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// restartPause is what a rolling restart waits for HAProxy to see that a server
-// is back, before the next one goes.
-const restartPause = 3 * time.Second
+func drain(ctx context.Context, h *harm) error {
+	n, err := h.node()
+	if err != nil {
+		return err
+	}
+	h.begins("%s drained", n.name)
+	ctx, cancel := healing(ctx)
+	defer cancel()
+	if err := h.c.verb(ctx, n, "drain", "self"); err != nil {
+		return err
+	}
+	h.hold(ctx, time.Second, 6*time.Second)
+	return h.c.verb(ctx, n, "undrain", "self")
+}
 
 func twin(ctx context.Context, h *harm) error {
 	n, err := h.node()

@@ -50,6 +50,9 @@ func reserve(port int) bool {
 	return true
 }
 
+// Listen returns an address of the host, host:port, with a port that is free.
+func (h *Host) Listen() (string, error) { return FreeAddress(h.IP()) }
+
 // FreeAddress returns host:port with a port that is free here.
 func FreeAddress(host string) (string, error) {
 	ports, err := freePorts(1)

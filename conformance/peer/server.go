@@ -29,6 +29,8 @@ type Options struct {
 	// not Addr.
 	Named string
 	Bin   string // of Quire, instead of the one that is built
+	// Listeners are more of them, NAME://host:port.
+	Listeners []string
 
 	// Intercept decides over the server's writes and syncs of files; nil
 	// leaves it alone. It costs every such call some ten microseconds.
@@ -188,7 +190,7 @@ func NewQuire(ctx context.Context, opts Options) (*Server, error) {
 		prepare:   func(context.Context) error { return nil },
 	}
 	s.command = func() *exec.Cmd {
-		args := []string{"serve", "--data-dir", s.DataDir(), "--listeners", "PLAINTEXT://" + s.addr, "--admin-listen", s.adminAddr}
+		args := []string{"serve", "--data-dir", s.DataDir(), "--listeners", strings.Join(append([]string{"PLAINTEXT://" + s.addr}, opts.Listeners...), ","), "--admin-listen", s.adminAddr}
 		for _, kv := range opts.Overrides {
 			args = append(args, "--override", kv)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/proxy"
 	"github.com/quirelog/quire/storage"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 // ListOffsets: v0-11
@@ -100,6 +101,9 @@ func (h *Handlers) listedOffsets(r *proxy.Request, q *kmsg.ListOffsetsRequest, r
 // another node leads the partition: the end of a log is what the next leader
 // changes. False: there was no time to find that out.
 func (h *Handlers) proveOffsets(ctx context.Context, asks []offsetAsk) bool {
+	if planted.Is(planted.ZombieEnds) {
+		return true
+	}
 	for i := range asks {
 		a := &asks[i]
 		if a.topic == nil || a.out.ErrorCode != 0 {

@@ -1,0 +1,17 @@
+//go:build planted
+
+package quorum
+
+import "github.com/quirelog/quire/storage/planted"
+
+func init() {
+	switch {
+	case planted.Is(planted.AckBeforeQuorum):
+		protocol.acknowledged = func(int, int) bool { return true }
+	case planted.Is(planted.NoFence):
+		protocol.lastFlags &^= Fence
+		protocol.readFlags &^= Fence
+	case planted.Is(planted.ShortRecovery):
+		protocol.absent = func(int, int, int) bool { return true }
+	}
+}
