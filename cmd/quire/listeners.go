@@ -168,20 +168,14 @@ func parseListenerAdvertise(v string) (map[string]string, error) {
 	return m, nil
 }
 
-// proxyListeners are the listeners, by name, whose clients are told of one node
-// that stands for all.
-func proxyListeners(c *config) map[string]bool {
+// proxyListeners says of which listeners, by name, the clients are told of one
+// node that stands for all.
+func proxyListeners(c *config) func(name string) bool {
 	modes, err := parseListenerAdvertise(c.str("listener.advertise"))
 	if err != nil {
 		panic("listener.advertise was checked when it was loaded: " + err.Error())
 	}
-	out := map[string]bool{}
-	for name, mode := range modes {
-		if mode == advertiseProxy {
-			out[name] = true
-		}
-	}
-	return out
+	return func(name string) bool { return modes[name] == advertiseProxy }
 }
 
 // proxyProtocol is how connections of the listener called name begin that are

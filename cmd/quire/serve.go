@@ -237,6 +237,7 @@ func (n *node) start(ctx context.Context) error {
 		Store:                  n.store,
 		AutoCreateTopics:       c.boolean("auto.create.topics.enable"),
 		TopicDeletionDisabled:  !c.boolean("delete.topic.enable"),
+		ProxyListeners:         proxyListeners(c),
 		FetchMaxBytes:          int(c.number("fetch.max.bytes")),
 		MaxFetchSessions:       fetchSessions,
 		MaxConvertedBytes:      c.number("queued.max.request.bytes"),
