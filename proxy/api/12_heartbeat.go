@@ -26,7 +26,7 @@ type heartbeatScratch struct {
 }
 
 func (h *Handlers) heartbeat(r *proxy.Request) {
-	if len(r.Body) > inlineBytes || !h.heartbeatNow(r) {
+	if len(r.Body) > inlineBytes || !h.servesGroup(r) || !h.heartbeatNow(r) {
 		waiting((*Handlers).heartbeatLater)(h, r)
 	}
 }

@@ -26,11 +26,11 @@ func (h *Handlers) createTopics(r *proxy.Request, q *kmsg.CreateTopicsRequest) {
 	r.Go(func() {
 		ctx, cancel := h.timeoutMillis(q.TimeoutMillis)
 		defer cancel()
-		h.respond(r, h.createdTopics(ctx, q))
+		h.respond(r, h.createdTopics(ctx, r.Listener(), q))
 	})
 }
 
-func (h *Handlers) createdTopics(ctx context.Context, q *kmsg.CreateTopicsRequest) *kmsg.CreateTopicsResponse {
+func (h *Handlers) createdTopics(ctx context.Context, listener string, q *kmsg.CreateTopicsRequest) *kmsg.CreateTopicsResponse {
 	resp := q.ResponseKind().(*kmsg.CreateTopicsResponse)
 	named := make(map[string]int, len(q.Topics))
 	for i := range q.Topics {
@@ -48,7 +48,7 @@ func (h *Handlers) createdTopics(ctx context.Context, q *kmsg.CreateTopicsReques
 			errs[i] = fmt.Errorf("topic %q is named twice: %w", in.Topic, errRequest)
 			continue
 		}
-		n, err := h.newTopic(in)
+		n, err := h.newTopic(listener, in)
 		if err != nil {
 			errs[i] = err
 			continue
@@ -98,7 +98,7 @@ func (h *Handlers) createdTopic(q *kmsg.CreateTopicsRequest, i int, t *coordinat
 }
 
 // newTopic checks what only a request can have wrong; the coordinator checks the rest.
-func (h *Handlers) newTopic(in *kmsg.CreateTopicsRequestTopic) (coordinator.NewTopic, error) {
+func (h *Handlers) newTopic(listener string, in *kmsg.CreateTopicsRequestTopic) (coordinator.NewTopic, error) {
 	n := coordinator.NewTopic{Name: in.Topic, Partitions: in.NumPartitions, ReplicationFactor: in.ReplicationFactor}
 	if in.Topic == metadataTopic {
 		return n, fmt.Errorf("topic %q is the controllers': %w", in.Topic, errRequest)
@@ -116,14 +116,14 @@ func (h *Handlers) newTopic(in *kmsg.CreateTopicsRequestTopic) (coordinator.NewT
 		if n.Partitions != -1 || n.ReplicationFactor != -1 {
 			return n, fmt.Errorf("topic %q: with an assignment, partitions and replication factor must be -1: %w", in.Topic, errRequest)
 		}
-		return h.assignedTopic(in, n)
+		return h.assignedTopic(listener, in, n)
 	}
 	return n, nil
 }
 
 // assignedTopic takes partitions and replication factor from an assignment,
 // which must name each partition from 0 on once and as many replicas for each.
-func (h *Handlers) assignedTopic(in *kmsg.CreateTopicsRequestTopic, n coordinator.NewTopic) (coordinator.NewTopic, error) {
+func (h *Handlers) assignedTopic(listener string, in *kmsg.CreateTopicsRequestTopic, n coordinator.NewTopic) (coordinator.NewTopic, error) {
 	replicas := make([][]int32, len(in.ReplicaAssignment))
 	for _, a := range in.ReplicaAssignment {
 		if a.Partition < 0 || int(a.Partition) >= len(replicas) || replicas[a.Partition] != nil {
@@ -132,16 +132,17 @@ func (h *Handlers) assignedTopic(in *kmsg.CreateTopicsRequestTopic, n coordinato
 		}
 		replicas[a.Partition] = append([]int32{}, a.Replicas...)
 	}
-	if err := h.checkReplicas(replicas); err != nil {
+	if err := h.checkReplicas(listener, replicas); err != nil {
 		return n, fmt.Errorf("topic %q: %w", in.Topic, err)
 	}
 	n.Partitions, n.ReplicationFactor = int32(len(replicas)), int16(len(replicas[0]))
 	return n, nil
 }
 
-// checkReplicas checks a manual assignment of partitions to nodes.
-func (h *Handlers) checkReplicas(replicas [][]int32) error {
-	live := make(map[int32]bool)
+// checkReplicas checks a manual assignment of partitions to nodes, which clients of
+// a listener may know by other ids.
+func (h *Handlers) checkReplicas(listener string, replicas [][]int32) error {
+	live := map[int32]bool{h.idFor(listener): true}
 	for _, n := range h.c.Coordinator.Nodes() {
 		live[n.ID] = true
 	}

@@ -39,7 +39,7 @@ func (h *Handlers) createPartitions(r *proxy.Request, q *kmsg.CreatePartitionsRe
 				named[in.Topic] = 0
 				err = fmt.Errorf("topic %q is named twice: %w", in.Topic, errRequest)
 			default:
-				err = h.growTopic(ctx, in, q.ValidateOnly)
+				err = h.growTopic(ctx, r.Listener(), in, q.ValidateOnly)
 			}
 			out.ErrorCode, out.ErrorMessage = int16(adminErrors.code(err)), text(err)
 			resp.Topics = append(resp.Topics, out)
@@ -48,7 +48,7 @@ func (h *Handlers) createPartitions(r *proxy.Request, q *kmsg.CreatePartitionsRe
 	})
 }
 
-func (h *Handlers) growTopic(ctx context.Context, in *kmsg.CreatePartitionsRequestTopic, validateOnly bool) error {
+func (h *Handlers) growTopic(ctx context.Context, listener string, in *kmsg.CreatePartitionsRequestTopic, validateOnly bool) error {
 	t := h.c.Coordinator.Topic(in.Topic)
 	if t == nil {
 		return fmt.Errorf("topic %q: %w", in.Topic, coordinator.ErrUnknownTopic)
@@ -66,7 +66,7 @@ func (h *Handlers) growTopic(ctx context.Context, in *kmsg.CreatePartitionsReque
 		for i := range in.Assignment {
 			replicas[i] = in.Assignment[i].Replicas
 		}
-		if err := h.checkReplicas(replicas); err != nil {
+		if err := h.checkReplicas(listener, replicas); err != nil {
 			return fmt.Errorf("topic %q: %w", in.Topic, err)
 		}
 	}

@@ -51,7 +51,7 @@ func (h *Handlers) reassign(listener string, t *coordinator.Topic, p *kmsg.Alter
 	case p.Replicas == nil:
 		return errNoReassignment
 	}
-	if err := h.checkReplicas([][]int32{p.Replicas}); err != nil {
+	if err := h.checkReplicas(listener, [][]int32{p.Replicas}); err != nil {
 		return err
 	}
 	now := h.partitionState(listener, t, p.Partition, brokers).replicas

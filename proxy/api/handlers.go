@@ -80,12 +80,10 @@ type Handlers struct {
 	cache       *conversionCache
 	metrics     []prometheus.Collector
 
-	ctx      context.Context // ends with Close
-	noTime   context.Context // for who must not block: it has ended
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
-	spawning sync.Mutex
-	closed   bool // nothing more is spawned
+	ctx     context.Context // ends with Close
+	noTime  context.Context // for who must not block: it has ended
+	cancel  context.CancelFunc
+	running sync.WaitGroup
 }
 
 const (
@@ -160,9 +158,6 @@ func New(c Config) *Handlers {
 // server that uses them must have stopped before.
 func (h *Handlers) Close() {
 	h.cancel()
-	h.spawning.Lock()
-	h.closed = true
-	h.spawning.Unlock()
 	h.running.Wait()
 	h.cache.clear()
 	h.unregisterMetrics()
@@ -224,15 +219,6 @@ func (h *Handlers) respond(r *proxy.Request, resp kmsg.Response) {
 	r.Respond(proxy.Response{Parts: [][]byte{out}})
 }
 
-// spawn runs f on a goroutine that Close waits for. It is not run after Close.
-func (h *Handlers) spawn(f func()) {
-	h.spawning.Lock()
-	defer h.spawning.Unlock()
-	if !h.closed {
-		h.running.Go(f)
-	}
-}
-
 // timeout gives a context for a blocking call: d, but at most maxTimeout, and
 // not past Close.
 func (h *Handlers) timeout(d time.Duration) (context.Context, context.CancelFunc) {
@@ -280,11 +266,6 @@ func (h *Handlers) openLog(ctx context.Context, t *coordinator.Topic, partition 
 		l.SetConfig(now.LogConfig)
 	}
 	return l, nil
-}
-
-// logOf names a partition's log.
-func logOf(t *coordinator.Topic, partition int32) storage.LogID {
-	return storage.LogID{Topic: t.ID, Partition: partition}
 }
 
 // openingLogs is how many logs a request opens at a time.

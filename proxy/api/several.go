@@ -64,7 +64,7 @@ func shared[Q kmsg.Request](here func(*Handlers, *proxy.Request), several func(*
 // only records that they may not know how to delete at another node than the
 // one which they have asked first.
 func (h *Handlers) spreads(r *proxy.Request) bool {
-	return h.routes(r) && !protocol.NamesGroup(r.Key, r.Version) && (h.oneAddress(r) || r.Key == keyDeleteRecords)
+	return h.routes(r) && !protocol.NamesGroup(r.Key, r.Version) && (h.proxied(r.Listener()) || r.Key == keyDeleteRecords)
 }
 
 const keyDeleteRecords = 21

@@ -67,7 +67,7 @@ func (p *parked) travel(serve func()) bool {
 		return false
 	}
 	t := &trip{p: p, slot: coordinator.SlotOf(id), serve: serve, forwarded: p.r.Origin != nil}
-	t.proxied = !t.forwarded && p.h.oneAddress(p.r)
+	t.proxied = !t.forwarded && p.h.proxied(p.r.Listener())
 	t.trouble = time.Now()
 	t.waiting.wake = t.attempt
 	p.trip = t
@@ -80,6 +80,16 @@ func (p *parked) travel(serve func()) bool {
 		t.attempt()
 	}
 	return true
+}
+
+// servesGroup says whether the group that a request is about is this node's. What
+// another node has sent was looked at.
+func (h *Handlers) servesGroup(r *proxy.Request) bool {
+	if !h.routes(r) {
+		return true
+	}
+	id, err := protocol.PeekGroup(r.Key, r.Version, r.Body)
+	return err == nil && h.serves(coordinator.SlotOf(id))
 }
 
 // attempt goes to who serves the group as far as this node knows. It holds p.
@@ -297,8 +307,3 @@ const (
 	keyJoinGroup    = 11
 	keySyncGroup    = 14
 )
-
-// oneAddress says whether the client of a request was given one address for everything.
-func (h *Handlers) oneAddress(r *proxy.Request) bool {
-	return h.c.ProxyListeners != nil && h.c.ProxyListeners(r.Listener())
-}

@@ -188,31 +188,6 @@ func eachTopic(q kmsg.Request, found func(topicRef)) {
 	}
 }
 
-// TopicChanged follows what other nodes do with topics of which logs are open here;
-// it is for coordinator.Config's OnTopicChange. Any goroutine.
-func (h *Handlers) TopicChanged(t *coordinator.Topic, deleted bool) {
-	switch {
-	case h.alone(): // whoever changed it has told the logs
-	case !deleted:
-		h.applyConfig(t)
-	case h.hasLogs(t):
-		h.spawn(func() {
-			ctx, cancel := h.timeout(defaultTimeout)
-			defer cancel()
-			h.deleteLogs(ctx, t)
-		})
-	}
-}
-
-func (h *Handlers) hasLogs(t *coordinator.Topic) bool {
-	for i := range t.Partitions {
-		if h.c.Store.Log(logOf(t, i)) != nil {
-			return true
-		}
-	}
-	return false
-}
-
 // deleteLogs deletes the logs of a topic that is gone for good. Ledgers that stay
 // behind after an error belong to no topic and are collected as such.
 func (h *Handlers) deleteLogs(ctx context.Context, t *coordinator.Topic) {
