@@ -116,10 +116,10 @@ func (l *Log) commit(p *pending) {
 }
 
 // rollback ends a failure: everything from the first failed append on has been
-// answered. Unless the log is closed by it, the log goes back to what is stored.
+// answered. If it is known what is stored, the log goes back to that.
 func (l *Log) rollback(done *pendingList) {
 	for p := l.failed; p != nil; p = p.next { // the newest first
-		if l.closed == nil {
+		if !l.unsound {
 			l.takeBack(p)
 		}
 		if a := p.owner; a != nil {
@@ -129,9 +129,7 @@ func (l *Log) rollback(done *pendingList) {
 			}
 		}
 	}
-	if l.closed != nil {
-		l.unsound = true
-	} else {
+	if !l.unsound {
 		l.next = l.hw
 		l.unsentBytes = 0
 		l.headState = nil

@@ -399,6 +399,73 @@ type faultyMeta struct {
 	// after, if set, may lose the answer of a transaction that was executed.
 	after func(key string) error
 	swaps int
+
+	deaf      bool          // watches hear of nothing
+	compacted chan struct{} // closed when watches are to end with ErrCompacted; nil: not made yet
+}
+
+// lose makes watches hear of nothing from now on.
+func (m *faultyMeta) lose() {
+	m.mu.Lock()
+	m.deaf = true
+	m.mu.Unlock()
+}
+
+// compact tells watches that they have missed something; those that are begun anew hear again.
+func (m *faultyMeta) compact() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deaf = false
+	if m.compacted != nil {
+		close(m.compacted)
+		m.compacted = nil
+	}
+}
+
+func (m *faultyMeta) Watch(ctx context.Context, prefix string, after meta.Revision) <-chan meta.Events {
+	m.mu.Lock()
+	if m.compacted == nil {
+		m.compacted = make(chan struct{})
+	}
+	compacted := m.compacted
+	m.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	from, to := m.Store.Watch(ctx, prefix, after), make(chan meta.Events)
+	go func() {
+		defer close(to)
+		defer func() {
+			for range from { // which ends it
+			}
+		}()
+		defer cancel()
+		for {
+			var e meta.Events
+			var ok bool
+			select {
+			case e, ok = <-from:
+			case <-compacted:
+				e, ok = meta.Events{Err: meta.ErrCompacted}, true
+			}
+			m.mu.Lock()
+			deaf := m.deaf
+			m.mu.Unlock()
+			if !ok {
+				return
+			}
+			if deaf && e.Err == nil {
+				continue
+			}
+			select {
+			case to <- e:
+			case <-ctx.Done():
+				return
+			}
+			if e.Err != nil {
+				return
+			}
+		}
+	}()
+	return to
 }
 
 func (m *faultyMeta) set(before func(op, key string) error, after func(key string) error) {

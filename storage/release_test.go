@@ -1,0 +1,201 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/meta/mem"
+
+	"github.com/quirelog/quire/protocol/batch"
+)
+
+// TestReleaseCrashPoints cuts a node off at each step of its release, under a
+// ledger in use, one that is being sealed and appends on their way.
+func TestReleaseCrashPoints(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for n := 0; ; n++ {
+			cut := &cutter{left: n, after: after}
+			if !t.Run(fmt.Sprintf("after=%v/step=%d", after, n), func(t *testing.T) { crashInRelease(t, cut) }) {
+				return
+			}
+			if !cut.happened() {
+				if n < 1 || !after && n < 4 {
+					t.Fatalf("a release has only %d steps", n)
+				}
+				break
+			}
+		}
+	}
+}
+
+func crashInRelease(t *testing.T, cut *cutter) {
+	c := newNodes(t, 2)
+	a, b := c.all[0], c.all[1]
+	conf := plain()
+	conf.SegmentBytes = 300
+	l := a.open(conf)
+	var sent []*result
+	seq := int32(0)
+	for range 4 {
+		put(t, l, makeBatch(idempotent(1, 0, seq), 1, 1, fmt.Sprint("v", seq)))
+		seq++
+	}
+	eventually(t, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return !l.queued && l.queueHead == nil
+	})
+	c.tier.hold(true)
+	for i := range int32(3) {
+		sent = append(sent, send(l, makeBatch(idempotent(1, 0, seq+i), 1, 1, fmt.Sprint("v", seq+i))))
+	}
+	c.tier.setFault(func(op string, _ ledger.ID) error {
+		err := cut.step(false)
+		if err != nil && op == "append" {
+			return fmt.Errorf("%w: %w", ledger.ErrFailed, err)
+		}
+		return err
+	})
+	a.meta.set(func(string, string) error { return cut.step(false) }, func(string) error { return cut.step(true) })
+	c.assign(testLog, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	released := make(chan error, 1)
+	go func() { released <- a.store.ReleaseLogs(ctx, only(testLog)) }()
+	eventually(t, func() bool { return a.store.Log(testLog) == nil })
+	c.tier.hold(false)
+	if err := <-released; err != nil {
+		t.Fatal(err)
+	}
+	acked := seq
+	failed := false
+	for _, r := range sent {
+		switch r.wait(t); {
+		case r.Err != nil:
+			failed = true
+		case failed:
+			t.Fatal("a batch is stored behind one that is not")
+		default:
+			acked++
+		}
+	}
+	if failed && !cut.happened() {
+		t.Fatal("an append failed")
+	}
+	c.tier.setFault(nil)
+	l = b.open(conf)
+	// The client sends again what it does not know to be stored, and one more.
+	for s := acked; s <= seq+3; s++ {
+		if at := put(t, l, makeBatch(idempotent(1, 0, s), 1, 1, fmt.Sprint("v", s))); at != int64(s) {
+			t.Fatalf("batch %d lies at %d", s, at)
+		}
+	}
+	all := values(t, l, 0, ReadUncommitted)
+	if len(all) != int(seq)+4 {
+		t.Fatalf("%q", all)
+	}
+	for i, v := range all {
+		if v != fmt.Sprintf("v%d-0", i) {
+			t.Fatalf("%q", all)
+		}
+	}
+	if !cut.happened() {
+		b.release()
+		c.wantSealed()
+	}
+}
+
+// TestReleaseDuringMigration: the copy that is under way is neither linked nor left.
+func TestReleaseDuringMigration(t *testing.T) {
+	near, far := newFakeTier(), newFakeTier()
+	defer near.Close()
+	defer far.Close()
+	x := &crossing{t: t, facts: mem.New(nil)}
+	defer x.facts.Close()
+	l := x.open(0, near)
+	put(t, l, makeBatch(batch.Plain, 1, 2, "a"))
+	x.close()
+	for _, step := range []string{"append", "close"} {
+		l = x.open(1, near, far)
+		reached, goOn := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		far.setFault(func(op string, _ ledger.ID) error {
+			if op == step {
+				once.Do(func() { close(reached); <-goOn })
+			}
+			return nil
+		})
+		moved := make(chan error, 1)
+		go func() {
+			_, err := l.Migrate(context.Background())
+			moved <- err
+		}()
+		await(t, reached)
+		if err := x.store.ReleaseLogs(t.Context(), func(LogID) bool { return true }); err != nil {
+			t.Fatal(err)
+		}
+		close(goOn)
+		wantErr(t, <-moved, ErrLostOwnership)
+		far.setFault(nil)
+		if near.count() != 1 || far.count() != 0 {
+			t.Fatalf("%s: %d and %d ledgers", step, near.count(), far.count())
+		}
+		x.close()
+	}
+	l = x.open(1, near, far)
+	wantValues(t, values(t, l, 0, ReadUncommitted), "a-0", "a-1")
+	x.close()
+}
+
+// TestReleaseOfIdleLogs: logs without a ledger in use cost no worker, no write and no wait.
+func TestReleaseOfIdleLogs(t *testing.T) {
+	w := newWorld(t)
+	id := func(i int) LogID { return LogID{Topic: [16]byte{15: byte(i)}, Partition: int32(i)} }
+	const logs = 2000
+	for i := range logs {
+		if _, err := w.store.OpenLog(t.Context(), id(i), plain()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.store.workers.mu.Lock()
+	w.store.workers.stopped = true // whoever waits for one waits for ever
+	w.store.workers.mu.Unlock()
+	w.meta.set(func(op, key string) error { t.Errorf("%s of %s", op, key); return nil }, nil)
+	if err := w.store.ReleaseLogs(t.Context(), func(id LogID) bool { return id.Partition%2 == 0 }); err != nil {
+		t.Fatal(err)
+	}
+	w.store.DropLogs(func(id LogID) bool { return id.Partition%4 == 1 })
+	for i := range logs {
+		if open := w.store.Log(id(i)) != nil; open != (i%4 == 3) {
+			t.Fatalf("log %d is open: %v", i, open)
+		}
+	}
+	w.meta.set(nil, nil)
+}
+
+// TestReleaseEndsWithTheStore: it waits for nobody who will not come.
+func TestReleaseEndsWithTheStore(t *testing.T) {
+	w := newWorld(t)
+	l := w.log(plain())
+	put(t, l, makeBatch(batch.Plain, 1, 1, "a"))
+	w.tier.hold(true)
+	r := send(l, makeBatch(batch.Plain, 1, 1, "b"))
+	released := make(chan error, 1)
+	go func() {
+		released <- w.store.ReleaseLogs(context.Background(), func(LogID) bool { return true })
+	}()
+	eventually(t, func() bool { return w.store.Log(testLog) == nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = w.store.Close(ctx)
+	if err := <-released; err != nil && !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+	w.tier.hold(false)
+	r.wait(t)
+}
