@@ -86,7 +86,9 @@ func (z *zoo) install(ctx context.Context) error {
 			continue
 		}
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: install: %w", r.Name, err))
+			if r.impossible("install") == "" {
+				failed = append(failed, fmt.Errorf("%s: install: %w", r.Name, err))
+			}
 			z.results.set(r.Name, check{Name: "install", Error: firstLine(err)})
 			continue
 		}
@@ -209,7 +211,7 @@ func (z *zoo) written(r Row) (topics []string, sources map[string]source) {
 			continue
 		}
 		for _, codec := range p.Codecs {
-			if slices.Contains(r.reads(), codec) {
+			if slices.Contains(r.reads(), codec) && whyUnreadable(r.Name, codec, p.Name) == "" {
 				topics = append(topics, p.topic(codec))
 				sources[p.topic(codec)] = source{p, codec}
 			}

@@ -40,7 +40,7 @@ const generatedBy = "<!-- Written by: go run ./zoo -full -update -->\n"
 func resultsDocument(all []Row, r results) string {
 	var b strings.Builder
 	b.WriteString("# What Kafka's clients do with Quire\n\n" + generatedBy + "\n")
-	passed, failed := r.count()
+	passed, failed := r.count(all)
 	var reads, unread int
 	r.eachRead(func(_, _, _ string, v verdict) {
 		if v == "" {
@@ -89,16 +89,16 @@ client wrote with it and read it back.
 		b.WriteByte('\n')
 	}
 	b.WriteString("\n## Failed\n\n" + cmp.Or(failures(all, r), "Nothing.\n"))
-	b.WriteString("\n## Impossible\n\n" + cmp.Or(impossibles(all), "Nothing.\n"))
+	b.WriteString("\n## Impossible\n\n" + cmp.Or(impossibles(all)+unreadablePairs(all), "Nothing.\n"))
 	return b.String()
 }
 
-func (r results) count() (passed, failed int) {
-	for _, checks := range r.checks {
-		for _, v := range checks {
+func (r results) count(all []Row) (passed, failed int) {
+	for _, row := range all {
+		for name, v := range r.checks[row.Name] {
 			if v == "" {
 				passed++
-			} else {
+			} else if row.impossible(name) == "" {
 				failed++
 			}
 		}
@@ -152,7 +152,9 @@ func furtherChecks(row Row, r results) (admin, more string) {
 	var adminCalls, others []string
 	for _, name := range sortedKeys(r.checks[row.Name]) {
 		mark := ""
-		if r.checks[row.Name][name] != "" {
+		if row.impossible(name) != "" {
+			mark = "∅ "
+		} else if r.checks[row.Name][name] != "" {
 			mark = "✗ "
 		}
 		call, isAdmin := strings.CutPrefix(name, "admin-")
@@ -192,7 +194,7 @@ func failures(all []Row, r results) string {
 	var b strings.Builder
 	for _, row := range all {
 		for _, name := range sortedKeys(r.checks[row.Name]) {
-			if v := r.checks[row.Name][name]; v != "" {
+			if v := r.checks[row.Name][name]; v != "" && row.impossible(name) == "" {
 				fmt.Fprintf(&b, "- %s, %s: %s\n", row.Name, name, v)
 			}
 		}

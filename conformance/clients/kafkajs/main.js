@@ -10,10 +10,11 @@ CompressionCodecs[CompressionTypes.LZ4] = () => ({
   compress: async (encoder) => lz4.compressFrame(encoder.buffer),
   decompress: async (buffer) => lz4.decompressFrame(buffer),
 })
-const zstd = new Promise((resolve) => ZstdCodec.run((z) => resolve(new z.Simple())))
+// The simple decoder wants the size of the content in the frame, which not all producers write.
+const zstd = new Promise((resolve) => ZstdCodec.run((z) => resolve({ encoder: new z.Simple(), decoder: new z.Streaming() })))
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({
-  compress: async (encoder) => Buffer.from((await zstd).compress(encoder.buffer)),
-  decompress: async (buffer) => Buffer.from((await zstd).decompress(buffer)),
+  compress: async (encoder) => Buffer.from((await zstd).encoder.compress(encoder.buffer)),
+  decompress: async (buffer) => Buffer.from((await zstd).decoder.decompress(buffer)),
 })
 const TYPES = {
   none: CompressionTypes.None,
