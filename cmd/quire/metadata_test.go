@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -157,7 +158,11 @@ func requireUser(t *testing.T, a *authority, endpoint string) {
 // want, and returns what it prints.
 func refuses(t *testing.T, args, want []string) string {
 	t.Helper()
-	cmd := command(t, args...)
+	return refusesCommand(t, command(t, args...), want)
+}
+
+func refusesCommand(t *testing.T, cmd *exec.Cmd, want []string) string {
+	t.Helper()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != 1 {

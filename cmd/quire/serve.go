@@ -546,7 +546,7 @@ func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
 			switch {
 			case n.draining.Load():
 				return errors.New("stopping")
-			case n.coordinator.Self().Draining:
+			case n.leaving():
 				return errors.New("draining")
 			}
 			return nil
