@@ -26,6 +26,10 @@ type PeerAuth struct {
 	// least. Without one the listener's TLS must ask for certificates.
 	Secret []byte
 
+	// Late, if it is not nil, gives Self and Secret for each link, to those who bind
+	// the listener before they know. It is called after Serve, and must not block.
+	Late func() (forward.Identity, []byte)
+
 	// MaxLinks is how many such connections there may be, proved or not; 1,024.
 	MaxLinks int
 
@@ -62,7 +66,7 @@ func (l *Listener) fillPeer(maxFrameBytes int) error {
 	if l.ProxyProtocol != nil {
 		return fmt.Errorf("%w: listener %s: nodes connect to each other directly, without the PROXY protocol", errConfig, l.Name)
 	}
-	if len(p.Secret) == 0 && (l.TLS == nil || l.TLS.ClientAuth != tls.RequireAndVerifyClientCert) {
+	if p.Late == nil && len(p.Secret) == 0 && (l.TLS == nil || l.TLS.ClientAuth != tls.RequireAndVerifyClientCert) {
 		return fmt.Errorf("%w: listener %s: peers need a secret, or TLS with certificates on both sides", errConfig, l.Name)
 	}
 	if n := len(p.Secret); n > 0 && n < forward.MinSecretBytes {
@@ -106,9 +110,13 @@ type stream struct {
 }
 
 func newLink(c *Conn, auth *PeerAuth) {
+	self, secret := auth.Self, auth.Secret
+	if auth.Late != nil {
+		self, secret = auth.Late()
+	}
 	c.link = &link{
 		conn:     c,
-		acceptor: forward.Acceptor{Self: auth.Self, Secret: auth.Secret, MaxMessageBytes: c.limits.frameBytes},
+		acceptor: forward.Acceptor{Self: self, Secret: secret, MaxMessageBytes: c.limits.frameBytes},
 		streams:  make(map[uint64]*stream),
 		names:    make(map[string]string),
 	}

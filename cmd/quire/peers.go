@@ -13,12 +13,16 @@ import (
 	"os"
 	"strconv"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/proxy/forward"
 	"github.com/quirelog/quire/storage/meta"
 )
 
-// peerListener names the listener of peer.listen, which has no place in listeners.
-const peerListener = "PEER"
+// peerListener names the listener of peer.listen. Those of listeners are in upper case.
+const peerListener = "peer.listen"
 
 // hasPeers says whether this node can be one of several.
 func hasPeers(c *config) bool { return c.str("peer.listen") != "" }
@@ -92,8 +96,12 @@ const (
 
 // peerSecret is what nodes prove to each other that they know: of peer.secret.file, or
 // else of etcd, where the first node leaves a random one. Whoever can read the
-// cluster's metadata can change them too, so it is no less secret there.
+// cluster's metadata can change them too, so it is no less secret there. Where nodes show
+// certificates and no file is named there is none.
 func (n *node) peerSecret(ctx context.Context) ([]byte, error) {
+	if n.config.str("peer.secret.file") == "" && n.config.str("peer.tls.ca.file") != "" {
+		return nil, nil
+	}
 	if file := n.config.str("peer.secret.file"); file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -146,6 +154,58 @@ func peerTLS(c *config) (client, server *tls.Config, err error) {
 	server = &tls.Config{MinVersion: tls.VersionTLS13, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return load() }}
 	return client, server, nil
+}
+
+// peerLinks is how this node and the others reach each other.
+type peerLinks struct {
+	client *tls.Config // nil: without TLS
+	self   forward.Identity
+	secret []byte // nil: certificates prove enough
+}
+
+// listenPeers adds the listener for other nodes, if there is to be one. What they have to
+// prove is known once the metadata store is open, which is before Serve.
+func (n *node) listenPeers(listeners []proxy.Listener) ([]proxy.Listener, error) {
+	if !hasPeers(n.config) {
+		return listeners, nil
+	}
+	client, server, err := peerTLS(n.config)
+	if err != nil {
+		return nil, err
+	}
+	n.links = &peerLinks{client: client}
+	return append(listeners, proxy.Listener{
+		Name: peerListener, Address: n.config.str("peer.listen"), TLS: server,
+		Peer: &proxy.PeerAuth{Late: func() (forward.Identity, []byte) { return n.links.self, n.links.secret }},
+	}), nil
+}
+
+// openPeers makes ready what forwards requests to other nodes. It returns nil without an
+// error where there are none.
+func (n *node) openPeers(registry prometheus.Registerer) (forward.Sender, error) {
+	if n.links == nil {
+		return nil, nil
+	}
+	self := n.coordinator.Self()
+	n.links.self = forward.Identity{Cluster: n.coordinator.ClusterID(), Node: self.ID, Incarnation: self.Incarnation}
+	peers, err := forward.New(forward.Config{
+		Self: n.links.self, Secret: n.links.secret, TLS: n.links.client,
+		Nodes: func(id int32) (address, incarnation string, ok bool) {
+			of, ok := n.coordinator.Node(id)
+			if !ok || of.Peer.Host == "" {
+				return "", "", false
+			}
+			return of.Peer.String(), of.Incarnation, true
+		},
+		MaxMessageBytes: int(n.config.number("socket.request.max.bytes")),
+		Log:             n.log.Named("peers"),
+		Registerer:      registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.onClose("links to other nodes", peers.Close)
+	return peers, nil
 }
 
 // readCertificates reads the authorities of a PEM file that key names.

@@ -104,6 +104,7 @@ type node struct {
 	logs        atomic.Pointer[storage.Store] // store, for those who may come before it is open
 	restore     *restoreWatch                 // nil: the metadata lies in the folder
 	coordinator *coordinator.Coordinator
+	links       *peerLinks // nil: no peer.listen
 	server      *proxy.Server
 	bound       []listener
 	plain       map[string]bool // names of listeners without TLS and PROXY protocol
@@ -232,9 +233,16 @@ func (n *node) start(ctx context.Context) error {
 	if fetchSessions == 0 {
 		fetchSessions = -1 // none
 	}
+	peers, err := n.openPeers(registry)
+	if err != nil {
+		return err
+	}
+	proxied := proxyListeners(c)
 	handlers.Handlers = api.New(api.Config{
 		Coordinator:            n.coordinator,
 		Store:                  n.store,
+		Peers:                  peers,
+		ProxyListeners:         func(listener string) bool { return proxied[listener] },
 		AutoCreateTopics:       c.boolean("auto.create.topics.enable"),
 		TopicDeletionDisabled:  !c.boolean("delete.topic.enable"),
 		ProxyListeners:         proxyListeners(c),
@@ -336,8 +344,14 @@ func (n *node) listen(registry *prometheus.Registry, handlers proxy.Handler) err
 		n.plain[l.Name] = pl.TLS == nil && pl.ProxyProtocol == nil
 		cfg.Listeners = append(cfg.Listeners, pl)
 	}
+	if cfg.Listeners, err = n.listenPeers(cfg.Listeners); err != nil {
+		return err
+	}
 	n.server, err = proxy.New(cfg)
-	if err != nil {
+	switch {
+	case err != nil && strings.HasPrefix(err.Error(), "listener "+peerListener+":"):
+		return explainListen("peer listener "+c.str("peer.listen"), "peer.listen", err)
+	case err != nil:
 		return explainListen(listenerOf(wanted, err), "listeners", err)
 	}
 	n.onClose("listeners", func(context.Context) error { return n.server.Close() })
@@ -394,13 +408,22 @@ func (n *node) openCoordinator(ctx context.Context, registry *prometheus.Registr
 	if err != nil {
 		return err
 	}
+	var peer coordinator.Endpoint
+	if n.links != nil {
+		if n.links.secret, err = n.peerSecret(ctx); err != nil {
+			return err
+		}
+		if peer, err = peerEndpoint(c, n.server.Addr(peerListener)); err != nil {
+			return err
+		}
+	}
 	n.coordinator, err = coordinator.Open(ctx, coordinator.Config{
 		Meta:   n.meta,
 		Prefix: n.prefix,
 		Logger: n.log.Named("coordinator"),
 		Node: coordinator.Node{
 			ID: int32(c.number("node.id")), Folder: strings.TrimSpace(n.folderID + " " + n.folder.describe()), Rack: c.str("broker.rack"),
-			Weight: int32(c.number("node.weight")), Version: version(), FeatureLevel: newestFeatureLevel,
+			Peer: peer, Weight: int32(c.number("node.weight")), Version: version(), FeatureLevel: newestFeatureLevel,
 		},
 		NodeName:                 n.name,
 		Advertise:                n.advertise,
