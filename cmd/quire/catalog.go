@@ -125,6 +125,8 @@ var nodeKeys = []key{
 		Doc: "Name of this node, which its id belongs to: a node that starts again under its name has its id again, with whatever data.dir. No two nodes may have the same. Unset: the name that its data folder was given."},
 	{Name: "node.weight", Kind: kindInt, Default: "100", Min: 1, Max: 10000, Ours: true,
 		Doc: "Share of the partitions and groups that this node serves, in proportion to the weights of the other nodes."},
+	{Name: "node.balance.slots.per.second", Kind: kindInt, Default: "100", Min: 1, Max: coordinator.NumSlots, Ours: true,
+		Doc: "How many of its 1024 slots this node gives in a second to a node that has joined. A drain is not held up by it."},
 	{Name: "node.lease.ttl.ms", Kind: kindInt, Default: "10000", Min: 3000, Max: 60000, Ours: true,
 		Doc: "Time without a sign of life after which the other nodes take this one for dead and take over what it serves. etcd counts in whole seconds."},
 

@@ -237,12 +237,10 @@ func (n *node) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	proxied := proxyListeners(c)
 	handlers.Handlers = api.New(api.Config{
 		Coordinator:            n.coordinator,
 		Store:                  n.store,
 		Peers:                  peers,
-		ProxyListeners:         func(listener string) bool { return proxied[listener] },
 		AutoCreateTopics:       c.boolean("auto.create.topics.enable"),
 		TopicDeletionDisabled:  !c.boolean("delete.topic.enable"),
 		ProxyListeners:         proxyListeners(c),
@@ -428,6 +426,7 @@ func (n *node) openCoordinator(ctx context.Context, registry *prometheus.Registr
 		NodeName:                 n.name,
 		Advertise:                n.advertise,
 		LeaseTTL:                 c.millis("node.lease.ttl.ms"),
+		BalanceSlotsPerSecond:    int(c.number("node.balance.slots.per.second")),
 		Failed:                   n.fail,
 		OnTopicChange:            n.topicChanged,
 		NumPartitions:            int32(c.number("num.partitions")),
