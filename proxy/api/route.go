@@ -112,7 +112,7 @@ func (h *Handlers) servesOrigin(r *proxy.Request) bool {
 
 // call fills in a call that is made for r's client.
 func (h *Handlers) call(c *forward.Call, r *proxy.Request, slots []forward.SlotEpoch, stream uint64, timeout time.Duration) {
-	c.Slots, c.Stream, c.Timeout = slots, stream, timeout
+	c.Slots, c.Stream, c.Timeout, c.Loop = slots, stream, timeout, r.Conn.Loop()
 	c.Listener, c.RemoteAddr, c.Principal = r.Listener(), r.RemoteAddr(), principalType+":"+anonymous
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,14 +28,16 @@ const (
 	// lookInterval is how often a link with calls under way is looked at.
 	lookInterval = time.Second
 
+	// What waits for a node that is away waits this long at most before it is
+	// told, and can look for another one.
 	firstRedial = 20 * time.Millisecond
-	lastRedial  = time.Second
+	lastRedial  = 250 * time.Millisecond
 )
 
 var (
 	errSilent  = errors.New("its system does not answer")
 	errStalled = errors.New("it does not read")
-	errNotSent = errors.New("not sent in time")
+	errNotSent = errors.New("it, or one before it, was not sent in time")
 	errNoReply = errors.New("no answer in time")
 	errLeaves  = errors.New("it is about to end")
 )
@@ -86,8 +89,10 @@ type link struct {
 	loop  *loop.Loop
 	task  loop.Task // turn
 	again loop.Task // turn, after the others of the loop had theirs
+	later loop.Task // posts task; it is for what task itself would do at once
 
 	session atomic.Pointer[string] // the incarnation at the other end; nil if not up
+	largest atomic.Int64           // request that the other side takes, as far as is known
 	ended   chan struct{}          // closed when it is retired and nothing is left of it
 
 	mu      sync.Mutex
@@ -123,7 +128,11 @@ type link struct {
 	leaving bool              // the other side has said that it goes away
 	parts   [][]byte
 	in      input
-	largest int // request that the other side takes
+
+	// spills is why calls have ended of which nothing had left. Whatever was sent
+	// before their Done had returned ends so too, or it could overtake them when they
+	// are sent again. That is all that is queued, until a look at the queue finds none.
+	spills error
 
 	redial  *backoff.ExponentialBackOff
 	dialAt  time.Time // not before
@@ -136,9 +145,11 @@ func newLink(p *Peers, n *node, on *loop.Loop) *link {
 	l := &link{peers: p, node: n, loop: on, ended: make(chan struct{})}
 	l.task.Run = l.turn
 	l.again.Run = l.turn
+	l.later.Run = func() { l.loop.Post(&l.task) }
 	l.redial = backoff.NewExponentialBackOff()
 	l.redial.InitialInterval, l.redial.MaxInterval = firstRedial, lastRedial
 	l.in.link = l
+	l.largest.Store(int64(p.cfg.MaxMessageBytes))
 	l.early = make(map[uint64]Answer)
 	return l
 }
@@ -161,7 +172,7 @@ func (l *link) send(c *Call) error {
 		l.uses = append(l.uses, 0)
 	}
 	id := uint64(l.uses[index])<<32 | uint64(index)
-	head, err := appendEnvelope(c.link.head[:0], id, c, l.peers.cfg.MaxMessageBytes)
+	head, err := appendEnvelope(c.link.head[:0], id, c, int(l.largest.Load()))
 	c.link.head = head
 	if err != nil {
 		if len(l.free) == 0 {
@@ -210,40 +221,63 @@ func (l *link) refuse(why error) {
 	l.mu.Unlock()
 }
 
-// retire ends the link for good: at once, or after d if calls are under way.
-// Any goroutine. ended is closed when it is done.
-func (l *link) retire(d time.Duration, why error) {
-	l.refuse(why)
+// retire ends the link for good. Any goroutine. ended is closed when it is done.
+func (l *link) retire() {
+	l.refuse(errClosing)
+	l.onLoop(func() {
+		l.look()
+		l.retiring = true
+		l.failWaiting(errClosing)
+		if l.state == up {
+			l.sock.Close(errClosing)
+		}
+		l.endIfRetired()
+	})
+}
+
+// withdraw gives up a node that is not registered any more: it may still answer
+// what it has, for a moment. Any goroutine.
+func (l *link) withdraw() {
+	l.onLoop(func() {
+		l.look()
+		l.failWaiting(errGone)
+		if l.state != up || l.leaving {
+			return
+		}
+		l.leaving = true
+		l.part()
+		s := l.sock
+		l.loop.After(partingTime, func() {
+			l.turns.Lock()
+			defer l.turns.Unlock()
+			if l.sock == s {
+				s.Close(errGone)
+			}
+		})
+	})
+}
+
+// only closes the connection if it is to another process than that. Any goroutine.
+func (l *link) only(incarnation string) {
+	if s := l.session.Load(); s == nil || *s == incarnation {
+		return
+	}
+	l.onLoop(func() {
+		if s := l.session.Load(); s != nil && *s != incarnation {
+			l.sock.Close(errGone)
+		}
+	})
+}
+
+// onLoop runs f on the loop, with turns held; if that has ended, so has the link.
+func (l *link) onLoop(f func()) {
 	t := &loop.Task{Run: func() {
 		l.turns.Lock()
 		defer l.turns.Unlock()
-		l.look()
-		l.retiring = true
-		l.failWaiting(why)
-		if d > 0 && l.live > 0 && l.state == up {
-			l.loop.After(d, func() { l.cut(why) })
-			return
-		}
-		l.shut(why)
+		f()
 	}}
 	if !l.loop.Post(t) {
 		go l.abandon()
-	}
-}
-
-func (l *link) cut(why error) {
-	l.turns.Lock()
-	defer l.turns.Unlock()
-	l.shut(why)
-}
-
-// shut closes the connection, if there is one. With turns held.
-func (l *link) shut(why error) {
-	switch l.state {
-	case up:
-		l.sock.Close(why)
-	case down:
-		l.endIfRetired()
 	}
 }
 
@@ -256,30 +290,16 @@ func (l *link) endIfRetired() {
 	}
 }
 
-// only closes the connection if it is to another process than that. Any goroutine.
-func (l *link) only(incarnation string) {
-	if s := l.session.Load(); s == nil || *s == incarnation {
-		return
-	}
-	l.loop.Post(&loop.Task{Run: func() {
-		l.turns.Lock()
-		defer l.turns.Unlock()
-		if s := l.session.Load(); s != nil && *s != incarnation {
-			l.sock.Close(errGone)
-		}
-	}})
-}
-
 // abandon ends the calls of a link whose loop has ended, once it has.
 func (l *link) abandon() {
 	l.refuse(loop.ErrStopped)
 	l.turns.Lock()
 	defer l.turns.Unlock()
-	l.take()
 	l.retiring = true
 	if l.state == up {
-		l.state = down
+		return // closed is on its way, and does the rest
 	}
+	l.take()
 	l.failAll(loop.ErrStopped)
 	l.endIfRetired()
 }
@@ -299,7 +319,16 @@ func (l *link) turn() {
 
 // look takes what was queued. On the loop.
 func (l *link) look() {
-	if next := l.take(); !next.IsZero() {
+	next := l.take()
+	if l.spills != nil {
+		if next.IsZero() {
+			l.spills = nil
+		} else {
+			l.failWaiting(l.spills)
+			return
+		}
+	}
+	if !next.IsZero() {
 		l.watch(min(next.Sub(l.loop.Now()), lookInterval))
 	}
 }
@@ -372,13 +401,22 @@ func (l *link) fail(index int, kind, why error) {
 	l.finish(index, Answer{Status: Failed, Err: fmt.Errorf("%w: node %d: %w", kind, l.node.id, why)})
 }
 
-// failWaiting ends the calls of which no byte has left.
+// failWaiting ends the calls of which no byte has left. On the loop.
 func (l *link) failWaiting(why error) {
 	for i := range l.table {
 		if p := &l.table[i]; p.call != nil && !p.begun {
 			l.drop(p)
 			l.fail(i, ErrUnreachable, why)
+			l.spills = why
 		}
+	}
+	l.lookAgain()
+}
+
+// lookAgain has the queue looked at once more if calls have spilled. On the loop.
+func (l *link) lookAgain() {
+	if l.spills != nil {
+		l.loop.Post(&l.later)
 	}
 }
 
@@ -418,6 +456,7 @@ func (l *link) failAll(why error) {
 		default:
 			// Half a frame is nothing to the other side.
 			l.fail(i, ErrUnreachable, why)
+			l.spills = why
 		}
 	}
 	clear(l.early)
@@ -494,14 +533,16 @@ func (l *link) left(n int) {
 	l.unqueue(n)
 	l.off += n
 	for l.first < len(l.out) {
-		it := &l.out[l.first]
+		it := l.out[l.first]
 		if l.off < it.bytes {
 			if it.call != nil && l.off > 0 {
 				l.at(it.call.link.id).begun = true
 			}
+			l.compact()
 			return
 		}
 		l.off -= it.bytes
+		l.out[l.first] = item{}
 		l.first++
 		if it.call != nil {
 			p := l.at(it.call.link.id)
@@ -514,10 +555,18 @@ func (l *link) left(n int) {
 				l.expire(int(uint32(id)))
 			}
 		}
-		*it = item{}
+	}
+	l.compact()
+}
+
+// compact gives up the memory of what is written, once that is half of it.
+func (l *link) compact() {
+	if l.first < len(l.out)-l.first {
+		return
 	}
 	l.base += uint64(l.first)
-	l.out, l.first = l.out[:0], 0
+	l.out = slices.Delete(l.out, 0, l.first)
+	l.first = 0
 }
 
 // watch makes check run within d.
@@ -584,8 +633,8 @@ func (l *link) expire(index int) {
 		if l.lastErr != nil {
 			why = fmt.Errorf("%w: %w", errNotSent, l.lastErr)
 		}
-		l.drop(p)
-		l.fail(index, ErrUnreachable, why)
+		// Those behind it would overtake it.
+		l.failWaiting(why)
 	}
 }
 
@@ -642,13 +691,33 @@ func (l *link) opened(s loop.Sock, c connected) loop.Handler {
 	l.async, l.blocked, l.leaving = s.HoldsSpace(), false, false
 	l.moved = l.loop.Now()
 	l.session.Store(&c.incarnation)
+	l.dropTooLarge(c.maxMessageBytes)
 	l.peers.metrics.links.Inc()
 	l.node.connected(l.peers.cfg.Log)
 	if l.retiring {
-		s.Close(errGone)
+		s.Close(errClosing)
 	}
 	l.loop.Post(&l.task)
 	return (*events)(l)
+}
+
+// dropTooLarge ends the calls that are larger than what the other side takes.
+func (l *link) dropTooLarge(limit int) {
+	limit = min(limit, l.peers.cfg.MaxMessageBytes)
+	if int64(limit) >= l.largest.Swap(int64(limit)) {
+		return
+	}
+	l.look()
+	for i := range l.table {
+		p := &l.table[i]
+		if p.call == nil {
+			continue
+		}
+		if n := frameBytes(p.call.link.head) - len(p.call.link.head); n > limit {
+			l.drop(p)
+			l.fail(i, ErrTooLarge, fmt.Errorf("it has %d bytes, that node takes %d", n, limit))
+		}
+	}
 }
 
 // events is a link as the handler of its connection.
@@ -697,25 +766,21 @@ func (e *events) Closed(err error) {
 
 // closed is called when the connection is gone.
 func (l *link) closed(err error) {
-	left := l.leaving && l.off == 0
-	l.look()
 	l.state, l.sock, l.blocked = down, nil, false
 	l.lastErr = err
 	l.in.close()
 	l.session.Store(nil)
 	l.peers.metrics.links.Dec()
 	l.dialAt = l.loop.Now().Add(l.redial.NextBackOff())
-	if left && !l.retiring {
-		// What has not been begun may go to whoever listens there next.
-		for i := range l.table {
-			if p := &l.table[i]; p.call != nil && p.begun {
-				l.fail(i, ErrLost, err)
-			}
-		}
+	if l.leaving && !l.retiring && !l.anyBegun() {
+		// What waits goes to whoever listens there next.
+		l.look()
 		l.dial()
 		return
 	}
+	l.take()
 	l.failAll(err)
+	l.lookAgain()
 	l.endIfRetired()
 }
 
@@ -766,15 +831,14 @@ func (l *link) answered(id uint64, status Status, rest []byte, buf *buffer.Buffe
 
 // part closes a connection whose other side wants that, as soon as it owes nothing.
 func (l *link) part() {
-	if !l.leaving || l.off > 0 {
-		return
+	if l.leaving && !l.anyBegun() {
+		l.sock.Close(errLeaves)
 	}
-	for i := range l.table {
-		if l.table[i].begun {
-			return
-		}
-	}
-	l.sock.Close(errLeaves)
+}
+
+// anyBegun says whether the other side may have something of a call.
+func (l *link) anyBegun() bool {
+	return slices.ContainsFunc(l.table, func(p place) bool { return p.begun })
 }
 
 // sameCorrelation says whether the answer begins with the correlation id of the request.

@@ -54,7 +54,7 @@ type Config struct {
 	// ErrProtocol. 256 MiB.
 	MaxAnswerBytes int
 
-	// DialTimeout bounds connecting and proving; 5 s.
+	// DialTimeout bounds connecting and proving, together; 5 s.
 	DialTimeout time.Duration
 
 	// PeerTimeout is after how long without a sign of life from a node's system, or
@@ -126,13 +126,11 @@ type Peers struct {
 	dials sync.WaitGroup
 
 	recheck loop.Task // on the first loop of own
-	failing loop.Task // there too
 
 	nodes sync.Map // int32 → *node
 
 	mu      sync.Mutex
 	closing bool
-	failed  []failure
 	links   map[*link]struct{} // that have not ended
 	empty   chan struct{}      // closed when no call is open; set by Close
 
@@ -140,19 +138,13 @@ type Peers struct {
 	ended chan struct{}
 }
 
-// failure is a call that was over before it came to a link.
-type failure struct {
-	call *Call
-	err  error
-}
-
-// node is another node, or this one, and the links to it.
+// node is another node, or this one, and the links to it. It is kept when the
+// node is gone, so that the order of its calls outlives that.
 type node struct {
 	id    int32
 	mu    sync.Mutex
 	links []*link
 	of    atomic.Pointer[map[*loop.Loop]*link] // by loop of the client's connection; replaced with mu held
-	gone  bool
 
 	warnings warnings
 }
@@ -179,7 +171,6 @@ func New(cfg Config) (*Peers, error) {
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.recheck.Run = p.checkAll
-	p.failing.Run = p.fail
 	first := p.own.Loops()[0]
 	first.Post(&loop.Task{Run: p.tick})
 	return p, nil
@@ -201,17 +192,13 @@ func (p *Peers) checkAll() {
 		n := v.(*node)
 		_, incarnation, ok := p.cfg.Nodes(n.id)
 		n.mu.Lock()
-		if !ok {
-			n.gone = true
-			p.nodes.Delete(n.id)
-		}
 		links := n.links
 		n.mu.Unlock()
 		for _, l := range links {
 			if ok {
 				l.only(incarnation)
 			} else {
-				l.retire(partingTime, errGone)
+				l.withdraw()
 			}
 		}
 		return true
@@ -227,26 +214,8 @@ func (p *Peers) Send(to int32, c *Call) {
 	if err == nil {
 		err = l.send(c)
 	}
-	if err == nil {
-		return
-	}
-	p.mu.Lock()
-	p.failed = append(p.failed, failure{c, err})
-	p.mu.Unlock()
-	if !p.own.Loops()[0].Post(&p.failing) {
-		// Peers are closed; nobody else is left to make the call.
-		go p.fail()
-	}
-}
-
-// fail ends the calls that came to no link.
-func (p *Peers) fail() {
-	p.mu.Lock()
-	failed := p.failed
-	p.failed = nil
-	p.mu.Unlock()
-	for _, f := range failed {
-		p.done(f.call, Answer{Status: Failed, Err: f.err})
+	if err != nil {
+		p.done(c, Answer{Status: Failed, Err: err})
 	}
 }
 
@@ -302,9 +271,6 @@ func (p *Peers) newLink(n *node, on *loop.Loop) (*link, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.gone {
-		return nil, fmt.Errorf("%w: node %d: %w", ErrUnreachable, n.id, errGone)
-	}
 	of := make(map[*loop.Loop]*link)
 	if old := n.of.Load(); old != nil {
 		for k, l := range *old {
@@ -358,12 +324,11 @@ func (p *Peers) Close(ctx context.Context) error {
 	}
 	p.stop()
 	for _, l := range p.all() {
-		l.retire(0, errClosing)
+		l.retire()
 		<-l.ended
 	}
 	p.dials.Wait()
 	p.own.Close()
-	p.fail()
 	p.metrics.unregister()
 	return err
 }

@@ -1,0 +1,169 @@
+package proxy
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quirelog/quire/protocol/buffer"
+	"github.com/quirelog/quire/proxy/forward"
+)
+
+// relay forwards requests to node 1 as a handler does that serves nothing itself.
+type relay struct{ peers *forward.Peers }
+
+type relayed struct {
+	forward.Call
+	r       *Request
+	message [1][]byte
+	answer  [1][]byte
+	buf     *buffer.Buffer
+	release func()
+}
+
+func (h *relay) Accepts(key, version int16) bool         { return true }
+func (h *relay) FlexibleRequest(key, version int16) bool { return version >= 9 }
+
+func (h *relay) Handle(r *Request) {
+	c, _ := r.Scratch.(*relayed)
+	if c == nil {
+		c = new(relayed)
+		c.Done = func(_ *forward.Call, a forward.Answer) {
+			if a.Status != forward.Answered {
+				c.r.Drop(fmt.Errorf("%d: %w", a.Status, a.Err))
+				return
+			}
+			c.answer[0], c.buf = a.Message, a.Buf
+			c.r.Respond(Response{Parts: c.answer[:], Release: c.release})
+		}
+		c.release = func() { c.buf.Release() }
+		r.Scratch = c
+	}
+	c.r = r
+	c.message[0] = r.Message
+	c.Message, c.Stream, c.Loop, c.Timeout = c.message[:], r.Conn.ID(), r.Conn.Loop(), time.Minute
+	c.Listener, c.RemoteAddr, c.Principal = r.Listener(), r.RemoteAddr(), "User:ANONYMOUS"
+	h.peers.Send(1, &c.Call)
+}
+
+// TestOwnerProcess is the owner of BenchmarkForwarded, in a process of its own.
+func TestOwnerProcess(t *testing.T) {
+	if os.Getenv("QUIRE_BENCH_OWNER") == "" {
+		return
+	}
+	s, err := New(Config{
+		Listeners: []Listener{
+			{Name: "PEER", Address: "127.0.0.1:0", Peer: &PeerAuth{Self: identity(1), Secret: peerSecret}},
+			{Name: "PLAINTEXT", Address: "127.0.0.1:0"},
+		},
+		Handler: testHandler(answerFromScratch),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve()
+	fmt.Printf("%s %s\n", s.Addr("PEER"), s.Addr("PLAINTEXT"))
+	io.Copy(io.Discard, os.Stdin)
+	s.Close()
+}
+
+// BenchmarkForwarded sends Produce frames to their owner, and to another node
+// that forwards them. Depth 1 is the latency of a request, 5 is what producers do.
+func BenchmarkForwarded(b *testing.B) {
+	owner := exec.Command(os.Args[0], "-test.run=^TestOwnerProcess$")
+	owner.Env = append(os.Environ(), "QUIRE_BENCH_OWNER=1")
+	stdin, err := owner.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := owner.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := owner.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer owner.Wait()
+	defer stdin.Close()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	var peer, direct string
+	if _, err := fmt.Sscan(line, &peer, &direct); err != nil {
+		b.Fatal(line, err)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := new(relay)
+	h.peers, err = forward.New(forward.Config{Self: identity(2), Secret: peerSecret,
+		Nodes: func(node int32) (string, string, bool) { return peer, identity(1).Incarnation, true }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := New(Config{Listeners: []Listener{{Address: "127.0.0.1:0"}}, Handler: h})
+	if err != nil {
+		b.Fatal(err)
+	}
+	go s.Serve()
+	defer h.peers.Close(b.Context())
+	defer s.Close()
+	for _, conns := range []int{1, 50} {
+		for _, size := range []int{1 << 10, 16 << 10} {
+			for _, depth := range []int{1, 5} {
+				for way, address := range map[string]string{"direct": direct, "forwarded": s.Addr("").String()} {
+					b.Run(fmt.Sprintf("conns=%d/size=%d/depth=%d/%s", conns, size, depth, way), func(b *testing.B) {
+						b.ReportAllocs()
+						flood(b, address, conns, depth, frame(0, 3, 1, make([]byte, size)))
+					})
+				}
+			}
+		}
+	}
+}
+
+// flood sends b.N requests by some connections, with some in flight on each.
+func flood(b *testing.B, address string, conns, depth int, request []byte) {
+	b.SetBytes(int64(len(request)))
+	each := max(1, b.N/conns)
+	var dialed []net.Conn
+	for range conns {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close()
+		dialed = append(dialed, c)
+	}
+	b.ResetTimer()
+	var clients sync.WaitGroup
+	for _, c := range dialed {
+		clients.Go(func() {
+			in := bufio.NewReader(c)
+			var answer [8]byte
+			for sent, got := 0, 0; got < each; got++ {
+				for ; sent < each && sent-got < depth; sent++ {
+					if _, err := c.Write(request); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+				if _, err := io.ReadFull(in, answer[:]); err != nil {
+					b.Error(err)
+					return
+				}
+				if n := binary.BigEndian.Uint32(answer[:]); n != 4 {
+					b.Errorf("an answer of %d bytes", n)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	b.StopTimer()
+}
