@@ -14,6 +14,7 @@ import (
 
 	"github.com/quirelog/quire/protocol/buffer"
 	"github.com/quirelog/quire/proxy/loop"
+	"github.com/quirelog/quire/storage/planted"
 )
 
 const (
@@ -807,6 +808,9 @@ func (l *link) answered(id uint64, status Status, rest []byte, buf *buffer.Buffe
 		if len(rest) < 4 || !sameCorrelation(p.call, rest) {
 			buf.Release()
 			return fmt.Errorf("%w: it does not belong to the request", ErrProtocol)
+		}
+		if planted.Is(planted.MixedAnswers) {
+			mixUp(p.call, rest)
 		}
 		a.Message, a.Buf = rest, buf
 	case status == Dropped:
