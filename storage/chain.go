@@ -287,7 +287,7 @@ func (s *Store) loadChain(ctx context.Context, id LogID) (*chain, error) {
 	for {
 		kv, err := s.c.Meta.Get(ctx, s.chainKey(id))
 		if errors.Is(err, meta.ErrNotFound) {
-			return &chain{}, nil
+			return &chain{epoch: s.c.FirstEpoch}, nil
 		}
 		if err != nil {
 			return nil, err

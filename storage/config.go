@@ -60,6 +60,10 @@ type StoreConfig struct {
 	OrphanAge          time.Duration // a ledger that was outside every chain for so long is deleted: 10 min
 	Now                func() time.Time
 
+	// FirstEpoch is the leader epoch of a log that has no record: 0. It is more where
+	// metadata were restored from a backup that does not know all logs; see RaiseEpochs.
+	FirstEpoch int32
+
 	// Serves says whether this node is to serve a log, where several nodes share Meta
 	// and Tier. It does not block and is asked with locks of the Store held. nil:
 	// this is the only node.

@@ -38,7 +38,11 @@ func (s *Store) Epoch(id LogID) int32 {
 	if l := h.open[id]; l != nil {
 		return l.epoch
 	}
-	return h.known[id].announced()
+	k, ok := h.known[id]
+	if !ok {
+		return s.c.FirstEpoch
+	}
+	return k.announced()
 }
 
 // Unopened calls f for each log that this node serves, that has a record and that

@@ -126,6 +126,7 @@ func (s *Store) tryOpen(ctx context.Context, id LogID, c *LogConfig, o *opening)
 		if old.exists, err = s.topicExists(ctx, id.Topic); err != nil {
 			return nil, err
 		}
+		l.epoch = old.epoch
 		return l, s.register(l, o)
 	}
 	if old.epoch == math.MaxInt32 {

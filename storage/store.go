@@ -142,13 +142,13 @@ func (s *Store) register(l *Log, o *opening) error {
 	h := s.shard(l.id)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	k := h.known[l.id]
+	k, heard := h.known[l.id]
 	if k.rev > l.chain.rev {
 		return fmt.Errorf("%w: epoch %d was opened meanwhile", errConflict, k.epoch)
 	}
 	h.open[l.id] = l
 	delete(h.known, l.id)
-	if l.epoch <= k.epoch+1 { // else somebody else had the log open
+	if !heard || l.epoch <= k.epoch+1 { // else somebody else had the log open
 		l.adopt(h.expected[l.id], s.c.MaxProducersPerLog, s.c.Now().UnixMilli())
 	}
 	delete(h.expected, l.id)

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,9 +97,14 @@ const etcdPassword = "Brief=encounter: 7"
 // startEtcd starts an etcd that demands a certificate of a, or nothing if a is nil.
 func startEtcd(t *testing.T, a *authority, dir string) (endpoint string, stop func()) {
 	t.Helper()
+	return startEtcdAt(t, a, dir, "127.0.0.1:0")
+}
+
+func startEtcdAt(t *testing.T, a *authority, dir, host string) (endpoint string, stop func()) {
+	t.Helper()
 	c := embed.NewConfig()
 	c.Dir, c.Name = filepath.Join(dir, "data"), "m"
-	client := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	client := url.URL{Scheme: "http", Host: host}
 	if a != nil {
 		client.Scheme = "https"
 		c.ClientTLSInfo.CertFile, c.ClientTLSInfo.KeyFile = a.path("member.crt"), a.path("member.key")
@@ -114,9 +120,10 @@ func startEtcd(t *testing.T, a *authority, dir string) (endpoint string, stop fu
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(e.Close)
+	end := sync.OnceFunc(e.Close)
+	t.Cleanup(end)
 	<-e.Server.ReadyNotify()
-	return client.Scheme + "://" + e.Clients[0].Addr().String(), e.Close
+	return client.Scheme + "://" + e.Clients[0].Addr().String(), end
 }
 
 // requireUser turns authentication on.

@@ -127,6 +127,7 @@ const (
 // went back.
 type restoreWatch struct {
 	n *node
+	firstEpoch int32 // restoreRecord.FirstEpoch
 	// keepOrphans says that nobody may delete ledgers which no log has.
 	keepOrphans atomic.Bool
 	// last is what the folder remembers. It belongs to whoever opens, then to the
@@ -162,6 +163,7 @@ func (n *node) openRestoreWatch(ctx context.Context) error {
 			return wentBack(at, why)
 		}
 	}
+	w.firstEpoch = record.FirstEpoch
 	w.keepOrphans.Store(record.KeepOrphans)
 	w.last = now
 	if err := n.folder.writeSeen(now); err != nil {
@@ -180,6 +182,14 @@ func (n *node) openRestoreWatch(ctx context.Context) error {
 	})
 	n.restore = w
 	return nil
+}
+
+// firstEpoch is the leader epoch of logs that were never written.
+func (n *node) firstEpoch() int32 {
+	if n.restore == nil {
+		return 0
+	}
+	return n.restore.firstEpoch
 }
 
 func (w *restoreWatch) readMark(ctx context.Context) (int64, error) {

@@ -210,6 +210,7 @@ func (n *node) start(ctx context.Context) error {
 		ProducerExpiry:     c.millis("producer.id.expiration.ms"),
 		MaxProducersPerLog: int(c.number("producer.max.per.partition")),
 		TopicKey:           n.coordinator.TopicKey,
+		FirstEpoch:         n.firstEpoch(),
 		Serves:             n.serves(),
 		Housekeeper:        n.housekeeper,
 		TopicName: func(id [16]byte) string {
