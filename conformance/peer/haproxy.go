@@ -18,6 +18,7 @@ type HAProxy struct {
 	host     *Host
 	fronts   []Front
 	addrs    []string
+	text     string // of a whole configuration; "": one is made of fronts
 	proc     *Process
 }
 
@@ -55,7 +56,31 @@ func (h *HAProxy) Listen() (addr string, err error) {
 // Serve sets what is behind the addresses, in the order of Listen.
 func (h *HAProxy) Serve(fronts ...Front) { h.fronts = fronts }
 
+// Use has it run a configuration as it is, one of whose frontends is at addr. It
+// stands in the place of Listen and Serve.
+func (h *HAProxy) Use(text, addr string) { h.text, h.addrs = text, []string{addr} }
+
+// Check is HAProxy's own opinion of the configuration.
+func (h *HAProxy) Check(ctx context.Context) error {
+	config, err := h.write()
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, h.bin, "-c", "-f", config).CombinedOutput(); err != nil {
+		return fmt.Errorf("haproxy -c: %w\n%s", err, lastLines(out, 10))
+	}
+	return nil
+}
+
+func (h *HAProxy) write() (path string, err error) {
+	path = filepath.Join(h.dir, "haproxy.cfg")
+	return path, os.WriteFile(path, []byte(h.config()), 0o644)
+}
+
 func (h *HAProxy) config() string {
+	if h.text != "" {
+		return h.text
+	}
 	var b strings.Builder
 	b.WriteString(`global
     log stdout format raw local0 info
@@ -90,8 +115,8 @@ defaults
 func (h *HAProxy) Start(ctx context.Context) error { return h.start(ctx) }
 
 func (h *HAProxy) start(ctx context.Context, flags ...string) error {
-	config := filepath.Join(h.dir, "haproxy.cfg")
-	if err := os.WriteFile(config, []byte(h.config()), 0o644); err != nil {
+	config, err := h.write()
+	if err != nil {
 		return err
 	}
 	cmd := exec.Command(h.bin, append([]string{"-db", "-f", config}, flags...)...)
