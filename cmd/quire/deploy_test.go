@@ -8,8 +8,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -234,5 +236,71 @@ func TestBookkeeperWatch(t *testing.T) {
 	}
 	if out, err := exec.Command("sh", "-n", path).CombinedOutput(); err != nil {
 		t.Errorf("sh -n: %v\n%s", err, out)
+	}
+}
+
+// Each configuration of HAProxy has its other half, which is one that quire takes and
+// that means the same ports; and HAProxy is the last to give up a silent connection.
+func TestHAProxyHalves(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "deploy", "haproxy", "*.cfg"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("configurations are %v, %v", files, err)
+	}
+	readme := deployed(t, "haproxy/README.md")
+	for _, file := range files {
+		name := filepath.Base(file)
+		cfg := deployed(t, "haproxy/"+name)
+		half := strings.TrimSuffix(name, ".cfg") + ".yaml"
+		if !strings.Contains(readme, "`"+name+"`") || !strings.Contains(cfg, half) {
+			t.Errorf("%s: the README or the file itself does not tell of it and %s", name, half)
+		}
+		c, err := loadConfig(filepath.Join(root, "deploy", "haproxy", half), nil, nil)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		listeners, err := parseListeners(c.str("listeners"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports := map[string]bool{}
+		for _, l := range listeners {
+			p, err := proxyProtocol(c, l.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p != nil {
+				ports[strconv.Itoa(l.Port)] = true
+				if len(p.Trusted) != 1 || p.Trusted[0].String() != "10.0.0.10/32" {
+					t.Errorf("%s trusts %v", half, p.Trusted)
+				}
+			}
+		}
+		servers := regexp.MustCompile(`(?m)^    server quire-(\d) 10\.0\.0\.1(\d):(\d+)`).FindAllStringSubmatch(cfg, -1)
+		for _, m := range servers {
+			if m[1] != m[2] || !ports[m[3]] {
+				t.Errorf("%s: %q is no address of the listeners %s behind HAProxy", name, m[0], c.str("listener.proxy.protocol"))
+			}
+		}
+		if len(servers) < 3 || strings.Count(cfg, "send-proxy-v2 ")+strings.Count(cfg, "send-proxy-v2\n") != len(servers)-3+1 {
+			t.Errorf("%s: %d servers, not all with send-proxy-v2", name, len(servers))
+		}
+		for word, key := range map[string]string{"agent-port ": "agent.listen", "check port ": "admin.listen"} {
+			if _, rest, ok := strings.Cut(cfg, word); ok {
+				port := strings.Fields(rest)[0]
+				if _, got, _ := strings.Cut(c.str(key), ":"); got != port {
+					t.Errorf("%s asks port %s, %s has %s=%s", name, port, half, key, c.str(key))
+				}
+			}
+		}
+		for _, side := range []string{"client", "server"} {
+			m := regexp.MustCompile(`(?m)^    timeout ` + side + ` (\d+)m$`).FindStringSubmatch(cfg)
+			if m == nil {
+				t.Fatalf("%s: no timeout %s in minutes", name, side)
+			}
+			if minutes, err := strconv.Atoi(m[1]); err != nil || time.Duration(minutes)*time.Minute <= c.millis("connections.max.idle.ms") {
+				t.Errorf("%s: timeout %s %sm is not longer than connections.max.idle.ms", name, side, m[1])
+			}
+		}
 	}
 }

@@ -41,7 +41,7 @@ func nodeIP(i int) string { return fmt.Sprintf("127.0.0.1%d", i+1) }
 
 var (
 	machine   = regexp.MustCompile(`\b10\.0\.0\.(1[0-9])\b`)
-	knownPort = regexp.MustCompile(`\b(909[2-9]|910[123]|9644)\b`)
+	knownPort = regexp.MustCompile(`\b(909[2-9]|910[123]|9191|9644)\b`)
 	checks    = strings.NewReplacer("agent-inter 1s", "agent-inter 100ms", " inter 2s", " inter 200ms",
 		"hard-stop-after 10m", "hard-stop-after 20s", "stats socket /run/haproxy/admin.sock", "stats socket ${SOCKET}")
 )
@@ -186,7 +186,7 @@ func (s *site) addNode(i int, yaml string, bk *peer.BookKeeper) {
 	}
 	overrides := slices.Concat(peer.OnBookies(bk, [3]int{1, 1, 1}), []string{
 		"listeners=" + listeners, "cluster.name=" + s.name, "group.initial.rebalance.delay.ms=0", "node.lease.ttl.ms=3000",
-		"peer.listen=" + net.JoinHostPort(ip, s.ports["9095"]), "peer.advertised=" + net.JoinHostPort(ip, s.ports["9095"]),
+		"peer.listen=" + net.JoinHostPort(ip, s.ports["9191"]), "peer.advertised=" + net.JoinHostPort(ip, s.ports["9191"]),
 	})
 	for key, port := range map[string]string{"agent.listen": "9099", "admin.listen": "9644"} {
 		if strings.Contains(yaml, key+": ") {
