@@ -136,7 +136,15 @@ func (h *Handlers) produce(r *proxy.Request) {
 				r.Refuse()
 				return
 			}
-		} else if h.routeProduce(s) {
+		}
+		if refs := s.topicsToFind(); len(refs) > 0 {
+			r.Go(func() {
+				h.findTopics(refs)
+				s.routeOrAppend()
+			})
+			return
+		}
+		if r.Origin == nil && h.routeProduce(s) {
 			s.recycle()
 			return
 		}
@@ -144,7 +152,17 @@ func (h *Handlers) produce(r *proxy.Request) {
 	s.begin()
 }
 
-// begin appends what this node serves of the request, all of it or only some. Loop only.
+// routeOrAppend is the worker's way from where the topics are known.
+func (s *produceRequest) routeOrAppend() {
+	if s.r.Origin == nil && s.h.routeProduce(s) {
+		s.recycle()
+		return
+	}
+	s.split()
+	s.openAndAppend()
+}
+
+// begin appends what this node serves of the request, all of it or only some.
 func (s *produceRequest) begin() {
 	if s.split() {
 		s.r.Go(s.work)

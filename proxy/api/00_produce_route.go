@@ -83,7 +83,24 @@ func (s *produceRequest) giveBack() bool {
 	return false
 }
 
-// routeProduce takes over a request unless all of it is served here. Loop only.
+// topicsToFind are the topics that this node may only not have heard of yet.
+func (s *produceRequest) topicsToFind() (refs []topicRef) {
+	walk := s.cursor
+	for walk.NextTopic() {
+		ref := topicRef{id: walk.TopicID, name: walk.Topic}
+		for walk.NextPartition() {
+			ref.partitions = max(ref.partitions, walk.Partition+1)
+		}
+		if len(refs) < maxFound && !s.h.knows(ref) {
+			ref.name = strings.Clone(ref.name) // it is remembered
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
+
+// routeProduce takes over a request unless all of it is served here. It is called
+// while the connection's next request is not handled yet.
 func (h *Handlers) routeProduce(s *produceRequest) bool {
 	if s.acks < -1 || s.acks > 1 {
 		return false

@@ -67,12 +67,15 @@ type fetchRequest struct {
 	bytes    int  // of records, read so far
 	now      bool // an error or a divergence is not kept waiting
 	unopened bool // a worker has to open logs
+	unknown  bool // and to look for topics before
 
 	// A worker found less than min_bytes when the watermarks were seen. What
 	// lies in ledgers can only be estimated, so it is not tried again before
 	// they have moved.
 	short bool
 	seen  int64
+
+	away *fetchAway // what other nodes are asked for; nil: nothing
 
 	raw storage.Read // what is being converted
 
@@ -87,7 +90,7 @@ type fetchRequest struct {
 	nodes   []protocol.Node
 
 	// Method values, made once.
-	lookFunc, parkFunc, expireFunc, closedFunc, sentFunc, startFunc, workFunc func()
+	lookFunc, parkFunc, expireFunc, closedFunc, sentFunc, startFunc, workFunc, leaveFunc func()
 }
 
 // fetchPart is one partition of a request.
@@ -104,6 +107,10 @@ type fetchPart struct {
 	diverging protocol.EpochEnd
 	waiter    storage.Waiter
 	fired     atomic.Bool // waiter
+
+	away bool                    // served by another node, or by nobody
+	call *fetchCall              // to that node; nil: nobody is asked
+	out  protocol.FetchPartition // its answer, once the call has come back
 }
 
 // The phases of a request that may wait. Loop and worker pass it to and fro: the
@@ -125,7 +132,7 @@ func (h *Handlers) newFetchRequest() any {
 	s := &fetchRequest{h: h}
 	s.lookFunc, s.parkFunc, s.expireFunc = s.look, s.park, s.expire
 	s.closedFunc, s.sentFunc = s.closed, s.sent
-	s.startFunc, s.workFunc = s.startOnWorker, s.work
+	s.startFunc, s.workFunc, s.leaveFunc = s.startOnWorker, s.work, s.leave
 	return s
 }
 
@@ -139,7 +146,7 @@ func (h *Handlers) fetch(r *proxy.Request) {
 		r.OnClose(s.closedFunc)
 		r.Go(s.startFunc)
 	case !s.start():
-	case s.unopened || len(s.parts) > fetchInline:
+	case s.unopened || s.unknown || len(s.parts) > fetchInline:
 		s.giveAway()
 	case !s.try():
 		s.park()
@@ -178,6 +185,7 @@ func (s *fetchRequest) start() bool {
 		return false
 	}
 	s.unopened = s.resolve()
+	s.unknown = s.h.c.Peers != nil && len(s.topicsToFind()) > 0
 	return true
 }
 
@@ -262,6 +270,7 @@ func (s *fetchRequest) resolve() (closed bool) {
 	for i := range s.parts {
 		p := &s.parts[i]
 		p.topic, p.log, p.refused, p.position = nil, nil, nil, p.ask.offset
+		p.away, p.call = false, nil
 		if last != nil && last.ask.id == p.ask.id && last.ask.topic == p.ask.topic {
 			p.topic = last.topic
 		} else if s.version >= 13 {
@@ -284,7 +293,7 @@ func (s *fetchRequest) resolve() (closed bool) {
 			p.refused = errZstdTopic
 		case s.magic < 2 && p.topic.LogConfig.NoDownConversion:
 			p.refused = errNoDownConversion
-		default:
+		case s.fetchRoute(p):
 			p.log = s.h.c.Store.Log(storage.LogID{Topic: p.topic.ID, Partition: p.ask.partition})
 			closed = closed || p.log == nil
 		}
@@ -295,8 +304,14 @@ func (s *fetchRequest) resolve() (closed bool) {
 // try reads what is in memory and answers if that is enough, or has a worker
 // read what is not if that will be. False: the request has to wait.
 func (s *fetchRequest) try() bool {
+	s.routeAway()
+	if s.unopened {
+		s.unpark()
+		s.giveAway()
+		return true
+	}
 	io := s.readFrom(0, nil)
-	if !s.enough(io) {
+	if !s.enough(io) || s.joining() {
 		return false
 	}
 	s.unpark()
@@ -323,6 +338,9 @@ func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
 		p := &s.parts[i]
 		rd := &p.read
 		p.diverging = protocol.EpochEnd{}
+		if p.away || p.log == nil && p.refused == nil {
+			continue
+		}
 		rd.Err = p.refused
 		if rd.Err == nil {
 			rd.Err = p.checkEpochs()
@@ -332,13 +350,17 @@ func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
 			continue
 		}
 		rd.Offset, rd.Isolation = p.position, s.isolation
-		rd.MaxBytes = max(min(int(p.ask.maxBytes), s.maxBytes-s.bytes, s.h.fetchRoom()), 0)
+		rd.MaxBytes = max(min(int(p.ask.maxBytes), s.maxHere()-s.bytes, s.h.fetchRoom()), 0)
 		rd.MinOne = s.bytes == 0 && !(s.hardLimits() && p.ask.maxBytes <= 0)
 		if !p.log.ReadTail(rd) {
 			if ctx == nil {
 				return i
 			}
 			p.log.Read(ctx, rd)
+		}
+		if s.lost(p, rd.Err) {
+			rd.Err = nil
+			continue
 		}
 		s.now = s.now || rd.Err != nil
 		s.bytes += rd.Bytes
@@ -382,12 +404,19 @@ func (s *fetchRequest) enough(io int) bool {
 	if s.now || s.maxWait <= 0 || s.bytes >= s.minBytes || len(s.parts) == 0 {
 		return true
 	}
+	away := 0
+	if s.away != nil {
+		var now bool
+		if away, now = s.awayBytes(); now || s.away.joins || s.bytes+away >= s.minBytes {
+			return true
+		}
+	}
 	if io < 0 || s.short && s.watermarks() == s.seen {
 		return false
 	}
-	bytes := int64(s.bytes)
+	bytes := int64(s.bytes + away)
 	for i := io; i < len(s.parts); i++ {
-		if p := &s.parts[i]; p.refused == nil {
+		if p := &s.parts[i]; p.log != nil {
 			bytes += min(p.log.Available(p.position, s.isolation), int64(max(p.ask.maxBytes, 0)))
 		}
 	}
@@ -410,6 +439,12 @@ func (s *fetchRequest) watermarks() int64 {
 func (s *fetchRequest) work() {
 	ctx, cancel := s.h.timeout(defaultTimeout)
 	defer cancel()
+	if s.unknown {
+		s.unknown = false
+		s.h.findTopics(s.topicsToFind())
+		s.unopened = s.resolve()
+	}
+	s.routeAway()
 	if s.unopened {
 		s.unopened = false
 		s.openLogs(ctx)
@@ -427,7 +462,7 @@ func (s *fetchRequest) work() {
 		s.short, s.seen = true, seen
 		answer = s.enough(-1)
 	}
-	if answer {
+	if answer && !s.joining() {
 		s.phase.Store(fetchReads)
 		s.respond()
 		return
@@ -444,10 +479,15 @@ func (s *fetchRequest) work() {
 
 func (s *fetchRequest) openLogs(ctx context.Context) {
 	forEach(len(s.parts), func(i int) {
-		if p := &s.parts[i]; p.refused == nil && p.log == nil {
+		if p := &s.parts[i]; p.refused == nil && p.log == nil && !p.away {
 			p.log, p.refused = s.h.openLog(ctx, p.topic, p.ask.partition)
 		}
 	})
+	for i := range s.parts {
+		if p := &s.parts[i]; s.lost(p, p.refused) {
+			p.refused = nil
+		}
+	}
 }
 
 // park makes the request wait for its logs. Loop only.
@@ -467,7 +507,11 @@ func (s *fetchRequest) park() {
 	}
 	s.r.OnClose(s.closedFunc)
 	s.r.OnDrain(s.expireFunc)
-	s.timer = s.r.After(max(time.Until(s.deadline), 0), s.expireFunc)
+	if s.away != nil && s.away.joins {
+		s.timer = s.r.After(fetchJoinTime, s.leaveFunc)
+	} else {
+		s.timer = s.r.After(max(time.Until(s.deadline), 0), s.expireFunc)
+	}
 	// A log may have moved before it was waited for.
 	if !s.try() {
 		s.drop()
@@ -491,7 +535,12 @@ func (s *fetchRequest) unpark() {
 // wake is called by a log that moved, on any goroutine.
 func (p *fetchPart) wake() {
 	p.fired.Store(true)
-	if s := p.request; s.woken.CompareAndSwap(false, true) {
+	p.request.wakeUp()
+}
+
+// wakeUp has the loop look at the request again. Any goroutine, before the answer.
+func (s *fetchRequest) wakeUp() {
+	if s.woken.CompareAndSwap(false, true) {
 		s.holds.Add(1)
 		s.r.Post(s.lookFunc)
 	}
@@ -505,7 +554,7 @@ func (s *fetchRequest) look() {
 	}
 	// Wait again, then look: what moves meanwhile wakes once more.
 	for i := range s.parts {
-		if p := &s.parts[i]; p.fired.Swap(false) {
+		if p := &s.parts[i]; p.fired.Swap(false) && p.log != nil {
 			p.log.Wait(&p.waiter)
 		}
 	}
@@ -519,7 +568,9 @@ func (s *fetchRequest) look() {
 func (s *fetchRequest) expire() {
 	if s.phase.Load() == fetchParked {
 		s.maxWait = 0
-		s.try()
+		if !s.try() {
+			s.drop() // other nodes have not answered yet
+		}
 	}
 }
 
@@ -536,6 +587,7 @@ func (s *fetchRequest) closed() {
 	default:
 		return
 	}
+	s.dropAway()
 	s.r.NoResponse()
 	s.letGo()
 }
@@ -562,6 +614,7 @@ func (s *fetchRequest) drop() {
 func (s *fetchRequest) sent() {
 	s.encoder.Reset()
 	s.drop()
+	s.dropAway()
 	s.letGo()
 }
 
@@ -587,7 +640,7 @@ func (s *fetchRequest) recycle() {
 	clear(s.outs)
 	clear(s.nodes)
 	s.q.Reset()
-	s.r, s.session, s.creates, s.unopened, s.short = nil, nil, false, false, false
+	s.r, s.session, s.creates, s.unopened, s.unknown, s.short = nil, nil, false, false, false, false
 	s.timer = proxy.Timer{}
 	s.phase.Store(fetchReads)
 	s.h.fetches.Put(s)
@@ -595,6 +648,7 @@ func (s *fetchRequest) recycle() {
 
 // respond answers with what was read.
 func (s *fetchRequest) respond() {
+	s.endAway()
 	s.outs, s.outOf, s.nodes = s.outs[:0], s.outOf[:0], s.nodes[:0]
 	sessionID := int32(0)
 	if s.session != nil {
@@ -608,10 +662,18 @@ func (s *fetchRequest) respond() {
 		}
 		sessionID = s.session.id
 	}
+	total := 0
 	for i := range s.parts {
 		p := &s.parts[i]
-		out := s.outcome(p)
-		if s.session == nil || s.session.told(p.cached, &out, p.read.Bytes) {
+		out, bytes, told := s.outcome(p)
+		if s.away != nil && total > 0 && !s.hardLimits() && (total+bytes > s.maxBytes || bytes > int(p.ask.maxBytes)) {
+			// Each node has kept to its share, but for one batch that may be larger.
+			// Only the first of the whole answer is sent all the same; for the
+			// others the client asks again.
+			out.Records, bytes = nil, 0
+		}
+		total += bytes
+		if s.session == nil || told && s.session.told(p.cached, &out, bytes) {
 			s.outs = append(s.outs, out)
 			s.outOf = append(s.outOf, p)
 		}
@@ -678,8 +740,21 @@ func (s *fetchRequest) createSession() int32 {
 	return session.id
 }
 
-// outcome is a partition's part of the answer.
-func (s *fetchRequest) outcome(p *fetchPart) protocol.FetchPartition {
+// outcome is a partition's part of the answer, with the bytes of its records. told
+// is false if there is nothing to tell of it.
+func (s *fetchRequest) outcome(p *fetchPart) (out protocol.FetchPartition, bytes int, told bool) {
+	if p.away {
+		out, told = s.awayOutcome(p)
+		for _, r := range out.Records {
+			bytes += len(r)
+		}
+		return out, bytes, told
+	}
+	return s.hereOutcome(p), p.read.Bytes, true
+}
+
+// hereOutcome is the part of a partition that is served here.
+func (s *fetchRequest) hereOutcome(p *fetchPart) protocol.FetchPartition {
 	rd := &p.read
 	out := protocol.FetchPartition{
 		Partition: p.ask.partition, HighWatermark: -1, LastStableOffset: -1, LogStartOffset: -1, PreferredReadReplica: -1,

@@ -64,12 +64,18 @@ func (s *fetchRequest) readConverted(ctx context.Context) (answer bool) {
 	defer loose.close()
 	for i := range s.parts {
 		p := &s.parts[i]
+		if p.away {
+			continue
+		}
 		before := p.position
 		p.read.Err = p.refused
 		if p.refused == nil && s.phase.Load() != fetchClosed {
 			c := conversionOf{s: s, p: p, loose: &loose}
 			c.run(ctx)
 			p.read.Err = c.err
+			if s.lost(p, c.err) {
+				p.read.Err = nil
+			}
 		}
 		s.now = s.now || p.read.Err != nil
 		moved = moved || p.position != before
@@ -106,7 +112,7 @@ func (c *conversionOf) run(ctx context.Context) {
 	c.first = s.bytes == 0
 	c.enter = c.first && !s.hardLimits()
 	c.own = max(int(p.ask.maxBytes), 0)
-	c.limit = max(min(c.own, s.maxBytes-s.bytes), 0)
+	c.limit = max(min(c.own, s.maxHere()-s.bytes), 0)
 	c.least = min(c.limit, max(room, leastRoomBytes))
 	if !c.first {
 		c.limit = min(c.limit, room)

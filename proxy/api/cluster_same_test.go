@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -82,10 +83,21 @@ func (k *talk) learn(v reflect.Value) {
 				}
 			case "LastTimestamp":
 				f.SetInt(0)
+			case "RecordBatches":
+				forgetEpochs(f.Bytes())
 			default:
 				k.learn(f)
 			}
 		}
+	}
+}
+
+// forgetEpochs empties the leader epochs of batches: a slot of a cluster may change hands.
+func forgetEpochs(records []byte) {
+	const size, epoch, magic = 8, 12, 16
+	for len(records) > magic && records[magic] == 2 {
+		clear(records[epoch:magic])
+		records = records[min(12+int(binary.BigEndian.Uint32(records[size:])), len(records)):]
 	}
 }
 

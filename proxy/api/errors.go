@@ -145,6 +145,7 @@ var (
 			{storage.ErrUnknownOutcome, protocol.RequestTimedOut},
 			{context.DeadlineExceeded, protocol.RequestTimedOut},
 			{errNotServed, protocol.NotLeaderOrFollower},
+			{forward.ErrTooLarge, protocol.MessageTooLarge},
 			{meta.ErrUnavailable, protocol.NotLeaderOrFollower},
 			{meta.ErrUnknownOutcome, protocol.NotLeaderOrFollower},
 		},

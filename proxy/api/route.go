@@ -17,11 +17,12 @@ import (
 //
 //	route.go          who serves what; what other nodes ask of this one
 //	route_wait.go     requests that nobody serves at the moment
-//	route_forward.go  a request that one other node serves, whole
+//	trip.go           a request of a group
 //	route_split.go    a request for several nodes, decoded
-//	route_order.go    requests of a connection that overlap
+//	route_order.go    Produce requests of a connection, which overlap
 //
-// Produce and Fetch split their requests themselves, without decoding records.
+// Produce and Fetch split their requests themselves (00_produce_route.go,
+// 01_fetch_route.go), without decoding records.
 //
 // A node alone (Config.Peers is nil) serves everything and looks for no route.
 
@@ -41,40 +42,6 @@ const maxRouteWait = 15 * time.Second
 // routes says whether r's way has to be looked for: this node is not alone, and its
 // own client has asked. What another node has sent is for this node, or for nobody.
 func (h *Handlers) routes(r *proxy.Request) bool { return h.c.Peers != nil && r.Origin == nil }
-
-// destination is who serves some slots.
-type destination struct {
-	node  int32 // -1: nobody, or not all of them one node
-	here  bool  // this node
-	split bool  // several nodes, all of which are known
-	slots []forward.SlotEpoch
-}
-
-// resolve returns who serves slots, which holds one at least. It appends to
-// dst what a call says of them.
-func (h *Handlers) resolve(dst []forward.SlotEpoch, slots ...int) destination {
-	d := destination{node: -1, slots: dst}
-	var nobody, several bool
-	for i, slot := range slots {
-		route := h.route(slot)
-		switch {
-		case route.node < 0:
-			nobody = true
-		case i == 0:
-			d.node, d.here = route.node, route.here
-		case d.node != route.node || d.here != route.here:
-			several = true
-		}
-		d.slots = append(d.slots, forward.SlotEpoch{Slot: uint16(slot), Epoch: route.epoch})
-	}
-	switch {
-	case nobody:
-		d.node, d.here = -1, false
-	case several:
-		d.node, d.here, d.split = -1, false, true
-	}
-	return d
-}
 
 // route is who serves a slot; node is -1 while nobody does. A slot that this node
 // owns and does not serve any more is nobody's until its next owner is known.
@@ -139,6 +106,18 @@ func whyDropped(a *forward.Answer) error {
 		return forward.ErrProtocol
 	}
 	return a.Err
+}
+
+// answer passes on what another node has answered: not Failed, not NotServed.
+func answer(r *proxy.Request, a *forward.Answer) {
+	switch a.Status {
+	case forward.Answered:
+		r.Respond(proxy.Response{Parts: [][]byte{a.Message}, Release: a.Buf.Release})
+	case forward.Silent:
+		r.NoResponse()
+	default:
+		r.Drop(whyDropped(a))
+	}
 }
 
 // letGo releases an answer that nobody needs.

@@ -18,9 +18,14 @@ import (
 type splitting struct {
 	slots []int // by item
 
-	wait    time.Duration // as in forwarding
-	timeout time.Duration // likewise
-	reads   bool          // likewise
+	// wait is how long somebody to serve an item is looked for, as the request has
+	// its timeout; at most maxRouteWait.
+	wait time.Duration
+	// timeout is how long who serves it may take to answer.
+	timeout time.Duration
+	// reads says that the request changes nothing, so that it is sent again when
+	// nobody knows what became of it.
+	reads bool
 
 	// here answers items that this node serves. It calls done once, from any
 	// goroutine, with those that it turned out not to serve.
