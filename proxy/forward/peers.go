@@ -64,6 +64,8 @@ type Config struct {
 
 	Log        *zap.Logger           // nil: none
 	Registerer prometheus.Registerer // nil: no metrics are kept
+
+	portable bool // set by tests: loops of the kind that TLS needs
 }
 
 const (
@@ -160,10 +162,10 @@ func New(cfg Config) (*Peers, error) {
 	if p.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
 	}
-	if cfg.TLS == nil {
+	if cfg.TLS == nil && !cfg.portable {
 		p.own, err = loop.Epoll(loop.Config{Loops: 1, KeepAlive: cfg.PeerTimeout})
 	}
-	if cfg.TLS != nil || errors.Is(err, loop.ErrUnsupported) {
+	if p.own == nil && err == nil || errors.Is(err, loop.ErrUnsupported) {
 		p.own, err = loop.Portable(loop.Config{KeepAlive: cfg.PeerTimeout}), nil
 	}
 	if err != nil {
