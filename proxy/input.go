@@ -314,6 +314,13 @@ func (in *input) close() {
 
 func (in *input) badSize(size int) {
 	c := in.conn
+	in.headN = 0
+	if c.link != nil && !c.link.proven {
+		err := fmt.Errorf("%w: %d bytes instead of a handshake", errFrameSize, size)
+		c.link.notProven(err)
+		c.end(err)
+		return
+	}
 	err := fmt.Errorf("%w: %d bytes, socket.request.max.bytes allows %d", errFrameSize, size, c.maxFrameBytes)
 	hint := ""
 	if in.first {
@@ -321,7 +328,6 @@ func (in *input) badSize(size int) {
 	}
 	c.server.cfg.Log.Warn("closing a connection that does not send Kafka frames",
 		zap.String("listener", c.Listener), zap.String("remote", c.RemoteAddr), zap.Error(err), zap.String("hint", hint))
-	in.headN = 0
 	c.end(err)
 }
 

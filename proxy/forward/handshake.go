@@ -20,7 +20,7 @@ import (
 //	                    uint16 length · cluster id
 //	                    uint16 length · incarnation of the own process
 //	◄─ acceptor hello   the same; oldest and newest are the version chosen
-//	dialler ─► proof    int16 key (0x7FE9) · HMAC-SHA256, or nothing without a secret
+//	dialler ─► proof    int16 key (0x7FE9) · HMAC-SHA256, or as many zeros without a secret
 //	◄─ acceptor proof   the same
 //
 // or, instead of any of them, after which the link is closed:
@@ -167,10 +167,10 @@ func refused(frame []byte) error {
 	return fmt.Errorf("%w: %w: %q", errRefusedText, reason, frame[3:])
 }
 
-// prove returns a proof, empty without a secret.
+// prove returns a proof, zeros without a secret.
 func prove(secret []byte, role string, diallers, acceptors []byte) []byte {
 	if len(secret) == 0 {
-		return nil
+		return make([]byte, sha256.Size)
 	}
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte(role))

@@ -176,8 +176,10 @@ func TestProofsCannotBeReused(t *testing.T) {
 	t.Run("empty", func(t *testing.T) {
 		d, a := sides()
 		a.Receive(d.greet())
-		if _, done, err := a.Receive(proof(nil)); done || !errors.Is(err, ErrSecret) {
-			t.Errorf("done %v, %v", done, err)
+		for _, mac := range [][]byte{nil, make([]byte, 32)} {
+			if _, done, err := a.Receive(proof(mac)); done || !errors.Is(err, ErrSecret) {
+				t.Errorf("done %v, %v", done, err)
+			}
 		}
 	})
 }
