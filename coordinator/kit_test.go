@@ -29,6 +29,8 @@ type cluster struct {
 	mu    sync.Mutex
 	live  map[string]*member
 	ended []*member
+	// epochs is who has served a slot in an epoch: an epoch has one owner.
+	epochs map[[2]int64]*member
 }
 
 // member is one node, with its own connection to the metadata store.
@@ -44,7 +46,7 @@ type member struct {
 // inCluster runs a test in a bubble.
 func inCluster(t *testing.T, test func(t *testing.T, c *cluster)) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &cluster{t: t, store: mem.New(nil), live: make(map[string]*member), began: time.Now()}
+		c := &cluster{t: t, store: mem.New(nil), live: make(map[string]*member), epochs: make(map[[2]int64]*member), began: time.Now()}
 		defer c.store.Close()
 		defer c.late.Wait()
 		defer c.closeAll()
@@ -201,6 +203,9 @@ func (c *cluster) check() {
 			if !ok {
 				continue
 			}
+			if before := c.ownerOf(slot, e, m); before != m {
+				c.t.Errorf("slot %d belongs in epoch %d to %s and to %s", slot, e, before.name, m.name)
+			}
 			if first == nil {
 				first, epoch = m, e
 				continue
@@ -212,6 +217,17 @@ func (c *cluster) check() {
 			first, epoch = m, e
 		}
 	}
+}
+
+// ownerOf is the first node that was seen to serve a slot in an epoch.
+func (c *cluster) ownerOf(slot int, epoch int64, m *member) *member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := [2]int64{int64(slot), epoch}
+	if c.epochs[key] == nil {
+		c.epochs[key] = m
+	}
+	return c.epochs[key]
 }
 
 func values[K comparable, V any](m map[K]V) (all []V) {
@@ -421,4 +437,8 @@ func randomly(r *rand.Rand, share float64, delay time.Duration) func() fate {
 		}
 		return fate{lost: true, delay: time.Duration(r.Int64N(int64(delay)))}
 	}
+}
+
+func timeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
 }
