@@ -71,7 +71,7 @@ func (s *slots) plan() (todo []int, wait time.Duration) {
 	s.mu.Lock()
 	defer s.unlock()
 	wait = -1
-	if s.abandoned || s.c.registration.revision.Load() == 0 {
+	if s.abandoned || s.c.registration.revision() == 0 {
 		return nil, wait
 	}
 	now := s.c.now().monotonic
@@ -188,7 +188,11 @@ type slotClaim struct {
 // written there has been read again.
 func (s *slots) claim(todo []int) (bool, error) {
 	conds := make([]meta.Cond, 0, 2*len(todo)+1)
-	conds = append(conds, meta.Cond{Key: s.c.keys.node(s.c.self.ID), Modified: meta.Revision(s.c.registration.revision.Load())})
+	self := s.c.registration.revision()
+	if self == 0 {
+		return false, nil
+	}
+	conds = append(conds, meta.Cond{Key: s.c.keys.node(s.c.self.ID), Modified: self})
 	ops := make([]meta.Op, 0, len(todo))
 	claims := make([]slotClaim, 0, len(todo))
 	nodes := s.c.nodes.Load().byID

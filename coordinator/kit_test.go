@@ -27,6 +27,7 @@ type cluster struct {
 	late  sync.WaitGroup // transactions that arrive after their callers have given up
 
 	mu    sync.Mutex
+	over  bool // nothing is checked any more
 	live  map[string]*member
 	ended []*member
 	// epochs is who has served a slot in an epoch: an epoch has one owner.
@@ -56,6 +57,7 @@ func inCluster(t *testing.T, test func(t *testing.T, c *cluster)) {
 
 func (c *cluster) closeAll() {
 	c.mu.Lock()
+	c.over = true
 	all := c.ended
 	for _, m := range c.live {
 		all = append(all, m)
@@ -188,10 +190,12 @@ func (c *cluster) balanced(by ...*member) bool {
 // check looks for a slot that two nodes answer for from memory.
 func (c *cluster) check() {
 	c.mu.Lock()
-	all := make([]*member, 0, len(c.live)+len(c.ended))
-	for _, m := range append(c.ended, values(c.live)...) {
-		if !m.dead {
-			all = append(all, m)
+	var all []*member
+	for _, of := range [][]*member{c.ended, values(c.live)} {
+		for _, m := range of {
+			if !m.dead && !c.over {
+				all = append(all, m)
+			}
 		}
 	}
 	c.mu.Unlock()
@@ -289,6 +293,7 @@ type link struct {
 
 	mu     sync.Mutex
 	healed chan struct{} // nil: it is not cut
+	deaf   chan struct{} // nil: watches bring what happens
 	// fate, if set, decides what becomes of a transaction.
 	fate func() fate
 }
@@ -316,6 +321,32 @@ func (l *link) heal() {
 	if l.healed != nil {
 		close(l.healed)
 		l.healed = nil
+	}
+}
+
+// deafen holds back what watches bring, until hear is called.
+func (l *link) deafen() (hear func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ch := make(chan struct{})
+	l.deaf = ch
+	return func() {
+		l.mu.Lock()
+		l.deaf = nil
+		l.mu.Unlock()
+		close(ch)
+	}
+}
+
+func (l *link) hears(ctx context.Context) {
+	l.mu.Lock()
+	deaf := l.deaf
+	l.mu.Unlock()
+	if deaf != nil {
+		select {
+		case <-deaf:
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -414,6 +445,7 @@ func (l *link) Watch(ctx context.Context, prefix string, after meta.Revision) <-
 					return
 				}
 			}
+			l.hears(ctx)
 			select {
 			case to <- e:
 			case <-ctx.Done():

@@ -45,9 +45,6 @@ type registration struct {
 
 	// validUntil is when nothing may be taken for granted any more; nil: now.
 	validUntil atomic.Pointer[moment]
-	// revision of node/{id}, by which claims prove that this node is registered;
-	// 0: it is not.
-	revision atomic.Int64
 	// steady is since when, on the monotonic clock, each renewal was answered in
 	// time. Before that the metadata store was away, and other nodes may have
 	// lost their leases by that alone.
@@ -144,7 +141,6 @@ func (r *registration) again(ctx context.Context) error {
 			return ErrReplaced
 		}
 		if kv.Modified != 0 && kv.Lease == r.lease {
-			r.revision.Store(int64(kv.Modified))
 			break
 		}
 		done, err := r.write(ctx, kv)
@@ -154,6 +150,9 @@ func (r *registration) again(ctx context.Context) error {
 		if done {
 			break
 		}
+	}
+	if _, err := r.c.listNodes(ctx); err != nil {
+		return err
 	}
 	if _, err := r.c.slots.list(ctx); err != nil {
 		return err
@@ -192,7 +191,7 @@ func (r *registration) write(ctx context.Context, before meta.KV) (bool, error) 
 	}
 	key := r.c.keys.node(self.ID)
 	op := meta.Op{Key: key, Value: self.record(r.ttlSeconds()).encode(), Lease: lease}
-	revision, ok, err := r.c.meta.Txn(ctx, []meta.Cond{{Key: key, Modified: before.Modified}}, []meta.Op{op})
+	_, ok, err := r.c.meta.Txn(ctx, []meta.Cond{{Key: key, Modified: before.Modified}}, []meta.Op{op})
 	if err != nil {
 		if !retriable(ctx, err) && !errors.Is(err, meta.ErrLeaseNotFound) {
 			return false, unavailable(r.subject(), err)
@@ -201,19 +200,21 @@ func (r *registration) write(ctx context.Context, before meta.KV) (bool, error) 
 		if err != nil || kv.Lease != lease {
 			return false, nil
 		}
-		revision, ok = kv.Modified, true
+		ok = true
 	}
 	if !ok {
 		return false, nil
 	}
 	r.lease, r.sent = lease, sent
-	r.revision.Store(int64(revision))
 	return true, nil
 }
 
+// revision is that of node/{id} as far as this node knows, by which claims prove
+// that it is registered; 0: it is not. Draining changes it. Any goroutine.
+func (r *registration) revision() meta.Revision { return r.c.nodes.Load().byID[r.c.self.ID].revision }
+
 // check makes the renewing goroutine look whether the record is there. Any goroutine.
 func (r *registration) check() {
-	r.revision.Store(0)
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -226,7 +227,6 @@ func (r *registration) replaced(at meta.Revision) {
 	if r.over.Swap(true) {
 		return
 	}
-	r.revision.Store(0)
 	err := fmt.Errorf("node %d (%s), revision %d: %w", r.c.self.ID, r.c.self.Name, at, ErrReplaced)
 	r.c.logger.Error("this node serves no more", zap.Error(err))
 	r.c.slots.abandon()
@@ -253,7 +253,7 @@ func (r *registration) renew() {
 			return
 		}
 		wait = r.ttl / 3
-		if err := r.renewOnce(lost || r.revision.Load() == 0); err != nil && r.c.ctx.Err() == nil {
+		if err := r.renewOnce(lost || r.revision() == 0); err != nil && r.c.ctx.Err() == nil {
 			r.c.logger.Warn("this node's registration was not renewed", zap.Int32("node", r.c.self.ID), zap.Error(err))
 			wait = min(wait, renewRetry)
 		}

@@ -519,3 +519,90 @@ func TestRoutesChanged(t *testing.T) {
 		}
 	})
 }
+
+// A handover that may still happen is not forgotten: the node that could not hand
+// its slots over serves them, and asks before it answers, until it has them for certain.
+func TestHandoverArrivesLate(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		a, b := all[0], all[1]
+		a.link.setFate(func() fate { return fate{lost: true, delay: 25 * time.Second} })
+		if err := b.SetDraining(t.Context(), a.Self().ID, true); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := b.SetDraining(t.Context(), a.Self().ID, false); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "all slots are served", func() bool { return c.served(all...) })
+		var doubtful []int
+		for _, slot := range slotsOf(a) {
+			if _, ok := coordinator.Trusted(a.Coordinator, slot); !ok {
+				doubtful = append(doubtful, slot)
+				if err := a.Prove(t.Context(), slot); err != nil {
+					t.Errorf("slot %d: %v", slot, err)
+				}
+			}
+		}
+		if len(doubtful) == 0 {
+			t.Fatal("nothing was handed over in vain")
+		}
+		hear := a.link.deafen()
+		eventually(t, "a late transaction has moved a slot", func() bool { return b.Route(doubtful[0]).Here })
+		if !a.Route(doubtful[0]).Here {
+			t.Fatal("the old owner has heard of it")
+		}
+		c.check()
+		if err := a.Prove(t.Context(), doubtful[0]); !errors.Is(err, coordinator.ErrNotOwner) {
+			t.Errorf("the old owner proves: %v", err)
+		}
+		hear()
+		a.link.setFate(nil)
+		time.Sleep(2 * time.Minute)
+		if !c.served(all...) {
+			t.Error("not every slot is served")
+		}
+		for _, slot := range slotsOf(a) {
+			if _, ok := coordinator.Trusted(a.Coordinator, slot); !ok {
+				t.Errorf("slot %d is in doubt for ever", slot)
+			}
+		}
+	})
+}
+
+// A claim that arrives when its node is not registered any more changes nothing.
+func TestClaimArrivesLate(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		a, b := all[0], all[1]
+		b.link.setFate(func() fate { return fate{lost: true, delay: time.Minute} })
+		c.kill(a)
+		time.Sleep(15 * time.Second)
+		if n := len(c.ended); n != 1 {
+			t.Fatalf("%d have ended", n)
+		}
+		before := c.owners()
+		c.kill(b)
+		time.Sleep(3 * time.Minute)
+		for key, revision := range c.owners() {
+			if before[key] != revision {
+				t.Errorf("%s has changed", key)
+			}
+		}
+	})
+}
+
+// After it has drained and does so no more a node claims as any other.
+func TestClaimAfterDraining(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		if err := all[0].Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := all[0].SetDraining(t.Context(), all[0].Self().ID, false); err != nil {
+			t.Fatal(err)
+		}
+		c.kill(all[1])
+		eventually(t, "it has all slots", func() bool { return len(slotsOf(all[0])) == coordinator.NumSlots })
+	})
+}
