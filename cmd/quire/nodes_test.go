@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -8,10 +9,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // beLevel makes the process a program that knows another newest feature level.
@@ -129,6 +134,9 @@ func TestNodes(t *testing.T) {
 		t.Errorf("after the refusals there are %+v", got.Nodes)
 	}
 
+	// A producer that is never told of an error runs from here on until all is over.
+	load := startLoad(t, "load", red, green, blue)
+
 	// Drained by hand from another node, and back.
 	if out := red.asked("node", "drain", "green"); !strings.Contains(out, "(green) is drained") {
 		t.Errorf("node drain prints %q", out)
@@ -139,11 +147,14 @@ func TestNodes(t *testing.T) {
 	if status := green.readiness(); status != http.StatusServiceUnavailable {
 		t.Errorf("a drained node's readiness is %d", status)
 	}
+	load.lap("drained")
 	green.tool("four\n", "produce", "orders")
 	if out := blue.asked("node", "undrain", "green"); !strings.Contains(out, "(green) takes slots again") {
 		t.Errorf("node undrain prints %q", out)
 	}
 	await(green, 3)
+
+	load.lap("undrained")
 
 	// A slot by hand, and by the weights again.
 	at := await(red, 3)
@@ -156,11 +167,13 @@ func TestNodes(t *testing.T) {
 		t.Errorf("move-slot prints %q", out)
 	}
 
+	load.lap("moved by hand")
 	// One ends in order: the others have all of it at once.
 	green.stop()
 	if r := red.nodes(); r.Unowned != 0 || len(r.Nodes) != 2 {
 		t.Errorf("after one ended %d slots have no node, nodes are %+v", r.Unowned, r.Nodes)
 	}
+	load.lap("ended in order")
 	// One is killed: the others have its slots after its lease.
 	blue.signal(syscall.SIGKILL)
 	blue.wait()
@@ -170,6 +183,7 @@ func TestNodes(t *testing.T) {
 	if n := await(red, 1).Nodes; len(n) != 1 || n[0].Slots != 1024 {
 		t.Errorf("alone it is %+v", n)
 	}
+	load.lap("killed")
 	if got := red.tool("", "consume", "orders", "--end"); strings.Count(got, "\n") != 4 {
 		t.Errorf("records %q after all that", got)
 	}
@@ -193,6 +207,7 @@ func TestNodes(t *testing.T) {
 	cmd.Env = append(cmd.Env, beLevel+"=2")
 	refusesCommand(t, cmd, []string{"feature level 3", "levels 1 to 2"})
 
+	load.lap("programs changed")
 	// The script for restarts does its part on the real thing.
 	restart := filepath.Join(t.TempDir(), "restart")
 	script := "#!/bin/sh\necho \"$NODE_ID $NODE_NAME $NODE_HOST $ADMIN\" >> '" + restart + ".log'\nquire=$QUIRE\n\"$quire\" node undrain self --admin \"$ADMIN\"\n"
@@ -212,8 +227,94 @@ func TestNodes(t *testing.T) {
 	if !regexp.MustCompile(`(?s)^\d+ red 127.0.0.1 127.0.0.1:\d+\n\d+ green 127.0.0.1 127.0.0.1:\d+\n$`).Match(logged) {
 		t.Errorf("its command saw %q", logged)
 	}
+	load.check(green)
 	red.stop()
 	green.stop()
+}
+
+// load produces numbers, one after the other to all partitions of a topic, as a client
+// with franz-go's defaults does.
+type load struct {
+	t      *testing.T
+	topic  string
+	client *kgo.Client
+	stop   chan struct{}
+	done   chan struct{}
+	sent   int
+
+	mu    sync.Mutex
+	worst time.Duration // until one was acknowledged, since the last lap
+}
+
+func startLoad(t *testing.T, topic string, seeds ...*instance) *load {
+	t.Helper()
+	l := &load{t: t, topic: topic, stop: make(chan struct{}), done: make(chan struct{})}
+	seeds[0].tool("", "topic", "create", topic, "-p", "16")
+	var addresses []string
+	for _, s := range seeds {
+		addresses = append(addresses, s.address)
+	}
+	var err error
+	if l.client, err = kgo.NewClient(kgo.SeedBrokers(addresses...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.RoundRobinPartitioner())); err != nil {
+		t.Fatal(err)
+	}
+	go l.run()
+	return l
+}
+
+func (l *load) run() {
+	defer close(l.done)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-l.stop:
+			if err := l.client.Flush(context.Background()); err != nil {
+				l.t.Errorf("flush: %v", err)
+			}
+			return
+		}
+		began := time.Now()
+		l.client.Produce(context.Background(), kgo.StringRecord(strconv.Itoa(l.sent)), func(r *kgo.Record, err error) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.worst = max(l.worst, time.Since(began))
+			if err != nil {
+				l.t.Errorf("record %s: %v", r.Value, err)
+			}
+		})
+		l.sent++
+	}
+}
+
+// lap tells how long the slowest record took to be acknowledged since the last lap.
+func (l *load) lap(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.t.Logf("%s: the slowest record was acknowledged after %s", what, l.worst)
+	l.worst = 0
+}
+
+// check ends the load and reads everything back.
+func (l *load) check(from *instance) {
+	l.t.Helper()
+	close(l.stop)
+	<-l.done
+	l.client.Close()
+	seen := map[string]int{}
+	for line := range strings.Lines(from.tool("", "consume", l.topic, "--end")) {
+		seen[strings.TrimSpace(line)]++
+	}
+	for i := range l.sent {
+		if n := seen[strconv.Itoa(i)]; n != 1 {
+			l.t.Errorf("record %d is there %d times", i, n)
+		}
+	}
+	if len(seen) != l.sent {
+		l.t.Errorf("%d records are there, %d were sent", len(seen), l.sent)
+	}
+	l.lap(fmt.Sprintf("the last of %d records", l.sent))
 }
 
 func nodeIn(r nodesReport, name string) (nodeReport, bool) { return r.find(name) }

@@ -126,7 +126,7 @@ const (
 // restoreWatch remembers how far etcd was, and ends the node when it is told that etcd
 // went back.
 type restoreWatch struct {
-	n *node
+	n          *node
 	firstEpoch int32 // restoreRecord.FirstEpoch
 	// keepOrphans says that nobody may delete ledgers which no log has.
 	keepOrphans atomic.Bool
