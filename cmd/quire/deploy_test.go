@@ -109,6 +109,9 @@ func TestCompose(t *testing.T) {
 				t.Errorf("%s: host name %s, runs %s", name, s.Hostname, line)
 			}
 		case "quire":
+			if want := "--node.name=" + name + " --peer.listen=:9191 --peer.advertised=" + name + ":9191 "; s.Hostname != name || !strings.Contains(line, want) {
+				t.Errorf("%s: host name %s, runs %s", name, s.Hostname, line)
+			}
 			_, flags, _ := strings.Cut(line, " serve ")
 			flags = strings.ReplaceAll(flags, "/etc/quire/quire.yaml", filepath.Join(root, "deploy", "quire-bookkeeper.yaml"))
 			if status, out := execute(t, append([]string{"config", "check"}, strings.Fields(flags)...)...); status != 0 {
@@ -120,7 +123,7 @@ func TestCompose(t *testing.T) {
 			}
 		}
 	}
-	if kinds["etcd"] != 3 || kinds["bookie"] < 4 || kinds["quire"] < 2 || kinds["autorecovery"] != 1 {
+	if kinds["etcd"] != 3 || kinds["bookie"] < 4 || kinds["quire"] < 3 || kinds["autorecovery"] != 1 {
 		t.Errorf("services are %v", kinds)
 	}
 }
@@ -227,15 +230,17 @@ func TestBookieConf(t *testing.T) {
 	}
 }
 
-// The watch runs as what it is: a script that a shell takes.
-func TestBookkeeperWatch(t *testing.T) {
-	path := filepath.Join(root, "deploy", "bookkeeper-watch")
-	info, err := os.Stat(path)
-	if err != nil || info.Mode()&fs.ModePerm&0o111 == 0 {
-		t.Fatalf("%s: mode %v, error %v", path, info, err)
-	}
-	if out, err := exec.Command("sh", "-n", path).CombinedOutput(); err != nil {
-		t.Errorf("sh -n: %v\n%s", err, out)
+// Scripts run as what they are: a shell takes them.
+func TestScripts(t *testing.T) {
+	for _, name := range []string{"bookkeeper-watch", "rolling-restart"} {
+		path := filepath.Join(root, "deploy", name)
+		info, err := os.Stat(path)
+		if err != nil || info.Mode()&fs.ModePerm&0o111 == 0 {
+			t.Fatalf("%s: mode %v, error %v", path, info, err)
+		}
+		if out, err := exec.Command("sh", "-n", path).CombinedOutput(); err != nil {
+			t.Errorf("sh -n %s: %v\n%s", name, err, out)
+		}
 	}
 }
 

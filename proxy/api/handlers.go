@@ -137,7 +137,10 @@ func New(c Config) *Handlers {
 	if c.router == nil {
 		c.router = c.Coordinator
 	}
-	h := &Handlers{c: c, rows: index(table), router: c.router, self: c.Coordinator.Self().ID}
+	h := &Handlers{c: c, rows: index(table), router: c.router}
+	if c.Coordinator != nil { // else it says only what it would answer
+		h.self = c.Coordinator.Self().ID
+	}
 	h.conversions, h.cache = newConversions(c.maxInflatedBytes), newConversionCache(c.ConversionCacheBytes)
 	h.registerMetrics()
 	h.produces.New, h.fetches.New = h.newProduceRequest, h.newFetchRequest
