@@ -97,6 +97,9 @@ type History struct {
 	// Plain are the producers that are not idempotent: after a lost answer their
 	// library sends a record again, and then it may be stored more than once.
 	Plain map[uint16]bool
+	// Once are the producers whose library sends each record once at most: none is
+	// stored twice, but one whose answer was lost may be stored at any later time.
+	Once map[uint16]bool
 }
 
 // A Read is what one reader saw, partition by partition, in the order it saw
@@ -165,7 +168,7 @@ func Check(h History, reads ...Read) []Violation {
 
 	var found []Violation
 	for _, p := range sorted {
-		c := checker{partition: p, sends: h.Sends[p], acks: h.Acks[p], refusals: h.Refusals[p], plain: h.Plain}
+		c := checker{partition: p, sends: h.Sends[p], acks: h.Acks[p], refusals: h.Refusals[p], plain: h.Plain, once: h.Once}
 		c.index()
 		c.checkAcks()
 		c.checkRealTime()
@@ -187,6 +190,7 @@ type checker struct {
 	acks      []Ack
 	refusals  []Refusal
 	plain     map[uint16]bool
+	once      map[uint16]bool
 	sentAt    map[ID]int64
 	refused   map[ID]string
 	again     map[ID][]int64 // offsets of what plain producers stored more than once
@@ -289,6 +293,9 @@ func (c *checker) checkRead(r Read) {
 		}
 		seen[rec.ID] = rec.Offset
 		producer := rec.ID.Producer()
+		if _, acked := c.ackedAt[rec.ID]; !acked && c.once[producer] {
+			continue
+		}
 		if previous, ok := last[producer]; ok && previous > rec.ID {
 			c.report(Reordered, rec.Offset, rec.ID, "%s: behind record %s of the same producer", r.Name, previous)
 		}

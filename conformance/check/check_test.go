@@ -139,6 +139,12 @@ func TestPlantedFaults(t *testing.T) {
 				r.Records[p0][i].ID, r.Records[p0][j].ID = r.Records[p0][j].ID, r.Records[p0][i].ID
 			}
 		}},
+		{"a record of a producer that sends once is stored twice", Duplicated, func(h *History, first, second *Read) {
+			h.Once = map[uint16]bool{0: true, 1: true}
+			for _, r := range []*Read{first, second} {
+				r.Records[p0] = append(r.Records[p0], Record{Offset: int64(len(r.Records[p0])), ID: r.Records[p0][index(*h, *r)].ID})
+			}
+		}},
 		{"records of two producers against real time", Reordered, func(h *History, first, second *Read) {
 			acks := h.Acks[p0]
 			i := acked(*h)

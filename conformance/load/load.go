@@ -37,6 +37,7 @@ type Load struct {
 	refusals map[check.Partition][]check.Refusal
 	failures int
 	failure  error // the first
+
 }
 
 // Options say what a Load sends.
@@ -129,6 +130,8 @@ func (l *Load) answered(p check.Partition, id check.ID, offset int64, err error)
 		l.acked.Add(1)
 	case Refused(err):
 		l.refusals[p] = append(l.refusals[p], check.Refusal{ID: id, At: at, Why: err.Error()})
+	case l.library.Once:
+		// Nobody knows what became of it.
 	default:
 		if l.failures++; l.failure == nil {
 			l.failure = fmt.Errorf("%s: record %s to %s: %w", l.library.Name, id, p, err)
@@ -180,10 +183,10 @@ func RunAll(ctx context.Context, loads []*Load, flushTimeout time.Duration) erro
 func History(loads []*Load) check.History {
 	h := check.History{
 		Sends: map[check.Partition][]check.Send{}, Acks: map[check.Partition][]check.Ack{},
-		Refusals: map[check.Partition][]check.Refusal{}, Plain: map[uint16]bool{},
+		Refusals: map[check.Partition][]check.Refusal{}, Plain: map[uint16]bool{}, Once: map[uint16]bool{},
 	}
 	for _, l := range loads {
-		h.Plain[l.number] = l.library.Plain
+		h.Plain[l.number], h.Once[l.number] = l.library.Plain, l.library.Once
 		for p, sends := range l.sends {
 			h.Sends[p] = append(h.Sends[p], sends...)
 		}

@@ -29,19 +29,25 @@ type Library struct {
 	// Plain says that the producer is not idempotent: a record whose answer was
 	// lost may be stored twice.
 	Plain bool
-	Open  func(ctx context.Context, bootstrap, dir string) (Producer, error)
+	// Once says that it sends each record once at most: what it gives up may have
+	// been stored.
+	Once bool
+	Open func(ctx context.Context, bootstrap, dir string) (Producer, error)
 }
 
 // Libraries are the client libraries by name.
 var Libraries = func() map[string]Library {
 	all := map[string]Library{}
 	for _, l := range []Library{
-		{"franz-go", false, func(_ context.Context, bootstrap, _ string) (Producer, error) { return newFranz(bootstrap) }},
-		{"franz-go-plain", true, func(_ context.Context, bootstrap, _ string) (Producer, error) {
+		{Name: "franz-go", Open: func(_ context.Context, bootstrap, _ string) (Producer, error) { return newFranz(bootstrap) }},
+		{Name: "franz-go-plain", Plain: true, Open: func(_ context.Context, bootstrap, _ string) (Producer, error) {
 			return newFranz(bootstrap, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))
 		}},
-		{"librdkafka", false, func(_ context.Context, bootstrap, _ string) (Producer, error) { return newLibrdkafka(bootstrap, true) }},
-		{"librdkafka-plain", true, func(_ context.Context, bootstrap, _ string) (Producer, error) { return newLibrdkafka(bootstrap, false) }},
+		{Name: "librdkafka", Open: func(_ context.Context, bootstrap, _ string) (Producer, error) { return newLibrdkafka(bootstrap, true) }},
+		{Name: "librdkafka-plain", Plain: true, Open: func(_ context.Context, bootstrap, _ string) (Producer, error) { return newLibrdkafka(bootstrap, false) }},
+		{Name: "franz-go-once", Once: true, Open: func(_ context.Context, bootstrap, _ string) (Producer, error) {
+			return newFranz(bootstrap, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1), kgo.RecordRetries(0))
+		}},
 		javaLibrary("4.3.1", false),
 		javaLibrary("2.8.2", false),
 		javaLibrary("0.10.2.2", true),

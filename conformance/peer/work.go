@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -88,13 +89,16 @@ var buildQuire = sync.OnceValues(func() (string, error) {
 	return goBuild("quire", "..", "./cmd/quire")
 })
 
+// BuildPlanted builds the program under test with the bugs of storage/planted in it.
+func BuildPlanted() (string, error) { return goBuild("quire-planted", "..", "./cmd/quire", "-tags", "planted") }
+
 // BuildCommand builds a command of this module and returns the program.
 func BuildCommand(name string) (string, error) { return goBuild(name, ".", "./"+name) }
 
 // goBuild builds a main package into .work/bin/name. folder, as seen from this
 // module's root, is the module whose versions count. Several test packages run
 // at once: one builds, the others wait.
-func goBuild(name, folder, pkg string) (string, error) {
+func goBuild(name, folder, pkg string, flags ...string) (string, error) {
 	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
@@ -109,7 +113,7 @@ func goBuild(name, folder, pkg string) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	cmd := exec.Command("go", "build", "-o", bin, pkg)
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", bin}, flags, []string{pkg})...)
 	cmd.Dir = filepath.Join(root, folder)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)

@@ -1,0 +1,182 @@
+// Command planted shows that the harness finds what it is to find: it builds the
+// server with bugs on purpose in it (the tag planted), lets the command cluster run
+// with one of them at a time and the faults that bring it to light, and says which
+// were found, by which rule. Its exit status is 1 if one was not, or if the same
+// faults show something without a bug.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/quirelog/quire/conformance/peer"
+)
+
+// A bug is one that is planted, and what brings it to light.
+type bug struct {
+	name    string
+	nemeses string
+	args    []string
+}
+
+var (
+	noGroups   = []string{"-groups", "0"}
+	manyGroups = []string{"-groups", "8", "-topics", "1", "-group-kinds", "franz-range,rd-range", "-churn=false", "-rate", "30"}
+)
+
+// bugs are those of storage/planted.
+var bugs = []bug{
+	{"ack-before-quorum", "kill-bookies", noGroups},
+	{"no-fence", "cut-etcd,pause-owner", noGroups},
+	{"short-recovery", "kill-owner", noGroups},
+	{"epoch-back", "kill-owner", noGroups},
+	{"early-high-watermark", "kill-bookies,cut-bookies", noGroups},
+	{"lost-producers", "kill-owner", noGroups},
+	{"lost-handover", "drain", noGroups},
+	{"zero-end", "kill-owner", noGroups},
+	{"zombie-ends", "cut-etcd", noGroups},
+	{"serve-after-expiry", "cut-etcd", noGroups},
+	{"stale-offsets", "cut-etcd", manyGroups},
+	{"unguarded-commits", "pause-owner,cut-etcd", manyGroups},
+	{"forgotten-groups", "kill-owner", manyGroups},
+	{"forward-twice", "none", append([]string{"-producers", "franz-go-once,franz-go-once"}, noGroups...)},
+	{"mixed-answers", "none", noGroups},
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "planted:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	only := flag.String("bugs", "", "regular expression of the bugs to try")
+	duration := flag.Duration("duration", 30*time.Second, "of the faults of one run")
+	tries := flag.Int("tries", 3, "runs for each bug, each with another seed, until it is found")
+	seed := flag.Uint64("seed", 1, "of the first try")
+	sound := flag.Bool("sound", false, "run each kind of faults without a bug too: nothing must be found")
+	flag.Parse()
+	pattern, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	server, err := peer.BuildPlanted()
+	if err != nil {
+		return err
+	}
+	harness, err := peer.BuildCommand("cluster")
+	if err != nil {
+		return err
+	}
+	t := trial{harness: harness, server: server, duration: *duration}
+	var failed []string
+	for _, b := range bugs {
+		if !pattern.MatchString(b.name) {
+			continue
+		}
+		found := ""
+		begun := time.Now()
+		try := 0
+		for ; try < *tries && found == "" && ctx.Err() == nil; try++ {
+			if found, err = t.run(ctx, b, b.name, *seed+uint64(try)); err != nil {
+				return fmt.Errorf("%s: %w", b.name, err)
+			}
+		}
+		took := time.Since(begun).Round(time.Second)
+		if found == "" {
+			failed = append(failed, b.name)
+			fmt.Printf("%-22s NOT FOUND in %d runs, %s\n", b.name, try, took)
+			continue
+		}
+		fmt.Printf("%-22s found in run %d, %s: %.200s\n", b.name, try, took, found)
+	}
+	if *sound {
+		var done []string
+		for _, b := range bugs {
+			kind := b.nemeses + strings.Join(b.args, " ")
+			if slices.Contains(done, kind) || !pattern.MatchString(b.name) {
+				continue
+			}
+			done = append(done, kind)
+			found, err := t.run(ctx, b, "", *seed)
+			if err != nil {
+				return err
+			}
+			if found != "" {
+				failed = append(failed, "no bug, "+b.nemeses)
+				fmt.Printf("no bug, %-14s FOUND %.200s\n", b.nemeses, found)
+			} else {
+				fmt.Printf("no bug, %-14s nothing found\n", b.nemeses)
+			}
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if len(failed) > 0 {
+		return fmt.Errorf("not as it should be: %s", strings.Join(failed, ", "))
+	}
+	return nil
+}
+
+type trial struct {
+	harness, server string
+	duration        time.Duration
+}
+
+// run returns the first thing that the harness finds in a run, "" for nothing.
+func (t *trial) run(ctx context.Context, b bug, acting string, seed uint64) (found string, err error) {
+	dir, err := peer.DataDir("", "planted")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	report := filepath.Join(dir, "report")
+	args := append([]string{
+		"-bin", t.server, "-nemeses", b.nemeses, "-duration", t.duration.String(), "-seed", fmt.Sprint(seed), "-etcd", "1", "-bookies", "3",
+		"-dir", filepath.Join(dir, "run"), "-report", report, "-env", "QUIRE_PLANTED_BUG=" + acting, "-max-gap", "2s",
+	}, b.args...)
+	cmd := exec.CommandContext(ctx, t.harness, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	out, runErr := cmd.CombinedOutput()
+	text, err := os.ReadFile(filepath.Join(report, "report.json"))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w\n%s", err, runErr, out)
+	}
+	var result struct{ Anomalies, GivenUp []string }
+	if err := json.Unmarshal(text, &result); err != nil {
+		return "", err
+	}
+	if all := append(result.Anomalies, result.GivenUp...); len(all) > 0 {
+		return all[0], nil
+	}
+	if runErr != nil {
+		return fmt.Sprintf("the run fails: %s", lastLine(out)), nil
+	}
+	return "", nil
+}
+
+// lastLine is the error that the harness ended with, without the place of its data.
+func lastLine(out []byte) string {
+	for line := range strings.SplitSeq(string(out), "\n") {
+		if rest, ok := strings.CutPrefix(line, "cluster: "); ok {
+			return rest
+		}
+	}
+	return "without a word"
+}
