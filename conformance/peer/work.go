@@ -90,7 +90,9 @@ var buildQuire = sync.OnceValues(func() (string, error) {
 })
 
 // BuildPlanted builds the program under test with the bugs of storage/planted in it.
-func BuildPlanted() (string, error) { return goBuild("quire-planted", "..", "./cmd/quire", "-tags", "planted") }
+func BuildPlanted() (string, error) {
+	return goBuild("quire-planted", "..", "./cmd/quire", "-tags", "planted")
+}
 
 // BuildCommand builds a command of this module and returns the program.
 func BuildCommand(name string) (string, error) { return goBuild(name, ".", "./"+name) }
