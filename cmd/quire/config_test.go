@@ -171,7 +171,7 @@ func TestRefused(t *testing.T) {
 		{file: "listeners: A://:1,a://:2", want: []string{"two listeners are called A"}},
 		{file: "listeners: PLAINTEXT://h:1,UNIX://h:1", want: []string{"both at h:1"}},
 		{file: "listeners: SASL_SSL://:9092", want: []string{"SASL_SSL is not served yet"}},
-		{file: "listeners: INSIDE://:9092", want: []string{"add INSIDE:PLAINTEXT to listener.security.protocol.map"}},
+		{file: "listeners: INSIDE://:9092", want: []string{"add INSIDE:PLAINTEXT or INSIDE:SSL to listener.security.protocol.map"}},
 		{file: "listener.security.protocol.map: INSIDE:SASL_SSL", want: []string{"SASL_SSL is not served yet"}},
 		{file: "listeners: SSL://:9093", want: []string{"SSL has TLS and no certificate", "ssl.keystore.location"}},
 		{file: "listeners: OUT://:9093\nlistener.security.protocol.map: OUT:SSL", want: []string{"OUT has TLS and no certificate"}},
