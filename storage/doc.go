@@ -24,5 +24,30 @@
 //  4. The log explains itself. Producer state, open transactions and the index
 //     come from the entries alone, so what is remembered is what is stored.
 //
+// # Many nodes
+//
+// Stores of several nodes may share one Meta and one Tier. Who serves which log
+// is decided elsewhere (StoreConfig.Serves); here that is a hint, and the rules above
+// are what keeps the logs safe from nodes that believe the wrong thing. In order, a
+// log goes from one node to the next by ReleaseLogs, which leaves nothing to recover:
+// one read of the chain, one look at the last entry and one swap open it again.
+//
+// A ledger is made before it is linked, and a node may be stopped between the two
+// for any time. So no age tells an orphan, and no clock is compared with another's:
+//
+//  1. The janitor takes a ledger that it found in no chain for OrphanAge of its own
+//     clock. This keeps it from disturbing those that are at work, no more.
+//  2. It reads the chain, and writes it back with another count of purges, if nobody
+//     has written it since and the ledger is not in it. Then it deletes the ledger.
+//  3. Whoever makes a ledger has read the count before, in the chain whose revision
+//     its swap will name. A swap from before step 2 fails, since the revision is
+//     another. The owner then takes the chain over as it is there; it links a ledger
+//     only if the count is still the one from before the ledger was made.
+//
+// So either the link comes first, and the janitor's write fails, or that comes first,
+// and the link fails, for ever. A log without a record has its first one written by the
+// janitor; of a deleted topic no first record can be written (StoreConfig.TopicKey),
+// and the janitor need not write either. The janitor may stop anywhere, and be two.
+//
 // DESIGN.md in this folder holds the format, the lock order and the crash cases.
 package storage

@@ -108,7 +108,6 @@ func (s *Store) follow(after meta.Revision) {
 			for i := range e.Events {
 				s.changed(&e.Events[i], e.Revision)
 			}
-			after = e.Revision
 		}
 		switch {
 		case s.ctx.Err() != nil:

@@ -398,6 +398,27 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			m.w.meta.set(nil, nil)
 			m.w.open()
 		},
+		"hand over": func(t *rapid.T) {
+			// Another node gets the log in order, on the same tier.
+			if m.held {
+				return
+			}
+			old := m.w.store
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			if err := old.ReleaseLogs(ctx, func(LogID) bool { return true }); err != nil {
+				t.Fatalf("release: %v", err)
+			}
+			if old.Log(testLog) != nil {
+				t.Fatalf("the log is open after its release")
+			}
+			if !m.w.tryOpen() {
+				return
+			}
+			m.log()
+			_ = old.Close(ctx)
+		},
+		"janitor": func(*rapid.T) { m.w.removeOrphans() },
 		"steal": func(*rapid.T) {
 			// Another node opens the log, on the same tier.
 			if m.held {

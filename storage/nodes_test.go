@@ -635,7 +635,7 @@ func TestOpenRacesRelease(t *testing.T) {
 						}
 						return nil
 					}
-					a.meta.set(at, nil)
+					a.meta.set(at, func(string) error { return at("", "") })
 					l, err := a.store.OpenLog(t.Context(), testLog, plain())
 					a.meta.set(nil, nil)
 					if !taken {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,10 +154,10 @@ func TestPurgeDisturbsNothing(t *testing.T) {
 
 // TestOnlyTheHousekeeperLooks, twice and no sooner, and anew when it becomes it.
 func TestOnlyTheHousekeeperLooks(t *testing.T) {
-	housekeeper := false
+	var housekeeper atomic.Bool
 	w := newWorld(t, func(c *StoreConfig) {
 		c.OrphanAge = 10 * time.Minute
-		c.Housekeeper = func() bool { return housekeeper }
+		c.Housekeeper = housekeeper.Load
 	})
 	l := w.log(plain())
 	put(t, l, makeBatch(batch.Plain, 1, 1, "a"))
@@ -175,12 +176,12 @@ func TestOnlyTheHousekeeperLooks(t *testing.T) {
 	for range 3 {
 		pass(time.Hour, 2)
 	}
-	housekeeper = true
+	housekeeper.Store(true)
 	pass(0, 2)
 	pass(9*time.Minute, 2)
-	housekeeper = false
+	housekeeper.Store(false)
 	pass(time.Minute, 2)
-	housekeeper = true
+	housekeeper.Store(true)
 	pass(0, 2)
 	pass(9*time.Minute, 2)
 	pass(time.Minute, 1)

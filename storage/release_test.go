@@ -154,7 +154,7 @@ func TestReleaseDuringMigration(t *testing.T) {
 
 // TestReleaseOfIdleLogs: logs without a ledger in use cost no worker, no write and no wait.
 func TestReleaseOfIdleLogs(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *StoreConfig) { c.Housekeeper = func() bool { return false } })
 	id := func(i int) LogID { return LogID{Topic: [16]byte{15: byte(i)}, Partition: int32(i)} }
 	const logs = 2000
 	for i := range logs {
