@@ -53,3 +53,40 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// A hop costs no allocation either: neither the node that forwards nor the owner.
+func TestForwardedAllocations(t *testing.T) {
+	owner := start(t, Config{
+		Listeners: []Listener{{Name: "PEER", Address: "127.0.0.1:0", Peer: &PeerAuth{Self: identity(1), Secret: peerSecret}}},
+	}, answerFromScratch)
+	if owner.epoll == nil {
+		return
+	}
+	s, err := New(Config{Listeners: []Listener{{Address: "127.0.0.1:0"}}, Handler: &relay{peers(t, owner)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Serve()
+	defer s.Close()
+	for _, size := range []int{100, 5000, 16 << 10, 100 << 10} {
+		cl := dial(t, s)
+		cl.SetDeadline(time.Time{})
+		request, answer := frame(0, 3, 1, make([]byte, size)), make([]byte, 8)
+		round := func() {
+			if _, err := cl.Write(request); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(cl, answer); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 50 {
+			round()
+		}
+		// A collection may empty the buffer pools once.
+		if n := testing.AllocsPerRun(300, round); n >= 1 {
+			t.Errorf("%d bytes: %v allocations for a request", size, n)
+		}
+		cl.Close()
+	}
+}

@@ -299,6 +299,8 @@ func TestGoHoldsItsStreamOnly(t *testing.T) {
 		close(proceed)
 		calls[2].want(2, nil)
 		calls[3].want(3, nil)
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		if got, want := fmt.Sprint(h.log), "[0 1 10 11 12 returned 2 3]"; got != want {
 			t.Errorf("order is %s, want %s", got, want)
 		}

@@ -773,7 +773,7 @@ func (l *link) closed(err error) {
 	l.session.Store(nil)
 	l.peers.metrics.links.Dec()
 	l.dialAt = l.loop.Now().Add(l.redial.NextBackOff())
-	if l.leaving && !l.retiring && !l.anyBegun() {
+	if l.leaving && !l.retiring && l.off == 0 && !l.anyBegun() {
 		// What waits goes to whoever listens there next.
 		l.look()
 		l.dial()
@@ -789,7 +789,6 @@ func (l *link) closed(err error) {
 func (l *link) answered(id uint64, status Status, rest []byte, buf *buffer.Buffer) error {
 	if status == goAway {
 		l.leaving = true
-		l.node.connected(l.peers.cfg.Log)
 		buf.Release()
 		l.part()
 		return nil
