@@ -11,7 +11,7 @@ package planted
 type Bug string
 
 // Environment names the variable with the bug that acts.
-const Environment = "QUIRE_PLANTED_BUG"
+const Environment = "PLANTED_BUG"
 
 // The bugs.
 const (

@@ -149,7 +149,7 @@ func (t *trial) run(ctx context.Context, b bug, acting string, seed uint64) (fou
 	report := filepath.Join(dir, "report")
 	args := append([]string{
 		"-bin", t.server, "-nemeses", b.nemeses, "-duration", t.duration.String(), "-seed", fmt.Sprint(seed), "-etcd", "1", "-bookies", "3",
-		"-dir", filepath.Join(dir, "run"), "-report", report, "-env", "QUIRE_PLANTED_BUG=" + acting, "-max-gap", "2s",
+		"-dir", filepath.Join(dir, "run"), "-report", report, "-env", "PLANTED_BUG=" + acting, "-max-gap", "2s",
 	}, b.args...)
 	cmd := exec.CommandContext(ctx, t.harness, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
