@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"testing"
 
 	"github.com/quirelog/quire/storage/ledger"
 	"github.com/quirelog/quire/storage/meta"
@@ -401,6 +402,7 @@ type faultyMeta struct {
 	swaps int
 
 	deaf      bool          // watches hear of nothing
+	missed    meta.Revision // that they have not heard of
 	compacted chan struct{} // closed when watches are to end with ErrCompacted; nil: not made yet
 }
 
@@ -411,8 +413,19 @@ func (m *faultyMeta) lose() {
 	m.mu.Unlock()
 }
 
-// compact tells watches that they have missed something; those that are begun anew hear again.
-func (m *faultyMeta) compact() {
+// compact waits until watches have missed the last change, which they were to hear of, and
+// tells them so; those that are begun anew hear again.
+func (m *faultyMeta) compact(t testing.TB) {
+	t.Helper()
+	last, _, err := m.Store.Txn(context.Background(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.missed >= last
+	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.deaf = false
@@ -448,6 +461,9 @@ func (m *faultyMeta) Watch(ctx context.Context, prefix string, after meta.Revisi
 			}
 			m.mu.Lock()
 			deaf := m.deaf
+			if deaf {
+				m.missed = max(m.missed, e.Revision)
+			}
 			m.mu.Unlock()
 			if !ok {
 				return

@@ -764,7 +764,7 @@ func TestEpochsAreFollowed(t *testing.T) {
 				t.Fatal(err)
 			}
 			if gap {
-				b.meta.compact()
+				b.meta.compact(t)
 			}
 			eventually(t, func() bool {
 				return b.store.Epoch(testLog) == l.Epoch() && b.store.Epoch(gone) == 0 && a.store.Log(gone) == nil
@@ -793,7 +793,7 @@ func TestRelistClosesWhatIsLost(t *testing.T) {
 	if err := b.store.DeleteLogs(t.Context(), gone.Topic, 1); err != nil {
 		t.Fatal(err)
 	}
-	a.meta.compact()
+	a.meta.compact(t)
 	eventually(t, func() bool { return a.store.Log(testLog) == nil && a.store.Log(gone) == nil })
 	var r Read
 	l.ReadTail(&r)
