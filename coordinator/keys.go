@@ -22,6 +22,16 @@ import (
 //	ovr/{slot}       node that is to own a slot, JSON (overrideRecord); set by hand
 //	g/{slot}/{group} group, as package group encodes it (groupRecord)
 //	o/{slot}/...     what a slot's groups have committed (package offsets)
+//
+// Beside them cmd/quire keeps there:
+//
+//	folder           data folder that has the records, or that none has (binding)
+//	bookies          id of the BookKeeper cluster that the records of several nodes lie on
+//	peersecret       what nodes prove to each other that they know, unless it is in a file
+//	restore          what was noticed and decided of a restored etcd, JSON (restoreRecord)
+//	seen/{folder}    a number that the node with that folder counts up
+//
+// and package storage log/ and what lies below it.
 type keys struct{ prefix string }
 
 const formatVersion = 1

@@ -138,6 +138,7 @@ func TestMigrateToBookies(t *testing.T) {
 		t.Errorf("topic migrate prints %q", got)
 	}
 	read("after the move")
+	refuses(t, b.args(t.TempDir(), onBookies), []string{dir, "serves alone until", "quire topic migrate"})
 	out, err := command(t, "topic", "migrate", "absent", "--admin", s.admin).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), `no topic "absent"`) {
 		t.Errorf("a topic that is not there: %v, %q", err, out)

@@ -102,6 +102,12 @@ func TestNodes(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(withRecords, etcdDir)); err != nil {
 		t.Fatal(err)
 	}
+	other := startBookies(t, 0)
+	for k, v := range map[string]string{"/ledgers": "", "/ledgers/INSTANCEID": "another"} {
+		if _, err := other.client.Put(t.Context(), k, v); err != nil {
+			t.Fatal(err)
+		}
+	}
 	newer := t.TempDir()
 	if err := os.WriteFile(filepath.Join(newer, "secret"), []byte("short\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -117,6 +123,7 @@ func TestNodes(t *testing.T) {
 			"no peer listener": {b.args(t.TempDir(), onBookies), "2", []string{"(red)", "this node has no peer.listen"}},
 			"records":          {b.member(withRecords, "grey"), "2", []string{withRecords, "holds records", "all lie on bookies", "--data-dir"}},
 			"embedded":         {b.args(t.TempDir()), "2", []string{"lie on bookies", "set storage.tier to bookkeeper"}},
+			"other bookies":    {b.member(t.TempDir(), "grey", "bookkeeper.metadata.endpoints="+other.endpoint), "2", []string{other.endpoint, "bookkeeper.metadata.endpoints"}},
 			"older program":    {b.member(t.TempDir(), "grey"), "1", []string{"feature level 2", "levels 1 to 1", "newer"}},
 			"short secret":     {b.member(t.TempDir(), "grey", "peer.secret.file="+filepath.Join(newer, "secret")), "2", []string{"peer.secret.file", "5 bytes"}},
 			"no secret":        {b.member(t.TempDir(), "grey", "peer.secret.file="+filepath.Join(newer, "none")), "2", []string{"peer.secret.file", "cannot be read"}},

@@ -74,6 +74,7 @@ func (v *serveVerb) Run(p *process) error {
 	select {
 	case <-p.ctx.Done():
 		log.Info("stopping")
+		n.orderly = true
 		return n.stop()
 	case err := <-n.failed:
 		// What ails the closing of the rest is the failure once more, and the
@@ -114,6 +115,7 @@ type node struct {
 	failed   chan error // why the first part that did so ended by itself
 	draining atomic.Bool
 	serving  bool // clients are accepted
+	orderly  bool // it was asked to stop, and has not failed
 	closers  []closer
 }
 

@@ -58,9 +58,10 @@ func (n *node) topicChanged(t *coordinator.Topic, deleted bool) {
 }
 
 // drain gives all slots to other nodes while clients are still served, if there are
-// other nodes, for half of the time that ctx has left.
+// other nodes, for half of the time that ctx has left. A node that has failed does not:
+// it may be one whose id another process has by now.
 func (n *node) drain(ctx context.Context) {
-	if !n.serving || !n.shared || len(n.coordinator.Nodes()) < 2 {
+	if !n.orderly || !n.serving || !n.shared || len(n.coordinator.Nodes()) < 2 {
 		return
 	}
 	if deadline, ok := ctx.Deadline(); ok {

@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/quirelog/quire/storage"
 	"github.com/quirelog/quire/storage/bookkeeper"
+	"github.com/quirelog/quire/storage/bookkeeper/metadata"
 	"github.com/quirelog/quire/storage/embedded"
 	"github.com/quirelog/quire/storage/ledger"
+	"github.com/quirelog/quire/storage/meta"
 )
 
 // Values of storage.tier.
@@ -71,6 +75,30 @@ func (n *node) openEmbedded(registry *prometheus.Registry) (err error) {
 	return nil
 }
 
+// checkBookies refuses bookies of another cluster than those of the nodes beside this one.
+func (n *node) checkBookies(ctx context.Context, store metadata.Store) error {
+	id, err := store.InstanceID(ctx)
+	if err != nil {
+		return explainBookies(n.config, err)
+	}
+	key := n.prefix + "bookies"
+	for {
+		kv, err := n.meta.Get(ctx, key)
+		switch {
+		case err == nil && string(kv.Value) == id:
+			return nil
+		case err == nil:
+			return fmt.Errorf("bookies of the cluster in etcd at %s: they are of %s, and the records of this cluster lie on bookies of %s: check bookkeeper.metadata.endpoints", bookieEndpoints(n.config), id, kv.Value)
+		case !errors.Is(err, meta.ErrNotFound):
+			return fmt.Errorf("etcd at %s: %w", n.config.str("etcd.endpoints"), err)
+		}
+		_, _, err = n.meta.Txn(ctx, []meta.Cond{{Key: key}}, []meta.Op{meta.Put(key, []byte(id))})
+		if err != nil && (!errors.Is(err, meta.ErrUnknownOutcome) || errors.Is(err, meta.ErrNoSpace) || ctx.Err() != nil) {
+			return fmt.Errorf("etcd at %s: %w", n.config.str("etcd.endpoints"), err)
+		}
+	}
+}
+
 func (n *node) openBookKeeper(ctx context.Context, registry prometheus.Registerer) error {
 	c := n.config
 	store, done, err := bookieMetadata(n.config, n.log)
@@ -78,6 +106,11 @@ func (n *node) openBookKeeper(ctx context.Context, registry prometheus.Registere
 		return err
 	}
 	n.onClose("bookies' metadata store", func(context.Context) error { return done() })
+	if n.shared {
+		if err := n.checkBookies(ctx, store); err != nil {
+			return err
+		}
+	}
 	n.bookies, err = bookkeeper.Open(ctx, bookkeeper.Config{
 		Store:         store,
 		Ensemble:      int(c.number("bookkeeper.ensemble")),
