@@ -106,7 +106,12 @@ func (h *Handlers) proveOffsets(ctx context.Context, asks []offsetAsk) bool {
 	}
 	for i := range asks {
 		a := &asks[i]
-		if a.topic == nil || a.out.ErrorCode != 0 {
+		switch {
+		case a.topic == nil:
+			continue
+		case a.out.ErrorCode != 0 && ctx == h.noTime:
+			return false // the log may have been closed meanwhile, and is to be opened
+		case a.out.ErrorCode != 0:
 			continue
 		}
 		if err := h.prove(ctx, coordinator.PartitionSlot(a.topic.ID, a.in.Partition)); err != nil {

@@ -49,6 +49,9 @@ func (h *Handlers) epochEnds(r *proxy.Request, q *kmsg.OffsetForLeaderEpochReque
 				if err == nil && q.Version >= 2 {
 					err = checkEpoch(l, in.CurrentLeaderEpoch)
 				}
+				if err != nil && topics[i] != nil && ctx == h.noTime {
+					return false // the log may have been closed meanwhile, and is to be opened
+				}
 				if err != nil {
 					out.ErrorCode = int16(dataErrors.code(err))
 					continue
