@@ -46,7 +46,7 @@ func (a *absentTopics) add(t absentTopic, now time.Time) {
 
 // FindTopic returns a topic by name as the metadata store has it, which may be
 // newer than what Topic returns as long as the watch has not brought it; from
-// then on Topic returns it too. The error is ErrUnknownTopic or ErrUnavailable. It
+// then on Topic returns it too, or nil if it is gone. The error is ErrUnknownTopic or ErrUnavailable. It
 // blocks, but for a name that the store was without just now.
 func (c *Coordinator) FindTopic(ctx context.Context, name string) (*Topic, error) {
 	absent := absentTopic{name: name}
@@ -56,6 +56,9 @@ func (c *Coordinator) FindTopic(ctx context.Context, name string) (*Topic, error
 	r, kv, err := c.readTopic(ctx, name)
 	if errors.Is(err, ErrUnknownTopic) {
 		c.absent.add(absent, time.Now())
+		if c.Topic(name) != nil {
+			c.forget(ctx, topicKey(name), kv, r)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -38,6 +38,12 @@ func TestFindTopic(t *testing.T) {
 			t.Errorf("an id that no topic has: %v", err)
 		}
 	}
+	if err := b.DeleteTopic(t.Context(), "made.later", made.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.FindTopic(t.Context(), "made.later"); !errors.Is(err, coordinator.ErrUnknownTopic) || a.Topic("made.later") != nil || a.TopicByID(made.ID) != nil {
+		t.Errorf("a topic that is gone: %v", err)
+	}
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := a.FindTopic(canceled, "another"); !errors.Is(err, coordinator.ErrUnavailable) {

@@ -99,7 +99,10 @@ func (c *cluster) add(change ...func(*options)) *clusterNode {
 	check(t, err)
 	holder.store = n.store
 
-	o.coord.Meta, o.coord.Prefix, o.coord.NodeName = c.meta, "quire/test/", fmt.Sprint("node", id)
+	if o.coord.Meta == nil {
+		o.coord.Meta = c.meta
+	}
+	o.coord.Prefix, o.coord.NodeName = "quire/test/", fmt.Sprint("node", id)
 	o.coord.Node = coordinator.Node{ID: id, Listeners: map[string]coordinator.Endpoint{
 		listenerName: endpoint(t, n.addr), proxyName: endpoint(t, n.proxy),
 	}}

@@ -1,0 +1,261 @@
+package api
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/quirelog/quire/coordinator"
+	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/protocol/buffer"
+	"github.com/quirelog/quire/proxy/forward"
+)
+
+// scripted is another node that serves everything, whose answers a test gives.
+type scripted struct {
+	t        *testing.T
+	sent     chan *forward.Call
+	canceled chan *forward.Call
+
+	mu      sync.Mutex
+	changed chan struct{}
+	epoch   int64
+}
+
+func newScripted(t *testing.T) (*scripted, *server) {
+	p := &scripted{t: t, sent: make(chan *forward.Call, 100), canceled: make(chan *forward.Call, 100), changed: make(chan struct{}), epoch: 1}
+	s := newServer(t, func(o *options) {
+		o.config.Peers, o.config.router = p, p
+		o.config.ProxyListeners = func(string) bool { return true }
+	})
+	return p, s
+}
+
+// Send implements forward.Sender.
+func (p *scripted) Send(_ int32, c *forward.Call) { p.sent <- c }
+
+// Cancel implements forward.Sender.
+func (p *scripted) Cancel(c *forward.Call) { p.canceled <- c }
+
+// Route implements router.
+func (p *scripted) Route(int) coordinator.Route {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return coordinator.Route{Node: 2, Epoch: p.epoch}
+}
+
+// RoutesChanged implements router.
+func (p *scripted) RoutesChanged() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changed
+}
+
+// next is the next call, which must be for a group's slot.
+func (p *scripted) next(group string) *forward.Call {
+	p.t.Helper()
+	select {
+	case c := <-p.sent:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		want := forward.SlotEpoch{Slot: uint16(coordinator.SlotOf(group)), Epoch: p.epoch}
+		if len(c.Slots) != 1 || c.Slots[0] != want {
+			p.t.Errorf("the call is for %v, want %v", c.Slots, want)
+		}
+		return c
+	case <-time.After(time.Minute):
+		p.t.Fatal("no call within a minute")
+		return nil
+	}
+}
+
+// move changes the epoch of all routes.
+func (p *scripted) move() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.epoch++
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// correlation is the id of the request of a call.
+func correlation(c *forward.Call) int32 {
+	head, err := protocol.PeekRequestHeader(c.Message[0])
+	if err != nil {
+		return -1
+	}
+	return head.CorrelationID
+}
+
+// answer ends a call with a response.
+func (p *scripted) answer(c *forward.Call, resp kmsg.Response) {
+	message := protocol.AppendResponseHeader(nil, correlation(c), protocol.FlexibleResponse(resp.Key(), resp.GetVersion()))
+	message = resp.AppendTo(message)
+	buf := buffer.Get(len(message))
+	c.Done(c, forward.Answer{Status: forward.Answered, Message: append(buf.B[:0], message...), Buf: buf})
+}
+
+func refuseCall(c *forward.Call) { c.Done(c, forward.Answer{Status: forward.NotServed}) }
+
+func failCall(c *forward.Call, why error) {
+	c.Done(c, forward.Answer{Status: forward.Failed, Err: why})
+}
+
+// TestCommitsThatComeBack: what nobody has served sets out again in its order, and what
+// was overtaken is refused.
+func TestCommitsThatComeBack(t *testing.T) {
+	p, s := newScripted(t)
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	var sent []*kmsg.OffsetCommitRequest
+	commit := func(offset int64) {
+		q := newCommitRequest(8, "group", topic, 0, offset)
+		sent = append(sent, q)
+		c.send(q)
+	}
+	code := func() protocol.Code {
+		t.Helper()
+		q := sent[0]
+		sent = sent[1:]
+		resp, err := c.receive(q)
+		check(t, err)
+		return protocol.Code(resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode)
+	}
+	ok := func(q *kmsg.OffsetCommitRequest) kmsg.Response { return refusedGroup(q, protocol.None) }
+	for offset := range int64(4) {
+		commit(offset)
+	}
+	q := sent
+	var calls []*forward.Call
+	for i := range 4 {
+		calls = append(calls, p.next("group"))
+		if correlation(calls[i]) != int32(i)+c.corr-3 {
+			t.Fatalf("call %d is of request %d", i, correlation(calls[i]))
+		}
+	}
+	// The third is answered, and the first and the second come back: one before that
+	// and one after it. Then the last comes back, and more are sent meanwhile.
+	refuseCall(calls[0])
+	p.answer(calls[2], ok(q[2]))
+	refuseCall(calls[1])
+	if a, b, third := code(), code(), code(); a != protocol.NotCoordinator || b != protocol.NotCoordinator || third != protocol.None {
+		t.Errorf("the answers are %s, %s and %s", a.Name(), b.Name(), third.Name())
+	}
+	commit(4)
+	late := p.next("group")
+	failCall(calls[3], forward.ErrUnreachable)
+	commit(5)
+	until(t, "the last one waits for those before it", func() bool {
+		s.handler.lines.mu.Lock()
+		defer s.handler.lines.mu.Unlock()
+		return len(s.handler.lines.byConn) == 1 && len(lineOf(s).trips) == 3
+	})
+	failCall(late, forward.ErrLost)
+	p.move()
+	for i := range 3 {
+		again := p.next("group")
+		if want := c.corr - 2 + int32(i); correlation(again) != want {
+			t.Errorf("request %d sets out, want %d", correlation(again), want)
+		}
+		p.answer(again, ok(sent[i]))
+	}
+	for len(sent) > 0 {
+		if got := code(); got != protocol.None {
+			t.Errorf("a commit that nobody had served at first: %s", got.Name())
+		}
+	}
+	if n := len(s.handler.lines.byConn); n != 0 {
+		t.Errorf("%d lines are left", n)
+	}
+}
+
+// lineOf is the only line of commits.
+func lineOf(s *server) *commitLine {
+	for _, l := range s.handler.lines.byConn {
+		return l
+	}
+	return nil
+}
+
+// TestTripsOfMembers: what may be done again is, until somebody has answered.
+func TestTripsOfMembers(t *testing.T) {
+	p, s := newScripted(t)
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	fetch := kmsg.NewPtrOffsetFetchRequest()
+	fetch.Version, fetch.Group = 7, "group"
+	fetch.Topics = []kmsg.OffsetFetchRequestTopic{{Topic: "orders", Partitions: []int32{0}}}
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Version, leave.Group, leave.MemberID = 2, "group", "me"
+	deletes := kmsg.NewPtrOffsetDeleteRequest()
+	deletes.Group = "group"
+	modern := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	modern.Version, modern.Group, modern.MemberID = 1, "group", "me"
+	for _, q := range []kmsg.Request{
+		newJoin(5, "group", "me"), newSync(5, "group", &kmsg.JoinGroupResponse{MemberID: "me"}), newHeartbeat(4, "group", "me", 1),
+		newCommitRequest(8, "group", topic, 0, 1), fetch, leave, deletes, modern,
+	} {
+		c.send(q)
+		for _, why := range []error{forward.ErrUnreachable, forward.ErrLost, forward.ErrBusy, forward.ErrProtocol, nil} {
+			call := p.next("group")
+			if call.Timeout < forwardTimeout || call.RemoteAddr != c.conn.LocalAddr().String() || call.Listener != listenerName {
+				t.Errorf("%s: the call is %+v", kmsg.NameForKey(q.Key()), call)
+			}
+			switch {
+			case why != nil:
+				failCall(call, why)
+			default:
+				refuseCall(call)
+			}
+		}
+		// What does not answer the request is no answer.
+		garbage := buffer.Get(3)
+		call := p.next("group")
+		call.Done(call, forward.Answer{Status: forward.Answered, Message: garbage.B[:3], Buf: garbage})
+		p.answer(p.next("group"), refusedGroup(q, protocol.RebalanceInProgress))
+		resp, err := c.receive(q)
+		check(t, err)
+		if want := refusedGroup(q, protocol.RebalanceInProgress).AppendTo(nil); string(resp.AppendTo(nil)) != string(want) {
+			t.Errorf("%s is answered by %+v", kmsg.NameForKey(q.Key()), resp)
+		}
+	}
+	// To do this one again might make a second member.
+	c.send(newJoin(3, "group", ""))
+	failCall(p.next("group"), forward.ErrLost)
+	resp, err := c.receive(newJoin(3, "group", ""))
+	check(t, err)
+	wantCode(t, "a join that was lost", resp.(*kmsg.JoinGroupResponse).ErrorCode, protocol.NotCoordinator)
+}
+
+// TestTripEndsWithConnection: nobody is asked for a client that has gone.
+func TestTripEndsWithConnection(t *testing.T) {
+	p, s := newScripted(t)
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	c.send(newJoin(5, "group", "me"))
+	call := p.next("group")
+	check(t, c.conn.Close())
+	if canceled := <-p.canceled; canceled != call {
+		t.Error("another call is canceled")
+	}
+	refuseCall(call)
+	c = s.dial()
+	for offset := range int64(3) {
+		c.send(newCommitRequest(8, "group", topic, 0, offset))
+	}
+	calls := []*forward.Call{p.next("group"), p.next("group"), p.next("group")}
+	refuseCall(calls[0])
+	check(t, c.conn.Close())
+	refuseCall(calls[1])
+	p.answer(calls[2], refusedGroup(newCommitRequest(8, "group", topic, 0, 2), protocol.None))
+	until(t, "no line is left", func() bool {
+		s.handler.lines.mu.Lock()
+		defer s.handler.lines.mu.Unlock()
+		return len(s.handler.lines.byConn) == 0
+	})
+	if len(p.sent) > 0 {
+		t.Error("somebody is asked for a client that has gone")
+	}
+}
