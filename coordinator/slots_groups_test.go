@@ -46,7 +46,7 @@ func TestGroupsMove(t *testing.T) {
 		all := c.startAll("a", "b", "d")
 		topic := create(t, all[0].Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
 		time.Sleep(time.Second)
-		const n = 2000
+		const n = 1000
 		members := make([]string, n)
 		for i := range n {
 			id := fmt.Sprint("g", i)
@@ -94,8 +94,8 @@ func TestGroupsMove(t *testing.T) {
 		all[1] = c.start("b")
 		look("while it comes back")
 		// Its slots come back to it while members beat.
-		for range 10 {
-			time.Sleep(time.Second)
+		for range 5 {
+			time.Sleep(2 * time.Second)
 			look("while slots come back")
 		}
 		c.kill(all[2])
