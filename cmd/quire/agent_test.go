@@ -65,7 +65,9 @@ func TestAgent(t *testing.T) {
 	duringCheck = func() { draining = true }
 	says("drain")
 	says("drain")
-	broken, draining, duringCheck = nil, false, func() {}
+	broken = nil
+	says("drain") // also while all is well
+	draining, duringCheck = false, func() {}
 	says("up ready")
 	if err := a.Close(); err != nil {
 		t.Error(err)
