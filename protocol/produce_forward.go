@@ -194,7 +194,9 @@ func (p *ProduceResponse) NextPartition() bool {
 // Nodes returns the nodes that the response names (v10+). It is called after the
 // last topic.
 func (p *ProduceResponse) Nodes() []Node {
-	p.r.int32() // throttle time, v1+
+	if p.version >= 1 {
+		p.r.int32() // throttle time
+	}
 	if p.version < produceLeaders {
 		return nil
 	}

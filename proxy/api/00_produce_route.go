@@ -25,6 +25,8 @@ import (
 // leads instead.
 
 const (
+	keyProduce = 0
+
 	// codeNotServed is what a node answers, to another node only, for partitions
 	// of a request of which it has appended others: nothing of these was or will be appended.
 	codeNotServed protocol.Code = 32000

@@ -120,6 +120,7 @@ func (s *fetchRequest) lost(p *fetchPart, err error) bool {
 		return false
 	}
 	s.lose(p)
+	s.away.waitFor(s)
 	return true
 }
 
@@ -146,6 +147,7 @@ func (s *fetchRequest) routeAway() {
 	a.retry = false
 	a.mu.Unlock()
 	if retry && !a.joins {
+		s.h.waits.remove(&a.waiting)
 		a.lists = false
 		a.waiting.changed = s.h.router.RoutesChanged()
 		s.ask()
@@ -312,6 +314,9 @@ func (a *fetchAway) waitFor(s *fetchRequest) {
 		return
 	}
 	a.lists = true
+	if a.waiting.changed == nil {
+		a.waiting.changed = s.h.router.RoutesChanged()
+	}
 	a.waiting.deadline = s.deadline.Add(fetchJoinTime) // when the request is over
 	s.h.waits.add(&a.waiting)
 }

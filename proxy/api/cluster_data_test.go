@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -248,6 +249,242 @@ func TestNodesTold(t *testing.T) {
 			if m := &resp.Topics[0].Partitions[p]; m.ErrorCode != 0 || m.Leader != virtualNode || v > 0 && resp.ControllerID != virtualNode {
 				t.Errorf("metadata v%d by the proxy's listener: leader %d, controller %d", v, m.Leader, resp.ControllerID)
 			}
+		}
+	}
+}
+
+// pipeline sends batches of one record, numbered, to all partitions of a topic, many
+// requests at a time on one connection, until stop is closed.
+type pipeline struct {
+	topic    *coordinator.Topic
+	producer int64 // id; -1: not idempotent
+	alone    bool  // each request is for one partition
+	acked    []int // by partition
+	sent     []int
+	failed   []string
+}
+
+func (p *pipeline) run(c *client, stop <-chan struct{}) {
+	const ahead = 16
+	p.acked, p.sent = make([]int, p.topic.Partitions), make([]int, p.topic.Partitions)
+	type asked struct {
+		q      *kmsg.ProduceRequest
+		values []int // by partition named
+	}
+	under := make(chan asked, ahead)
+	go func() {
+		defer close(under)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			q := kmsg.NewPtrProduceRequest()
+			q.Version, q.Acks, q.TimeoutMillis = 9, -1, 30_000
+			t := kmsg.NewProduceRequestTopic()
+			t.Topic = p.topic.Name
+			var a asked
+			for n := range p.topic.Partitions {
+				if p.alone && n != int32(i)%p.topic.Partitions {
+					continue
+				}
+				h := batch.Plain
+				if p.producer >= 0 {
+					h.ProducerID, h.ProducerEpoch, h.BaseSequence = p.producer, 0, int32(p.sent[n])
+				}
+				part := kmsg.NewProduceRequestTopicPartition()
+				part.Partition, part.Records = n, makeBatch(c.t, h, fmt.Sprint(p.sent[n]))
+				a.values = append(a.values, p.sent[n])
+				p.sent[n]++
+				t.Partitions = append(t.Partitions, part)
+			}
+			q.Topics = append(q.Topics, t)
+			a.q = q
+			under <- a
+			c.send(q)
+		}
+	}()
+	for a := range under {
+		resp, err := c.receive(a.q)
+		if err != nil {
+			p.failed = append(p.failed, err.Error())
+			for range under {
+			}
+			return
+		}
+		for i, part := range resp.(*kmsg.ProduceResponse).Topics[0].Partitions {
+			if part.ErrorCode != 0 && len(p.failed) < 10 {
+				p.failed = append(p.failed, fmt.Sprintf("record %d of partition %d: %s: %s", a.values[i], part.Partition, protocol.Code(part.ErrorCode).Name(), deref(part.ErrorMessage)))
+			}
+			p.acked[part.Partition]++
+		}
+	}
+}
+
+// all reads a partition from its start to its end.
+func (c *client) all(topic *coordinator.Topic, partition int32) (got []string) {
+	for {
+		q := fetchOne(11, topic, partition, int64(len(got)))
+		q.MaxWaitMillis = 5000
+		resp := do[*kmsg.FetchResponse](c, q)
+		part := &resp.Topics[0].Partitions[0]
+		wantCode(c.t, "fetch", part.ErrorCode, protocol.None)
+		got = append(got, values(c.t, part.RecordBatches)...)
+		if part.HighWatermark >= 0 && int64(len(got)) >= part.HighWatermark || c.t.Failed() {
+			return got
+		}
+	}
+}
+
+// TestOrderWhileSlotsMove: while partitions move between nodes, pipelined producers
+// lose nothing, get nothing out of order and hear of no error, whether they are idempotent
+// or not, and whether their requests go to one node or to several.
+func TestOrderWhileSlotsMove(t *testing.T) {
+	c := newCluster(t, 3)
+	var pipelines []*pipeline
+	for i := range 4 {
+		p := &pipeline{topic: c.nodes[0].createTopic(fmt.Sprint("orders", i), 3), producer: -1, alone: i%2 == 1}
+		if i >= 2 {
+			p.producer = do[*kmsg.InitProducerIDResponse](c.nodes[0].dialProxy(), newInitProducerID()).ProducerID
+		}
+		pipelines = append(pipelines, p)
+	}
+	// What waits for a log's first ledger when its slot moves is refused, and told.
+	warm := c.nodes[0].dialProxy()
+	for _, p := range pipelines {
+		for n := range p.topic.Partitions {
+			warm.produce(p.topic, n, "first")
+		}
+	}
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	for i, p := range pipelines {
+		conn := c.nodes[i%3].dialProxy()
+		running.Go(func() { p.run(conn, stop) })
+	}
+	for round := range 6 {
+		for i, p := range pipelines {
+			slot := coordinator.PartitionSlot(p.topic.ID, int32(round%3))
+			now := c.owner(slot)
+			c.move(slot, c.nodes[(int(now.id)-1+1+(i+round)%2)%3])
+		}
+	}
+	close(stop)
+	running.Wait()
+	for i, p := range pipelines {
+		for _, why := range p.failed {
+			t.Errorf("producer %d: %s", i, why)
+		}
+		for n := range p.topic.Partitions {
+			got := c.nodes[(i+1)%3].dialProxy().all(p.topic, n)[1:]
+			if len(got) != p.sent[n] || p.acked[n] != p.sent[n] {
+				t.Errorf("producer %d, partition %d: %d records of %d sent and %d acknowledged", i, n, len(got), p.sent[n], p.acked[n])
+			}
+			for k, v := range got {
+				if v != fmt.Sprint(k) {
+					t.Errorf("producer %d, partition %d: record %s at offset %d", i, n, v, k)
+					break
+				}
+			}
+			if p.sent[n] < 50 {
+				t.Errorf("producer %d has sent %d records only", i, p.sent[n])
+			}
+		}
+	}
+}
+
+func newInitProducerID() *kmsg.InitProducerIDRequest {
+	q := kmsg.NewPtrInitProducerIDRequest()
+	q.Version, q.ProducerID, q.ProducerEpoch = 4, -1, -1
+	return q
+}
+
+// TestWaitElsewhere: a fetch waits at the nodes that serve its partitions, and is answered
+// as soon as one of them has something, or when its time is up.
+func TestWaitElsewhere(t *testing.T) {
+	c := newCluster(t, 3)
+	topic := c.nodes[0].createTopic("orders", 12)
+	reader, writer := c.nodes[0].dialProxy(), c.nodes[1].dialProxy()
+	ask := func(maxWait int32, offsets map[int32]int64) *kmsg.FetchRequest {
+		q := kmsg.NewPtrFetchRequest()
+		q.Version, q.ReplicaID, q.MaxWaitMillis, q.MinBytes, q.MaxBytes, q.SessionEpoch = 11, -1, maxWait, 1, 50<<20, -1
+		for p := range topic.Partitions {
+			q.Topics = append(q.Topics, fetchTopic(topic, p, offsets[p]))
+		}
+		return q
+	}
+	if resp := do[*kmsg.FetchResponse](reader, ask(50, nil)); len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 12 {
+		t.Fatalf("an answer of %v", resp.Topics)
+	}
+	offsets := make(map[int32]int64)
+	for p := range topic.Partitions {
+		q := ask(60_000, offsets)
+		reader.send(q)
+		writer.produce(topic, p, fmt.Sprint("to ", p))
+		resp, err := reader.receive(q)
+		check(t, err)
+		for _, part := range resp.(*kmsg.FetchResponse).Topics[0].Partitions {
+			wantCode(t, "fetch", part.ErrorCode, protocol.None)
+			v := values(t, part.RecordBatches)
+			if len(v) > 0 != (part.Partition == p) {
+				t.Errorf("partition %d has %q, and %d was written to", part.Partition, v, p)
+			}
+		}
+		offsets[p]++
+	}
+}
+
+// TestSlotMovesUnderFetch: a fetch that waits for a partition which moves goes on waiting
+// where that is served then, and its client does not hear of it.
+func TestSlotMovesUnderFetch(t *testing.T) {
+	c := newCluster(t, 3)
+	topic := c.nodes[0].createTopic("orders", 1)
+	slot := coordinator.PartitionSlot(topic.ID, 0)
+	writer := c.nodes[0].dialProxy()
+	for n := range 6 {
+		owner := c.owner(slot)
+		q := fetchOne(11, topic, 0, int64(n))
+		q.MaxWaitMillis = 60_000
+		var readers []*client
+		for _, node := range c.nodes { // the owner, the next one, and another
+			r := node.dialProxy()
+			r.send(q)
+			readers = append(readers, r)
+		}
+		c.move(slot, c.nodes[int(owner.id)%3])
+		writer.produce(topic, 0, fmt.Sprint(n))
+		for i, r := range readers {
+			resp, err := r.receive(q)
+			check(t, err)
+			part := &resp.(*kmsg.FetchResponse).Topics[0].Partitions[0]
+			wantCode(t, "fetch", part.ErrorCode, protocol.None)
+			if got := values(t, part.RecordBatches); len(got) != 1 || got[0] != fmt.Sprint(n) {
+				t.Errorf("round %d: the reader at node %d gets %q", n, i+1, got)
+			}
+		}
+	}
+}
+
+// TestNodeDies: what a dead node served is served by another before the requests' time is up.
+// What was under way with it, and is not known to be done, is told to be tried again.
+func TestNodeDies(t *testing.T) {
+	c := newCluster(t, 3)
+	topic := c.nodes[0].createTopic("orders", 12)
+	conn := c.nodes[0].dialProxy()
+	for p := range topic.Partitions {
+		conn.produce(topic, p, "before")
+	}
+	c.nodes[2].end(false)
+	for p := range topic.Partitions {
+		q := produceOne(9, topic, p, makeBatch(t, batch.Plain, "after"))
+		part := &do[*kmsg.ProduceResponse](conn, q).Topics[0].Partitions[0]
+		wantCode(t, "produce", part.ErrorCode, protocol.None)
+		if part.BaseOffset != 1 {
+			t.Errorf("partition %d: base offset %d", p, part.BaseOffset)
+		}
+		if got := c.nodes[1].dialProxy().all(topic, p); len(got) != 2 {
+			t.Errorf("partition %d holds %q", p, got)
 		}
 	}
 }

@@ -185,6 +185,9 @@ func (h *Handlers) Handle(r *proxy.Request) {
 		return
 	}
 	if r.Origin != nil && !h.servesOrigin(r) {
+		if r.Key == keyProduce {
+			stateOf(r).refusals.add(r.Origin.Stream)
+		}
 		r.Refuse()
 		return
 	}

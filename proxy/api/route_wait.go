@@ -42,8 +42,21 @@ func (l *routeWaits) init(changed func() <-chan struct{}) {
 	l.kick = make(chan struct{}, 1)
 }
 
-// add lists w. Any goroutine.
+// add lists w, if it is not listed. Any goroutine.
 func (l *routeWaits) add(w *routeWait) {
+	l.mu.Lock()
+	if !w.listed {
+		l.link(w)
+	}
+	l.mu.Unlock()
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// link puts w into the list. l.mu is held.
+func (l *routeWaits) link(w *routeWait) {
 	delay := lastRouteLook
 	if w.attempts < 6 {
 		delay = min(firstRouteLook<<w.attempts, lastRouteLook)
@@ -56,23 +69,16 @@ func (l *routeWaits) add(w *routeWait) {
 		delay = min(delay, firstRouteLook)
 	default:
 	}
-	now := time.Now()
-	w.due = now.Add(delay)
+	w.due = time.Now().Add(delay)
 	if w.deadline.Before(w.due) {
 		w.due = w.deadline
 	}
-	l.mu.Lock()
 	w.listed = true
 	w.prev, w.next = nil, l.first
 	if w.next != nil {
 		w.next.prev = w
 	}
 	l.first = w
-	l.mu.Unlock()
-	select {
-	case l.kick <- struct{}{}:
-	default:
-	}
 }
 
 // remove takes w off the list; it is not woken after that. False: it is not listed,
