@@ -172,9 +172,8 @@ func (s *fetchRequest) ask() {
 		slot := coordinator.PartitionSlot(p.topic.ID, p.ask.partition)
 		to := s.h.route(slot)
 		if to.here {
-			p.away = false
-			p.log = s.h.c.Store.Log(storage.LogID{Topic: p.topic.ID, Partition: p.ask.partition})
-			s.unopened = s.unopened || p.log == nil
+			// The worker comes back with its log, and the request waits for that too.
+			p.away, s.unopened = false, true
 			continue
 		}
 		if to.node < 0 {
