@@ -33,7 +33,7 @@ test: ## run every test of this module; needs nothing but Go
 
 # Tests of the command line start many processes, each a program with
 # one thing to do: the detector makes them slow and sees little.
-PROCESS_TESTS = ^(TestEtcdCluster|TestBookKeeperTier|TestMigrateToBookies|TestBookiesRefused|TestGroups|TestConsoleTools|TestGroupCommandLine|TestCommandLine|TestStartErrors|TestReadmeGroupCommands|TestFilesNameNoMachine)$$
+PROCESS_TESTS = ^(TestEtcdCluster|TestBookKeeperTier|TestMigrateToBookies|TestBookiesRefused|TestNodes|TestRestoredEtcd|TestGroups|TestConsoleTools|TestGroupCommandLine|TestCommandLine|TestStartErrors|TestReadmeGroupCommands|TestFilesNameNoMachine)$$
 
 race: ## run the same tests, but those of the command line, with the race detector and poisoned buffers (needs a C compiler)
 	$(GO) test -race -skip '$(PROCESS_TESTS)' ./...
