@@ -180,7 +180,10 @@ func (c *churn) write(ctx context.Context, name string, partition int32) error {
 	case ctx.Err() != nil:
 		return errUnknown
 	case err != nil:
-		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kerr.UnknownTopicOrPartition) {
+		// What is no answer of a server may be due to one that cannot reach etcd and
+		// tells the topic as it was.
+		var answer *kerr.Error
+		if errors.As(err, &answer) && !answer.Retriable {
 			c.report(name, "records to partition %d, which was made, fail: %v", partition, err)
 		}
 		return errors.Join(errUnknown, err)
