@@ -58,6 +58,9 @@ func (r *run) startGroups(ctx context.Context) (*groups, error) {
 	g.cmd = exec.Command(bin, "-dir", dir, "-bootstrap", r.cluster.groupsAddr, "-listen", r.cluster.groupsTap, "-report", g.report,
 		"-groups", strconv.Itoa(p.groups), "-kinds", p.groupKinds, "-changing", strconv.Itoa(p.groups/2), "-silences", "0",
 		"-session", p.session.String(), "-heartbeat", "500ms", "-commit", "200ms", "-settle", "2m", "-rate", "3", "-seed", strconv.FormatUint(p.seed, 10))
+	for _, n := range r.cluster.nodes {
+		g.cmd.Args = append(g.cmd.Args, "-observe", n.server.Addr())
+	}
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	in, err := g.cmd.StdinPipe()
 	if err != nil {

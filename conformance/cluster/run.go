@@ -159,6 +159,9 @@ func (p *plan) run(ctx context.Context) (res *result, err error) {
 	for i := range observers {
 		watchers.Go(func() { r.observeEnds(watching, i) })
 	}
+	for _, n := range c.nodes {
+		watchers.Go(func() { r.askNode(watching, n) })
+	}
 	churned := &churn{run: r}
 	churning, stopChurn := context.WithCancel(ctx)
 	defer stopChurn()
@@ -288,45 +291,5 @@ func (r *run) alive(ctx context.Context, loads []*load.Load, when string) error 
 		case <-ctx.Done():
 			return fmt.Errorf("%s nothing is acknowledged any more to %v: %w", when, missing, context.Cause(ctx))
 		}
-	}
-}
-
-// observeEnds asks again and again for the ends of all logs and writes the answers
-// down. Half of the time it begins with new connections, which may lead elsewhere.
-func (r *run) observeEnds(ctx context.Context, number int) {
-	const every, patience = 300 * time.Millisecond, 10 * time.Second
-	topics := map[string]bool{}
-	var names []string
-	for _, p := range r.partitions {
-		if !topics[p.Topic] {
-			topics[p.Topic] = true
-			names = append(names, p.Topic)
-		}
-	}
-	const questions = 10 // of a client
-	for ctx.Err() == nil {
-		client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.addr), kgo.ClientID(fmt.Sprintf("ends-%d", number)), kgo.AlwaysRetryEOF(),
-			kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }))
-		if err != nil {
-			r.plan.logf("observer: %v", err)
-			return
-		}
-		admin := kadm.NewClient(client)
-		for range questions {
-			asking, cancel := context.WithTimeout(ctx, patience)
-			asked := r.now()
-			listed, _ := admin.ListEndOffsets(asking, names...)
-			cancel()
-			answered := r.now()
-			r.mu.Lock()
-			for _, p := range r.partitions {
-				if o, ok := listed.Lookup(p.Topic, p.Number); ok && o.Err == nil && o.Offset >= 0 {
-					r.ends[p] = append(r.ends[p], check.End{Offset: o.Offset, Asked: asked, Answered: answered})
-				}
-			}
-			r.mu.Unlock()
-			wait(ctx, every)
-		}
-		client.Close()
 	}
 }

@@ -28,6 +28,7 @@ type plan struct {
 	etcdMembers int    // 0: Quire's own, inside it
 	overrides   []string
 	bootstrap   string     // of servers that are somebody else's
+	observed    []string   // such servers, to be asked for offsets directly
 	listen      string     // where these tell the members to go
 	flavors     [][]flavor // of a group's members in turn; groups take them in turn
 
@@ -112,6 +113,9 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 	}
 	backgroundDone.Go(func() { produce(background) })
 	backgroundDone.Go(func() { p.observe(background) })
+	for _, addr := range p.observed {
+		backgroundDone.Go(func() { p.observeServer(background, addr) })
+	}
 
 	for i := range p.groups {
 		for range p.members {
@@ -659,6 +663,61 @@ func (p *plan) observe(ctx context.Context) {
 			p.rec.seen("observer", err.Error())
 		}
 		wait(ctx, 50*time.Millisecond)
+	}
+}
+
+// observeServer asks one server for the offsets of one group after another,
+// whatever happens. One that does not know yet that it was followed as their
+// coordinator must not answer with what it remembers.
+func (p *plan) observeServer(ctx context.Context, addr string) {
+	const every = 30 * time.Millisecond
+	for ctx.Err() == nil {
+		p.observeConn(ctx, addr, every)
+		wait(ctx, every)
+	}
+}
+
+// observeConn is observeServer on one connection, until that ends.
+func (p *plan) observeConn(ctx context.Context, addr string, every time.Duration) {
+	const patience, version = 5 * time.Second, 5
+	dialing, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := wire.Dial(dialing, addr)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	for i := 0; ctx.Err() == nil; i++ {
+		req := kmsg.NewPtrOffsetFetchRequest()
+		req.Group = groupName(i % p.groups)
+		asking, cancel := context.WithTimeout(ctx, patience)
+		asked := p.rec.now()
+		answer, err := conn.Call(asking, req, version)
+		cancel()
+		if err != nil {
+			return
+		}
+		resp := answer.(*kmsg.OffsetFetchResponse)
+		found := map[int32]int64{}
+		sound := resp.ErrorCode == 0
+		for _, t := range resp.Topics {
+			for _, q := range t.Partitions {
+				found[q.Partition] = q.Offset
+				sound = sound && q.ErrorCode == 0
+			}
+		}
+		var reads []groupcheck.Read
+		for n := range p.partitions {
+			at, ok := found[n]
+			if !ok {
+				at = groupcheck.None
+			}
+			reads = append(reads, groupcheck.Read{Group: req.Group, Reader: "an observer of " + addr, Partition: groupcheck.Partition{Topic: topic, Number: n}, Offset: at, Asked: asked})
+		}
+		if sound {
+			p.rec.read(reads...)
+		}
+		wait(ctx, every)
 	}
 }
 

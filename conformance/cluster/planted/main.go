@@ -44,7 +44,7 @@ var bugs = []bug{
 	{"short-recovery", "kill-owner", `^(lost|vanished|diverged|misplaced|stale end)`, noGroups},
 	{"epoch-back", "kill-owner", `^epoch back`, noGroups},
 	{"early-high-watermark", "kill-bookies,cut-bookies", `^(lost|vanished|diverged|beyond end|stale end)`, noGroups},
-	{"lost-producers", "kill-owner", `^duplicated|out of order|OUT_OF_ORDER|gave up`, noGroups},
+	{"lost-producers", "kill-owner", `^(duplicated|misplaced)|gave up`, noGroups},
 	{"lost-handover", "drain", `^(lost|vanished|diverged|stale end)`, noGroups},
 	{"zero-end", "kill-owner", `^(zero end|stale end|lost)`, noGroups},
 	{"zombie-ends", "cut-etcd", `^(stale|zero) end`, noGroups},
