@@ -77,7 +77,6 @@ type place struct {
 // item is a frame to be written: a call's, or another.
 type item struct {
 	call  *Call // nil: frame is all
-	id    uint64
 	frame []byte
 	bytes int
 }
