@@ -207,6 +207,18 @@ func (c *cluster) startNode(ctx context.Context, n *node) error {
 	return nil
 }
 
+// startBookie runs a bookie that has ended and returns when it is registered. The
+// supervisor may start it once more meanwhile: on a busy machine it looks deaf.
+func (c *cluster) startBookie(ctx context.Context, b *peer.JavaServer) error {
+	if err := b.Exec(); err != nil {
+		return err
+	}
+	return c.bk.WaitFor(ctx, b.ID+" is not registered", func(ctx context.Context) (bool, error) {
+		registered, _, err := c.bk.Registered(ctx, b)
+		return registered, err
+	})
+}
+
 // whole waits until every bookie is registered and every server answers.
 func (c *cluster) whole(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)

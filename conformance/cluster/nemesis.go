@@ -244,7 +244,7 @@ func killBookie(ctx context.Context, h *harm) error {
 	h.hold(ctx, 500*time.Millisecond, 10*time.Second)
 	ctx, cancel := healing(ctx)
 	defer cancel()
-	return b.Start(ctx)
+	return h.c.startBookie(ctx, b)
 }
 
 func killBookies(ctx context.Context, h *harm) error {
@@ -258,7 +258,7 @@ func killBookies(ctx context.Context, h *harm) error {
 	h.hold(ctx, 0, 2*time.Second)
 	ctx, cancel := healing(ctx)
 	defer cancel()
-	return h.eachBookie(func(b *peer.JavaServer) error { return b.Start(ctx) })
+	return h.eachBookie(func(b *peer.JavaServer) error { return h.c.startBookie(ctx, b) })
 }
 
 func (h *harm) eachBookie(f func(*peer.JavaServer) error) error {
@@ -334,7 +334,7 @@ func fullBookie(ctx context.Context, h *harm) error {
 	if err := b.Kill(); err != nil {
 		return err
 	}
-	return b.Start(ctx)
+	return h.c.startBookie(ctx, b)
 }
 
 // fill writes a file until its file system has no space left.
