@@ -500,6 +500,7 @@ func (s *produceRequest) recycle() {
 	}
 	clear(s.topics)
 	clear(s.nodes)
+	s.nodes = s.nodes[:0]
 	s.r, s.frame, s.owner, s.only, s.state, s.lost = nil, nil, nil, nil, nil, 0
 	s.cursor = protocol.ProduceRequest{}
 	s.wait.listed = false

@@ -311,7 +311,7 @@ func (p *routedProduce) advanceLocked() (next bool) {
 		c.call.Message = c.encode()
 		done.add(c.sendLocked())
 	}
-	if p.left == 0 {
+	if p.left == 0 && len(calls) == 0 { // else the last call back has answered it
 		done.add(finished{p})
 	}
 	if nobody {

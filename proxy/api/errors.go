@@ -147,6 +147,8 @@ var (
 			{errNotServed, protocol.NotLeaderOrFollower},
 			{coordinator.ErrNotOwner, protocol.NotLeaderOrFollower},
 			{coordinator.ErrUnavailable, protocol.NotLeaderOrFollower},
+			{forward.ErrUnreachable, protocol.NotLeaderOrFollower},
+			{forward.ErrBusy, protocol.NotLeaderOrFollower},
 			{forward.ErrTooLarge, protocol.MessageTooLarge},
 			{meta.ErrUnavailable, protocol.NotLeaderOrFollower},
 			{meta.ErrUnknownOutcome, protocol.NotLeaderOrFollower},

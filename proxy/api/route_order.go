@@ -155,12 +155,8 @@ func (l *line) restLocked(h *Handlers) {
 			l.pump(h)
 		}
 	}
+	// Those behind it have their answers after it, whatever their deadlines.
 	l.waiting.deadline = l.queue[0].deadline
-	for _, p := range l.queue[1:] {
-		if p.deadline.Before(l.waiting.deadline) {
-			l.waiting.deadline = p.deadline
-		}
-	}
 	h.waits.add(&l.waiting)
 }
 
