@@ -83,9 +83,10 @@ type Limits struct {
 	// wait for the client to read; 4 MiB. A single answer may be larger.
 	MaxUnsentBytesPerConn int
 
-	// MaxInflightBytes is how many bytes of requests all connections may
-	// hold, those being received included. Kafka's queued.max.request.bytes;
-	// 512 MiB. One connection at a time may exceed it to finish its frame.
+	// MaxInflightBytes is how many bytes of requests all connections of clients may
+	// hold, those being received included, and all of other nodes once more. Kafka's
+	// queued.max.request.bytes; 512 MiB. One connection at a time may exceed it to
+	// finish its frame.
 	MaxInflightBytes int64
 
 	// MaxConnections is how many connections there may be; one more is closed

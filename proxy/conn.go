@@ -321,7 +321,7 @@ func (c *Conn) linger() {
 	c.sock.CloseWrite()
 	c.deadline = c.loop.Now().Add(min(lingerTime, c.server.cfg.DrainTimeout))
 	c.watch(lingerTime)
-	c.server.budget.forget(c)
+	c.budget().forget(c)
 	c.in.discard()
 	c.giveBack(0)
 	c.unpause(pausedFull | pausedMemory | pausedEnd)
@@ -382,10 +382,20 @@ func (c *Conn) dropUnhandled() {
 	}
 }
 
+// budget is the one that the connection's requests count in. Those of other nodes
+// have their own: requests that wait for another node would else keep this one
+// from reading what that node waits for, and all would wait for each other.
+func (c *Conn) budget() *budget {
+	if c.link != nil {
+		return &c.server.peers
+	}
+	return &c.server.budget
+}
+
 // giveBack returns n bytes to the budget.
 func (c *Conn) giveBack(n int) {
 	c.held -= n
-	c.server.budget.give(c, n, c.held == 0)
+	c.budget().give(c, n, c.held == 0)
 }
 
 // close ends the connection now. Answers not yet sent are lost.
@@ -426,7 +436,7 @@ func (c *Conn) socketGone(err error) {
 	if c.paused != 0 {
 		c.traffic.paused.Dec()
 	}
-	c.server.budget.forget(c)
+	c.budget().forget(c)
 	c.in.close()
 	delete(c.state.conns, c)
 	if c.link != nil {

@@ -90,7 +90,7 @@ func start(t *testing.T, c Config, h testHandler) *Server {
 		if err := <-served; !errors.Is(err, ErrServerClosed) {
 			t.Errorf("Serve: %v", err)
 		}
-		if n := s.budget.used.Load(); n != 0 {
+		if n := s.budget.used.Load() + s.peers.used.Load(); n != 0 {
 			t.Errorf("%d bytes are still reserved after Close", n)
 		}
 		if n := buffer.InUseBytes(); n != before {

@@ -213,7 +213,7 @@ func (in *input) assemble() {
 	}
 	if in.got < size {
 		need := min(size, frameGrowth*in.got)
-		if !c.server.budget.take(c, need-in.got, false) {
+		if !c.budget().take(c, need-in.got, false) {
 			c.pause(pausedMemory)
 			return
 		}
@@ -236,7 +236,7 @@ func (in *input) reserve(n int) bool {
 		c.pause(pausedFull)
 		return false
 	}
-	if !c.server.budget.take(c, n, true) {
+	if !c.budget().take(c, n, true) {
 		c.pause(pausedMemory)
 		return false
 	}

@@ -90,7 +90,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 	m.list = []prometheus.Collector{m.acceptErrors, m.rejected,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "quire_request_bytes", Help: "Bytes of requests received or being received and not yet answered.",
-		}, func() float64 { return float64(s.budget.used.Load()) }),
+		}, func() float64 { return float64(s.budget.used.Load() + s.peers.used.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "quire_worker_queue", Help: "Blocking functions of requests that wait for a worker.",
 		}, func() float64 { return float64(s.workers.length()) }),

@@ -39,7 +39,7 @@ type PeerAuth struct {
 	MaxRequestsPerLink int
 
 	// MaxInflightBytesPerLink is how many bytes of requests of a connection may
-	// wait for their answers to leave; 64 MiB. The limit of the process counts as well.
+	// wait for their answers to leave; 64 MiB. All links together count as all clients do.
 	MaxInflightBytesPerLink int
 
 	// MaxUnsentBytesPerLink is how many bytes of answers may wait to leave; 64 MiB.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -444,5 +445,40 @@ func TestAnswerComesOnTheCallersLoop(t *testing.T) {
 				t.Fatal("Done was not called on the loop that was named")
 			}
 		}
+	})
+}
+
+// TestClientsDoNotHoldTheBudgetOfLinks: what a node's own clients wait for other nodes
+// with does not keep those from asking it, or all nodes would wait for each other.
+func TestClientsDoNotHoldTheBudgetOfLinks(t *testing.T) {
+	onBothLoops(t, func(t *testing.T, c Config) {
+		c.Listeners = append(c.Listeners, Listener{Name: "PLAINTEXT", Address: "127.0.0.1:0"})
+		c.MaxInflightBytes = 1 << 20
+		parked := make(chan *Request, 1)
+		s := start(t, c, func(r *Request) {
+			if r.Key == 1 {
+				parked <- r
+			} else {
+				echo(r)
+			}
+		})
+		for range 3 { // the last one may exceed it
+			conn, err := net.Dial("tcp", s.listeners[1].Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := conn.Write(frame(1, 3, 0, make([]byte, 600<<10))); err != nil {
+				t.Fatal(err)
+			}
+			defer func(r *Request) { echo(r) }(<-parked)
+		}
+		if s.budget.used.Load() < c.MaxInflightBytes || s.budget.over.Load() == nil {
+			t.Fatal("the clients do not hold all of their budget")
+		}
+		body := pattern(100<<10, 1)
+		forwarded := call(t, 7, frame(3, 3, 5, body))
+		peers(t, s).Send(1, &forwarded.Call)
+		forwarded.want(5, body)
 	})
 }

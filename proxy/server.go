@@ -26,7 +26,8 @@ var ErrServerClosed = errors.New("proxy: server closed")
 type Server struct {
 	cfg     Config
 	metrics *metrics
-	budget  budget
+	budget  budget // of clients
+	peers   budget // of other nodes
 	workers *workers
 
 	epoll    loop.Group   // for listeners without TLS; nil if there are none, or no epoll
@@ -108,7 +109,7 @@ func New(cfg Config) (*Server, error) {
 		stopped: make(chan struct{}),
 		perIP:   make(map[ipKey]int),
 	}
-	s.budget.max = cfg.MaxInflightBytes
+	s.budget.max, s.peers.max = cfg.MaxInflightBytes, cfg.MaxInflightBytes
 	if err := s.open(); err != nil {
 		s.closeListeners()
 		s.closeLoops()

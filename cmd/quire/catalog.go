@@ -201,7 +201,7 @@ var nodeKeys = []key{
 	{Name: "socket.request.max.bytes", Kind: kindInt, Default: "104857600", Min: 1024, Max: maxInt32,
 		Doc: "Largest request. A connection that announces a larger one is closed."},
 	{Name: "queued.max.request.bytes", Kind: kindLong, Default: "268435456", Min: 1 << 20, Max: maxInt64,
-		Doc: "Bytes of requests being read or served, all connections together. Beyond it sockets are not read. As much again may wait to be stored of what sets of producers older than Kafka 0.11 were converted to; beyond it they are refused with a retriable error."},
+		Doc: "Bytes of requests being read or served, all connections together. Beyond it sockets are not read. What other nodes forward may hold as much again. As much again may wait to be stored of what sets of producers older than Kafka 0.11 were converted to; beyond it they are refused with a retriable error."},
 	{Name: "connections.max.idle.ms", Kind: kindLong, Default: "600000", Min: -1, Max: maxInt64,
 		Doc: "Silence after which a connection is closed. -1: never."},
 	{Name: "max.connections", Kind: kindInt, Default: "2147483647", Min: 1, Max: maxInt32,
