@@ -58,6 +58,7 @@ type StoreConfig struct {
 	ProducerExpiry     time.Duration // 24 h, producer.id.expiration.ms
 	MaxProducersPerLog int           // remembered idempotent producers; the longest silent goes first: 100,000, or what a snapshot has room for
 	OrphanAge          time.Duration // a ledger that was outside every chain for so long is deleted: 10 min
+	RelistInterval     time.Duration // the records of logs are listed again, in case their watch has lost something: 5 min
 	Now                func() time.Time
 
 	// FirstEpoch is the leader epoch of a log that has no record: 0. It is more where
@@ -68,6 +69,9 @@ type StoreConfig struct {
 	// and Tier. It does not block and is asked with locks of the Store held. nil:
 	// this is the only node.
 	Serves func(LogID) bool
+	// Slot returns the slot of a log, always the same: logs go from one node to
+	// another slot by slot. It does not block. nil: all are of slot 0.
+	Slot func(LogID) int
 	// Housekeeper says whether this node is the one that deletes orphans. It does not
 	// block. nil: it is.
 	Housekeeper func() bool
@@ -109,6 +113,9 @@ func (c *StoreConfig) setDefaults() {
 	}
 	if c.OrphanAge <= 0 {
 		c.OrphanAge = 10 * time.Minute
+	}
+	if c.RelistInterval <= 0 {
+		c.RelistInterval = 5 * time.Minute
 	}
 	if c.Now == nil {
 		c.Now = time.Now

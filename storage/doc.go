@@ -29,7 +29,7 @@
 // Stores of several nodes may share one Meta and one Tier. Who serves which log
 // is decided elsewhere (StoreConfig.Serves); here that is a hint, and the rules above
 // are what keeps the logs safe from nodes that believe the wrong thing. In order, a
-// log goes from one node to the next by ReleaseLogs, which leaves nothing to recover:
+// log goes from one node to the next by ReleaseSlot, which leaves nothing to recover:
 // one read of the chain, one look at the last entry and one swap open it again.
 //
 // A ledger is made before it is linked, and a node may be stopped between the two

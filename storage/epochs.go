@@ -96,27 +96,31 @@ func (s *Store) list(ctx context.Context, f func(id LogID, r recordHead, rev met
 const relistPause = 500 * time.Millisecond
 
 // follow hears what other nodes do to the records of logs after a revision, until
-// the Store closes. If history is gone it lists the logs again.
+// the Store closes. If history is gone it lists the logs again, and every
+// RelistInterval in case a watch has lost something: etcd before 3.4.31 and 3.5.13
+// does so when it compacts. No watch runs meanwhile, so that what a listing says is
+// never older than what was heard before.
 func (s *Store) follow(after meta.Revision) {
 	defer s.wg.Done()
 	for {
-		var last error
-		for e := range s.c.Meta.Watch(s.ctx, s.c.Prefix+"log/", after) {
-			if last = e.Err; last != nil {
-				break
-			}
-			for i := range e.Events {
-				s.changed(&e.Events[i], e.Revision)
-			}
-		}
+		heard, err := s.hear(after)
 		switch {
 		case s.ctx.Err() != nil:
 			return
-		case !errors.Is(last, meta.ErrCompacted):
-			s.c.Logger.Error("the records of logs are not followed any more", zap.Error(last))
+		case err == nil:
+			after = heard
+			revision, err := s.relist(s.ctx)
+			if err == nil {
+				after = revision
+			} else if s.ctx.Err() == nil {
+				s.c.Logger.Warn("the logs were not listed again", zap.Error(err))
+			}
+			continue
+		case !errors.Is(err, meta.ErrCompacted):
+			s.c.Logger.Error("the records of logs are not followed any more", zap.Error(err))
 			return
 		}
-		s.c.Logger.Warn("history of the logs is gone; listing them again", zap.Error(last))
+		s.c.Logger.Warn("history of the logs is gone; listing them again", zap.Error(err))
 		for {
 			revision, err := s.relist(s.ctx)
 			if err == nil {
@@ -132,6 +136,28 @@ func (s *Store) follow(after meta.Revision) {
 			}
 		}
 	}
+}
+
+// hear takes changes for RelistInterval, and returns the revision that it came to.
+func (s *Store) hear(after meta.Revision) (meta.Revision, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.c.RelistInterval)
+	defer cancel()
+	for e := range s.c.Meta.Watch(ctx, s.c.Prefix+"log/", after) {
+		if e.Err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			return after, e.Err
+		}
+		for i := range e.Events {
+			s.changed(&e.Events[i], e.Revision)
+		}
+		after = max(after, e.Revision)
+	}
+	if ctx.Err() == nil {
+		return after, meta.ErrClosed
+	}
+	return after, nil
 }
 
 // changed takes one change of a record. Only its first bytes are looked at: all

@@ -56,6 +56,9 @@ type Log struct {
 	cursors   *cursors // where readers of ledgers went on; nil until the first
 	waiters   waiterList
 	drained   chan struct{} // closed when a closed log is not busy any more
+
+	slot                   int  // set when the log is registered
+	prevOfSlot, nextOfSlot *Log // of the slotIndex, under its lock
 }
 
 // segment is a ledger of the chain that this log writes, or wrote and has not

@@ -406,7 +406,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 			old := m.w.store
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
-			if err := old.ReleaseLogs(ctx, func(LogID) bool { return true }); err != nil {
+			if err := old.ReleaseSlot(ctx, 0); err != nil {
 				t.Fatalf("release: %v", err)
 			}
 			if old.Log(testLog) != nil {

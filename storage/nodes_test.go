@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,7 +18,7 @@ import (
 // nodes are several Stores on one tier and one metadata store.
 type nodes struct {
 	t     testing.TB
-	tier  *fakeTier
+	tier  *fakeTier // nil if the ledgers are on another
 	facts *mem.Store
 	clock atomic.Int64 // ms
 	all   []*node
@@ -30,18 +29,29 @@ type nodes struct {
 
 type node struct {
 	of    *nodes
+	tier  ledger.Tier
 	meta  *faultyMeta
 	store *Store
 }
 
 func newNodes(t testing.TB, n int, change ...func(*StoreConfig)) *nodes {
-	c := &nodes{t: t, tier: newFakeTier(), facts: mem.New(nil), owners: make(map[LogID]int)}
+	tier := newFakeTier()
+	t.Cleanup(func() { tier.Close() })
+	c := newNodesOn(t, n, func(int) ledger.Tier { return tier }, change...)
+	c.tier = tier
+	return c
+}
+
+// newNodesOn makes nodes of which each has its tier.
+func newNodesOn(t testing.TB, n int, tier func(node int) ledger.Tier, change ...func(*StoreConfig)) *nodes {
+	c := &nodes{t: t, facts: mem.New(nil), owners: make(map[LogID]int)}
 	c.clock.Store(1_700_000_000_000)
 	for i := range n {
 		m := &faultyMeta{Store: c.facts}
 		conf := StoreConfig{
-			Tier: c.tier, Meta: m, Prefix: "quire/test/", IdleCloseAfter: time.Hour,
+			Tier: tier(i), Meta: m, Prefix: "quire/test/", IdleCloseAfter: time.Hour,
 			Serves:      func(id LogID) bool { return c.owner(id) == i },
+			Slot:        topicSlot,
 			Housekeeper: func() bool { return false },
 			Now:         func() time.Time { return time.UnixMilli(c.clock.Load()) },
 		}
@@ -53,19 +63,20 @@ func newNodes(t testing.TB, n int, change ...func(*StoreConfig)) *nodes {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.all = append(c.all, &node{of: c, meta: m, store: s})
+		c.all = append(c.all, &node{of: c, tier: conf.Tier, meta: m, store: s})
 	}
 	c.createTopic(testLog.Topic)
 	t.Cleanup(func() {
-		c.tier.setFault(nil)
-		c.tier.hold(false)
+		if c.tier != nil {
+			c.tier.setFault(nil)
+			c.tier.hold(false)
+		}
 		for _, n := range c.all {
 			n.meta.set(nil, nil)
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			_ = n.store.Close(ctx)
 			cancel()
 		}
-		c.tier.Close()
 		c.facts.Close()
 	})
 	return c
@@ -97,7 +108,10 @@ func (c *nodes) assign(id LogID, node int) {
 	c.owners[id] = node
 }
 
-func only(id LogID) func(LogID) bool { return func(other LogID) bool { return other == id } }
+// topicSlot is the slot of a log in tests: one for each of their topics.
+func topicSlot(id LogID) int { return int(id.Topic[15]) }
+
+var testSlot = topicSlot(testLog)
 
 func (n *node) open(conf *LogConfig) *Log {
 	n.of.t.Helper()
@@ -112,7 +126,7 @@ func (n *node) release() {
 	n.of.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := n.store.ReleaseLogs(ctx, only(testLog)); err != nil {
+	if err := n.store.ReleaseSlot(ctx, testSlot); err != nil {
 		n.of.t.Fatal(err)
 	}
 }
@@ -138,7 +152,11 @@ func (c *nodes) wantSealed() {
 			c.t.Fatalf("ledger %d is not sealed in the chain", k.id)
 		}
 	}
-	if n := c.tier.count(); n != len(found.links) {
+	n := 0
+	if err := c.all[0].tier.List(context.Background(), func(ledger.Info) bool { n++; return true }); err != nil {
+		c.t.Fatal(err)
+	}
+	if n != len(found.links) {
 		c.t.Fatalf("%d ledgers, the chain has %d", n, len(found.links))
 	}
 }
@@ -153,131 +171,6 @@ func (c *nodes) recoveries() *atomic.Int32 {
 		return nil
 	})
 	return n
-}
-
-// caller produces to testLog as an idempotent client does that looks for the owner
-// anew after an error: five batches in flight, and after an error all that were not
-// acknowledged again, in order, when the fate of all is known.
-type caller struct {
-	c     *nodes
-	conf  *LogConfig
-	id    int64
-	acked []int64 // offsets by sequence
-	epoch int32   // largest seen
-}
-
-func (p *caller) log() *Log {
-	for {
-		if at := p.c.owner(testLog); at >= 0 {
-			s := p.c.all[at].store
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-			l, err := s.OpenLog(ctx, testLog, p.conf)
-			cancel()
-			if err == nil {
-				if l.Epoch() < p.epoch {
-					p.c.t.Errorf("epoch %d after %d", l.Epoch(), p.epoch)
-				}
-				p.epoch = l.Epoch()
-				return l
-			}
-			if !errors.Is(err, ErrLostOwnership) {
-				p.c.t.Error(err)
-				return nil
-			}
-		}
-		runtime.Gosched()
-	}
-}
-
-func (p *caller) run(n int) {
-	for len(p.acked) < n {
-		l := p.log()
-		if l == nil {
-			return
-		}
-		var sent []*result
-		for i := range min(5, n-len(p.acked)) {
-			seq := len(p.acked) + i
-			sent = append(sent, send(l, makeBatch(idempotent(p.id, 0, int32(seq)), 1, 1, fmt.Sprintf("p%d-%d", p.id, seq))))
-		}
-		failed := false
-		for _, r := range sent {
-			r.wait(p.c.t)
-			switch {
-			case r.Err == nil && !failed:
-				p.acked = append(p.acked, r.BaseOffset)
-			case r.Err == nil:
-				p.c.t.Errorf("a batch is stored behind one that is not")
-			case !failed && !errors.Is(r.Err, ErrLostOwnership):
-				p.c.t.Error(r.Err)
-				return
-			default:
-				failed = true
-			}
-		}
-	}
-}
-
-// TestHandoverUnderLoad gives a log back and forth while two producers write to it.
-func TestHandoverUnderLoad(t *testing.T) {
-	c := newNodes(t, 3, func(c *StoreConfig) { c.SnapshotEveryBytes = 2000; c.TailCacheBytes = 4 << 10 })
-	conf := plain()
-	conf.SegmentBytes = 4000
-	const batches, handovers = 1500, 40
-	recovered := c.recoveries()
-	callers := []*caller{{c: c, conf: conf, id: 1, epoch: -1}, {c: c, conf: conf, id: 2, epoch: -1}}
-	var wg sync.WaitGroup
-	for _, p := range callers {
-		wg.Go(func() { p.run(batches) })
-	}
-	last := make([]int32, len(c.all))
-	for i := range handovers {
-		from, to := c.all[i%2], (i+1)%2
-		eventually(t, func() bool { return from.store.Log(testLog) != nil || len(c.chain().links) > 0 })
-		c.assign(testLog, -1)
-		from.release()
-		if from.store.Log(testLog) != nil {
-			t.Fatal("a released log is open")
-		}
-		c.wantSealed()
-		if _, err := from.store.OpenLog(t.Context(), testLog, conf); !errors.Is(err, ErrLostOwnership) {
-			t.Fatalf("a log that is not served here: %v", err)
-		}
-		for j, n := range c.all {
-			e := n.store.Epoch(testLog)
-			if e < last[j] {
-				t.Fatalf("node %d announces epoch %d after %d", j, e, last[j])
-			}
-			last[j] = e
-		}
-		c.assign(testLog, to)
-	}
-	wg.Wait()
-	if n := recovered.Load(); n != 0 {
-		t.Errorf("%d ledgers were recovered although all were released", n)
-	}
-	at := c.owner(testLog)
-	l := c.all[at].open(conf)
-	all := values(t, l, 0, ReadUncommitted)
-	if len(all) != 2*batches {
-		t.Fatalf("%d records of %d", len(all), 2*batches)
-	}
-	for _, p := range callers {
-		for seq, offset := range p.acked {
-			if want := fmt.Sprintf("p%d-%d-0", p.id, seq); all[offset] != want {
-				t.Fatalf("offset %d holds %s, acknowledged was %s", offset, all[offset], want)
-			}
-			if seq > 0 && p.acked[seq-1] >= offset {
-				t.Fatalf("producer %d: offset %d after %d", p.id, offset, p.acked[seq-1])
-			}
-		}
-	}
-	for j, n := range c.all {
-		eventually(t, func() bool { return n.store.Epoch(testLog) == l.Epoch() })
-		if j != at && n.store.Log(testLog) != nil {
-			t.Errorf("the log is open on node %d too", j)
-		}
-	}
 }
 
 // TestOpenAfterRelease counts what the next owner asks for.
@@ -335,7 +228,7 @@ func TestReleaseAnswers(t *testing.T) {
 	// Nothing is answered in time: the rest goes on in the background.
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	wantErr(t, a.store.ReleaseLogs(ended, only(testLog)), context.Canceled)
+	wantErr(t, a.store.ReleaseSlot(ended, testSlot), context.Canceled)
 	await(t, woken)
 	var r Read
 	l.ReadTail(&r)
@@ -386,7 +279,7 @@ func TestReleaseWithoutLedger(t *testing.T) {
 			await(t, reached)
 			c.assign(testLog, 1)
 			released := make(chan error, 1)
-			go func() { released <- a.store.ReleaseLogs(t.Context(), only(testLog)) }()
+			go func() { released <- a.store.ReleaseSlot(t.Context(), testSlot) }()
 			wantErr(t, r.wait(t).Err, ErrLostOwnership)
 			if errors.Is(r.Err, ErrUnknownOutcome) {
 				t.Fatal(r.Err)
@@ -430,7 +323,7 @@ func TestReleaseDuringRoll(t *testing.T) {
 			await(t, reached)
 			c.assign(testLog, 1)
 			released := make(chan error, 1)
-			go func() { released <- a.store.ReleaseLogs(t.Context(), only(testLog)) }()
+			go func() { released <- a.store.ReleaseSlot(t.Context(), testSlot) }()
 			eventually(t, func() bool { return a.store.Log(testLog) == nil })
 			close(goOn)
 			if err := <-released; err != nil {
@@ -471,7 +364,7 @@ func TestSteal(t *testing.T) {
 	if _, err := a.store.OpenLog(t.Context(), testLog, plain()); !errors.Is(err, ErrLostOwnership) {
 		t.Errorf("opened again: %v", err)
 	}
-	a.store.DropLogs(only(testLog))
+	a.store.DropSlot(testSlot)
 	put(t, stolen, makeBatch(idempotent(1, 0, 1), 1, 1, "b"))
 	wantValues(t, values(t, stolen, 0, ReadUncommitted), "a-0", "b-0")
 	if e := a.store.Epoch(testLog); e != stolen.Epoch() {
@@ -609,7 +502,7 @@ func TestBothOpen(t *testing.T) {
 // TestOpenRacesRelease takes a log away at each step of its opening.
 func TestOpenRacesRelease(t *testing.T) {
 	ways := map[string]func(*Store){
-		"dropped":   func(s *Store) { s.DropLogs(only(testLog)) },
+		"dropped":   func(s *Store) { s.DropSlot(testSlot) },
 		"unnoticed": func(*Store) {}, // the route has changed and nobody has said so yet
 		"deleted":   func(s *Store) { s.CloseTopic(testLog.Topic) },
 	}
@@ -675,7 +568,7 @@ func TestReleaseEndsOpenings(t *testing.T) {
 	a.meta.set(nil, nil)
 	c.assign(testLog, 1)
 	released := make(chan error, 1)
-	go func() { released <- a.store.ReleaseLogs(t.Context(), only(testLog)) }()
+	go func() { released <- a.store.ReleaseSlot(t.Context(), testSlot) }()
 	close(goOn)
 	wantErr(t, <-opened, ErrLostOwnership)
 	if err := <-released; err != nil {
@@ -726,11 +619,23 @@ func TestStaleEmptyLog(t *testing.T) {
 	}
 }
 
+// gaps of a watch: the second is told, the third is not.
+var gaps = []string{"none", "compacted", "silent"}
+
+// soon makes listings, which come by themselves only now and then, follow each other.
+func soon(gap string) func(*StoreConfig) {
+	return func(c *StoreConfig) {
+		if gap == "silent" {
+			c.RelistInterval = time.Millisecond
+		}
+	}
+}
+
 // TestEpochsAreFollowed: by watch, and by listing when the watch has missed something.
 func TestEpochsAreFollowed(t *testing.T) {
-	for _, gap := range []bool{false, true} {
-		t.Run(fmt.Sprint("gap=", gap), func(t *testing.T) {
-			c := newNodes(t, 2)
+	for _, gap := range gaps {
+		t.Run("gap="+gap, func(t *testing.T) {
+			c := newNodes(t, 2, soon(gap))
 			a, b := c.all[0], c.all[1]
 			gone := LogID{Topic: [16]byte{15: 7}}
 			c.createTopic(gone.Topic)
@@ -755,7 +660,7 @@ func TestEpochsAreFollowed(t *testing.T) {
 				_, ok := h.known[gone]
 				return ok
 			})
-			if gap {
+			if gap != "none" {
 				b.meta.lose()
 			}
 			l := a.open(plain())
@@ -763,7 +668,7 @@ func TestEpochsAreFollowed(t *testing.T) {
 			if err := b.store.DeleteLogs(t.Context(), gone.Topic, 1); err != nil {
 				t.Fatal(err)
 			}
-			if gap {
+			if gap == "compacted" {
 				b.meta.compact(t)
 			}
 			eventually(t, func() bool {
@@ -775,7 +680,13 @@ func TestEpochsAreFollowed(t *testing.T) {
 
 // TestRelistClosesWhatIsLost: a gap in the watch hides neither a theft nor a deletion.
 func TestRelistClosesWhatIsLost(t *testing.T) {
-	c := newNodes(t, 2)
+	for _, gap := range gaps[1:] {
+		t.Run("gap="+gap, func(t *testing.T) { relistClosesWhatIsLost(t, gap) })
+	}
+}
+
+func relistClosesWhatIsLost(t *testing.T, gap string) {
+	c := newNodes(t, 2, soon(gap))
 	a, b := c.all[0], c.all[1]
 	gone := LogID{Topic: [16]byte{15: 7}}
 	c.createTopic(gone.Topic)
@@ -793,7 +704,9 @@ func TestRelistClosesWhatIsLost(t *testing.T) {
 	if err := b.store.DeleteLogs(t.Context(), gone.Topic, 1); err != nil {
 		t.Fatal(err)
 	}
-	a.meta.compact(t)
+	if gap == "compacted" {
+		a.meta.compact(t)
+	}
 	eventually(t, func() bool { return a.store.Log(testLog) == nil && a.store.Log(gone) == nil })
 	var r Read
 	l.ReadTail(&r)

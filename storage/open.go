@@ -19,6 +19,7 @@ import (
 
 // opening is an OpenLog under way.
 type opening struct {
+	slot    int
 	cancel  context.CancelFunc
 	revoked error         // why the log is not to be opened after all; under openMu
 	done    chan struct{} // closed when the fields below are set
@@ -44,6 +45,7 @@ func (s *Store) OpenLog(ctx context.Context, id LogID, c *LogConfig) (*Log, erro
 		if l := s.Log(id); l != nil {
 			return l, nil
 		}
+		slot := s.slot(id)
 		s.openMu.Lock()
 		if s.closing {
 			s.openMu.Unlock()
@@ -56,7 +58,7 @@ func (s *Store) OpenLog(ctx context.Context, id LogID, c *LogConfig) (*Log, erro
 		o := s.opening[id]
 		if o == nil {
 			ctx, cancel := context.WithCancel(ctx)
-			o = &opening{cancel: cancel, done: make(chan struct{})}
+			o = &opening{slot: slot, cancel: cancel, done: make(chan struct{})}
 			s.opening[id] = o
 			s.openMu.Unlock()
 			start := time.Now()

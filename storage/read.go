@@ -364,6 +364,9 @@ func (l *Log) readLedger(ctx context.Context, r *Read, offset, limit int64) (nex
 			return offset, false, l.readError(p.h.id, offset, err)
 		}
 		if len(es.Data) == 0 {
+			if p.link.sealed {
+				return offset, false, fmt.Errorf("log %s: %w: ledger %d has no entry %d of %d", logName(l.id), ErrStorage, p.h.id, entry, p.last)
+			}
 			break
 		}
 		before := r.Bytes

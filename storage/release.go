@@ -15,38 +15,35 @@ var errNotServed = fmt.Errorf("%w: this node does not serve it", ErrLostOwnershi
 // serves says whether this node is to serve a log.
 func (s *Store) serves(id LogID) bool { return s.c.Serves == nil || s.c.Serves(id) }
 
-// ReleaseLogs ends the service of the logs for which match is true, so that the
-// next node that opens them has nothing to recover. Their appends are refused at
+// ReleaseSlot ends the service of the logs of a slot, so that the next node that
+// opens them has nothing to recover. Their appends are refused at
 // once and their readers woken, both with ErrLostOwnership; an append that waits for
 // a ledger fails with it too and is not stored, those with the tier are answered as
 // the tier answers. Then the ledgers are sealed and the chains say so. A log being
 // opened is not opened. What ctx does not leave time for, the error, goes on in the
-// background, and the next node recovers it.
+// background, and the next node recovers it. Logs of other slots cost nothing.
 //
 // StoreConfig.Serves has to say no already, or a log may be opened again at once.
-// match is called with no lock held, more than once for a log. It may block.
-func (s *Store) ReleaseLogs(ctx context.Context, match func(LogID) bool) error {
-	var err error
-	for _, c := range s.closeLogs(match, (*Log).release) {
+// A slot that this node lost is released or dropped before Serves says yes again: else
+// logs of then would be found open. It may block.
+func (s *Store) ReleaseSlot(ctx context.Context, slot int) error {
+	for _, c := range s.closeSlot(slot, func(l *Log) <-chan struct{} { return l.closeDown(errNotServed) }) {
 		select {
 		case <-c:
 		case <-s.ctx.Done():
-			return fmt.Errorf("release logs: %w", ErrClosed)
+			return fmt.Errorf("release the logs of slot %d: %w", slot, ErrClosed)
 		case <-ctx.Done():
-			err = fmt.Errorf("release logs: %w", ctx.Err())
-		}
-		if err != nil {
-			break
+			return fmt.Errorf("release the logs of slot %d: %w", slot, ctx.Err())
 		}
 	}
-	return err
+	return nil
 }
 
-// DropLogs is ReleaseLogs for logs that another node serves by now: it seals
-// nothing and waits for nothing. What was acknowledged of them is in the ledgers, where
-// their next owner finds it. It does not block.
-func (s *Store) DropLogs(match func(LogID) bool) {
-	s.closeLogs(match, func(l *Log) <-chan struct{} {
+// DropSlot is ReleaseSlot for a slot that another node serves by now: it seals
+// nothing and waits for nothing. What was acknowledged of its logs is in the ledgers,
+// where their next owner finds it. It does not block.
+func (s *Store) DropSlot(slot int) {
+	s.closeSlot(slot, func(l *Log) <-chan struct{} {
 		l.disown(errNotServed)
 		return nil
 	})
@@ -85,33 +82,27 @@ func (s *Store) SetConfigs(topic [16]byte, c *LogConfig) {
 	}
 }
 
-// closeLogs calls f for the open logs for which match is true, and revokes their
-// openings. It returns the channels, closed when all is done, that f gave.
-func (s *Store) closeLogs(match func(LogID) bool, f func(*Log) <-chan struct{}) []<-chan struct{} {
+// closeSlot calls f for the open logs of a slot and revokes their openings. It
+// returns the channels, closed when all is done, that f gave.
+func (s *Store) closeSlot(slot int, f func(*Log) <-chan struct{}) []<-chan struct{} {
 	var wait []<-chan struct{}
 	// An opening registers its log under openMu: before this, and the log is found
 	// below, or after it, and it sees that it is revoked.
 	s.openMu.Lock()
-	for id, o := range s.opening {
-		if match(id) {
+	for _, o := range s.opening {
+		if o.slot == slot {
 			o.revoke(errNotServed)
 			wait = append(wait, o.done)
 		}
 	}
 	s.openMu.Unlock()
-	for i := range s.shards {
-		for _, l := range s.logs(i) {
-			if match(l.id) {
-				if c := f(l); c != nil {
-					wait = append(wait, c)
-				}
-			}
+	for _, l := range s.slots.logs(slot) {
+		if c := f(l); c != nil {
+			wait = append(wait, c)
 		}
 	}
 	return wait
 }
-
-func (l *Log) release() <-chan struct{} { return l.closeDown(errNotServed) }
 
 // closeDown ends the service of the log for a reason and returns what is closed
 // when its ledgers are sealed; nil if there is nothing to wait for.

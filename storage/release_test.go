@@ -66,7 +66,7 @@ func crashInRelease(t *testing.T, cut *cutter) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	released := make(chan error, 1)
-	go func() { released <- a.store.ReleaseLogs(ctx, only(testLog)) }()
+	go func() { released <- a.store.ReleaseSlot(ctx, testSlot) }()
 	eventually(t, func() bool { return a.store.Log(testLog) == nil })
 	c.tier.hold(false)
 	if err := <-released; err != nil {
@@ -136,7 +136,7 @@ func TestReleaseDuringMigration(t *testing.T) {
 			moved <- err
 		}()
 		await(t, reached)
-		if err := x.store.ReleaseLogs(t.Context(), func(LogID) bool { return true }); err != nil {
+		if err := x.store.ReleaseSlot(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
 		close(goOn)
@@ -152,30 +152,71 @@ func TestReleaseDuringMigration(t *testing.T) {
 	x.close()
 }
 
-// TestReleaseOfIdleLogs: logs without a ledger in use cost no worker, no write and no wait.
+// TestReleaseOfIdleLogs: logs without a ledger in use cost no worker, no write and no
+// wait, and each slot looks at no log of another.
 func TestReleaseOfIdleLogs(t *testing.T) {
-	w := newWorld(t, func(c *StoreConfig) { c.Housekeeper = func() bool { return false } })
+	const logs, slots = 2000, 8 // of which the last two have none
 	id := func(i int) LogID { return LogID{Topic: [16]byte{15: byte(i)}, Partition: int32(i)} }
-	const logs = 2000
-	for i := range logs {
-		if _, err := w.store.OpenLog(t.Context(), id(i), plain()); err != nil {
-			t.Fatal(err)
+	slot := func(i int) int { return i % (slots - 2) }
+	asked := 0
+	w := newWorld(t, func(c *StoreConfig) {
+		c.Housekeeper = func() bool { return false }
+		c.Slot = func(id LogID) int { asked++; return slot(int(id.Partition)) }
+	})
+	for range 2 { // those of a slot that was given away are there again the second time
+		for i := range logs {
+			if _, err := w.store.OpenLog(t.Context(), id(i), plain()); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	w.store.workers.mu.Lock()
-	w.store.workers.stopped = true // whoever waits for one waits for ever
-	w.store.workers.mu.Unlock()
-	w.meta.set(func(op, key string) error { t.Errorf("%s of %s", op, key); return nil }, nil)
-	if err := w.store.ReleaseLogs(t.Context(), func(id LogID) bool { return id.Partition%2 == 0 }); err != nil {
-		t.Fatal(err)
-	}
-	w.store.DropLogs(func(id LogID) bool { return id.Partition%4 == 1 })
-	for i := range logs {
-		if open := w.store.Log(id(i)) != nil; open != (i%4 == 3) {
-			t.Fatalf("log %d is open: %v", i, open)
+		w.store.workers.mu.Lock()
+		w.store.workers.stopped = true // whoever waits for one waits for ever
+		w.store.workers.mu.Unlock()
+		w.meta.set(func(op, key string) error { t.Errorf("%s of %s", op, key); return nil }, nil)
+		for at := slots - 1; at >= 0; at-- {
+			asked = 0
+			want := 0
+			for i := range logs {
+				if slot(i) == at {
+					want++
+				}
+			}
+			looked := 0
+			w.store.closeSlot(at, func(l *Log) <-chan struct{} {
+				if looked++; slot(int(l.id.Partition)) != at {
+					t.Errorf("log %s is looked at for slot %d", logName(l.id), at)
+				}
+				return nil
+			})
+			if looked != want || asked != 0 {
+				t.Fatalf("slot %d: %d of %d logs are looked at, slots are asked for %d times", at, looked, want, asked)
+			}
+			if want == 0 {
+				// It costs nothing, however many logs others have.
+				if n := testing.AllocsPerRun(10, func() { w.store.DropSlot(at) }); n != 0 {
+					t.Errorf("an empty slot costs %v allocations", n)
+				}
+			}
+			if at%2 == 0 {
+				if err := w.store.ReleaseSlot(t.Context(), at); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				w.store.DropSlot(at)
+			}
+			for i := range logs {
+				if open := w.store.Log(id(i)) != nil; open != (slot(i) < at) {
+					t.Fatalf("slot %d is given away; log %d is open: %v", at, i, open)
+				}
+			}
 		}
+		w.meta.set(nil, nil)
 	}
-	w.meta.set(nil, nil)
+	w.store.slots.mu.Lock()
+	defer w.store.slots.mu.Unlock()
+	if n := len(w.store.slots.first); n != 0 {
+		t.Errorf("%d slots have logs", n)
+	}
 }
 
 // TestReleaseEndsWithTheStore: it waits for nobody who will not come.
@@ -187,7 +228,7 @@ func TestReleaseEndsWithTheStore(t *testing.T) {
 	r := send(l, makeBatch(batch.Plain, 1, 1, "b"))
 	released := make(chan error, 1)
 	go func() {
-		released <- w.store.ReleaseLogs(context.Background(), func(LogID) bool { return true })
+		released <- w.store.ReleaseSlot(context.Background(), 0)
 	}()
 	eventually(t, func() bool { return w.store.Log(testLog) == nil })
 	ctx, cancel := context.WithCancel(t.Context())

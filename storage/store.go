@@ -19,6 +19,7 @@ type Store struct {
 	maxBatchBytes int // that fit into an entry of the tier
 
 	shards  [shards]shard
+	slots   slotIndex
 	tail    tailCache
 	cold    *budget
 	inflate inflation
@@ -147,6 +148,8 @@ func (s *Store) register(l *Log, o *opening) error {
 		return fmt.Errorf("%w: epoch %d was opened meanwhile", errConflict, k.epoch)
 	}
 	h.open[l.id] = l
+	l.slot = o.slot
+	s.slots.add(l)
 	delete(h.known, l.id)
 	if !heard || l.epoch <= k.epoch+1 { // else somebody else had the log open
 		l.adopt(h.expected[l.id], s.c.MaxProducersPerLog, s.c.Now().UnixMilli())
@@ -179,6 +182,7 @@ func (s *Store) forget(l *Log) {
 		return
 	}
 	delete(h.open, l.id)
+	s.slots.remove(l)
 	s.metrics.openLogs.Dec()
 	if k, ok := h.known[l.id]; l.chain.rev != 0 && (!ok || k.epoch <= l.epoch) {
 		h.known[l.id] = known{epoch: l.epoch, next: true, rev: max(k.rev, l.chain.rev)}

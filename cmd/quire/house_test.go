@@ -74,7 +74,7 @@ var testImports = map[string][]string{
 	"storage/ledger/ledgertest":             {"storage/embedded", "storage/vfs"}, // faults planted under a real tier
 	"storage/meta/mem":                      {"storage/meta/metatest"},
 	"storage/meta/etcd":                     {"storage/meta/metatest"},
-	"storage":                               {"storage/meta/mem", "storage/embedded", "storage/vfs"},
+	"storage":                               {"storage/meta/mem", "storage/embedded", "storage/vfs", "storage/bookkeeper", "storage/bookkeeper/bookietest", "storage/bookkeeper/metadata", "storage/bookkeeper/metadata/mem"},
 	"storage/bookkeeper/metadata/mem":       {"storage/bookkeeper/metadata/metadatatest"},
 	"storage/bookkeeper/metadata/etcd":      {"storage/bookkeeper/metadata/metadatatest"},
 	"storage/bookkeeper/metadata/zookeeper": {"storage/bookkeeper/metadata/metadatatest"},

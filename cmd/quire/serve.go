@@ -214,6 +214,7 @@ func (n *node) start(ctx context.Context) error {
 		TopicKey:           n.coordinator.TopicKey,
 		FirstEpoch:         n.firstEpoch(),
 		Serves:             n.serves(),
+		Slot:               logSlot,
 		Housekeeper:        n.housekeeper,
 		TopicName: func(id [16]byte) string {
 			if t := n.coordinator.TopicByID(id); t != nil {
@@ -229,7 +230,7 @@ func (n *node) start(ctx context.Context) error {
 	}
 	n.onClose("logs", n.store.Close)
 	n.logs.Store(n.store)
-	n.coordinator.Hold(slotLogs{n.store})
+	n.coordinator.Hold(n.store)
 	n.startSweep()
 
 	fetchSessions := int(c.number("max.incremental.fetch.session.cache.slots"))

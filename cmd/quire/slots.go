@@ -13,18 +13,8 @@ import (
 // newestFeatureLevel is what this program tells the other nodes that it knows.
 var newestFeatureLevel int32 = coordinator.NewestFeatureLevel
 
-// slotLogs are the logs of slots, as the coordinator takes and gives slots.
-type slotLogs struct{ store *storage.Store }
-
-func logsOf(slot int) func(storage.LogID) bool {
-	return func(id storage.LogID) bool { return coordinator.PartitionSlot(id.Topic, id.Partition) == slot }
-}
-
-func (l slotLogs) ReleaseSlot(ctx context.Context, slot int) error {
-	return l.store.ReleaseLogs(ctx, logsOf(slot))
-}
-
-func (l slotLogs) DropSlot(slot int) { l.store.DropLogs(logsOf(slot)) }
+// logSlot is the slot with which a log comes and goes.
+func logSlot(id storage.LogID) int { return coordinator.PartitionSlot(id.Topic, id.Partition) }
 
 // serves says which logs this node is to serve, nil for all: a node whose records no
 // other one can serve asks nobody.
@@ -32,9 +22,7 @@ func (n *node) serves() func(storage.LogID) bool {
 	if !n.shared {
 		return nil
 	}
-	return func(id storage.LogID) bool {
-		return n.coordinator.Route(coordinator.PartitionSlot(id.Topic, id.Partition)).Here
-	}
+	return func(id storage.LogID) bool { return n.coordinator.Route(logSlot(id)).Here }
 }
 
 // housekeeper says whether this node deletes the ledgers that no log has.
@@ -43,6 +31,12 @@ func (n *node) housekeeper() bool {
 		return false
 	}
 	return !n.shared || n.coordinator.Housekeeper()
+}
+
+// marksLedgers says whether this node marks the ledgers whose replicas are lost. It
+// may be asked before the coordinator is open.
+func (n *node) marksLedgers() bool {
+	return n.logs.Load() != nil && (!n.shared || n.coordinator.Housekeeper())
 }
 
 // topicChanged lets open logs know what any node has made of their topic.

@@ -117,6 +117,7 @@ func (n *node) openBookKeeper(ctx context.Context, registry prometheus.Registere
 		WriteQuorum:   int(c.number("bookkeeper.write.quorum")),
 		AckQuorum:     int(c.number("bookkeeper.ack.quorum")),
 		MaxFrameBytes: int(c.number("bookkeeper.max.frame.bytes")),
+		Housekeeper:   n.marksLedgers,
 		Registerer:    registry,
 		Logger:        n.log.Named("bookkeeper"),
 	})

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,12 +93,12 @@ func (c *cluster) add(change ...func(*options)) *clusterNode {
 	check(t, err)
 	n.addr, n.proxy = n.server.proxy.Addr(listenerName).String(), n.server.proxy.Addr(proxyName).String()
 
-	var holder slotHolder
+	var routes lateRoutes
 	o.store.Tier, o.store.Meta, o.store.Prefix = c.tier, c.meta, "quire/test/"
-	o.store.Serves = holder.serves
+	o.store.Serves = routes.serves
+	o.store.Slot = logSlot
 	n.store, err = storage.Open(t.Context(), o.store)
 	check(t, err)
-	holder.store = n.store
 
 	if o.coord.Meta == nil {
 		o.coord.Meta = c.meta
@@ -115,8 +116,8 @@ func (c *cluster) add(change ...func(*options)) *clusterNode {
 	}
 	n.coord, err = coordinator.Open(context.Background(), o.coord)
 	check(t, err)
-	holder.set(n.coord)
-	n.coord.Hold(&holder)
+	routes.set(n.coord)
+	n.coord.Hold(n.store)
 
 	self := forward.Identity{Cluster: "test", Node: id, Incarnation: n.coord.Self().Incarnation}
 	n.links, err = proxy.New(proxy.Config{
@@ -160,36 +161,19 @@ func (c *cluster) peer(id int32) (address, incarnation string, ok bool) {
 	return n.links.Addr("PEER").String(), n.coord.Self().Incarnation, true
 }
 
-// slotHolder closes the logs of slots that go to another node.
-type slotHolder struct {
-	mu    sync.Mutex
-	coord *coordinator.Coordinator
-	store *storage.Store
+func logSlot(id storage.LogID) int { return coordinator.PartitionSlot(id.Topic, id.Partition) }
+
+// lateRoutes are those of a coordinator that is opened after the store.
+type lateRoutes struct {
+	coord atomic.Pointer[coordinator.Coordinator]
 }
 
-func (s *slotHolder) set(c *coordinator.Coordinator) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.coord = c
-}
+func (r *lateRoutes) set(c *coordinator.Coordinator) { r.coord.Store(c) }
 
-func (s *slotHolder) serves(id storage.LogID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.coord != nil && s.coord.Route(coordinator.PartitionSlot(id.Topic, id.Partition)).Here
+func (r *lateRoutes) serves(id storage.LogID) bool {
+	c := r.coord.Load()
+	return c != nil && c.Route(logSlot(id)).Here
 }
-
-func ofSlot(slot int) func(storage.LogID) bool {
-	return func(id storage.LogID) bool { return coordinator.PartitionSlot(id.Topic, id.Partition) == slot }
-}
-
-// ReleaseSlot implements coordinator.SlotHolder.
-func (s *slotHolder) ReleaseSlot(ctx context.Context, slot int) error {
-	return s.store.ReleaseLogs(ctx, ofSlot(slot))
-}
-
-// DropSlot implements coordinator.SlotHolder.
-func (s *slotHolder) DropSlot(slot int) { s.store.DropLogs(ofSlot(slot)) }
 
 // live are the nodes that have not ended.
 func (c *cluster) live() (nodes []*clusterNode) {

@@ -65,6 +65,10 @@ type Config struct {
 	// JanitorInterval is the time between two looks at who is gone, and at the
 	// marks: 1 min; negative: never.
 	JanitorInterval time.Duration
+	// Housekeeper says whether this process is the one that looks through all ledgers
+	// for lost replicas, where several have a tier on the cluster. It does not block
+	// and is asked on a goroutine of the tier. nil: it is.
+	Housekeeper func() bool
 	// CloseTimeout is how long Close waits for appends under way: 5 s.
 	CloseTimeout time.Duration
 	// RollAfter is the age from which a ledger may ask to be replaced by a better one: 5 s.
@@ -103,6 +107,9 @@ func (c *Config) validate() error {
 	}
 	if c.Owns == nil {
 		c.Owns = func(custom map[string][]byte) bool { return string(custom["application"]) == "quire" }
+	}
+	if c.Housekeeper == nil {
+		c.Housekeeper = func() bool { return true }
 	}
 	c.AddTimeout = cmp.Or(c.AddTimeout, 3*time.Second)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, 2*time.Second)

@@ -2,12 +2,14 @@ package bookkeeper
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/quirelog/quire/storage/bookkeeper/bookie"
 	"github.com/quirelog/quire/storage/bookkeeper/metadata"
+	"github.com/quirelog/quire/storage/bookkeeper/metadata/mem"
 	"github.com/quirelog/quire/storage/bookkeeper/wire"
 	"github.com/quirelog/quire/storage/ledger"
 	"github.com/quirelog/quire/storage/ledger/ledgertest"
@@ -235,4 +237,46 @@ func BenchmarkRecovery(b *testing.B) {
 		c.ok(r.Close())
 		b.StartTimer()
 	}
+}
+
+// TestReaderOfALedgerSealedElsewhere: a reader that is kept has, when it is asked for
+// them, the entries with which another process has sealed the ledger.
+func TestReaderOfALedgerSealedElsewhere(t *testing.T) {
+	c := newCluster(t, 3)
+	tier, other := c.open(nil), c.open(nil)
+	w := c.create(tier)
+	c.acknowledged(w, 0, 5)
+	r, err := other.Open(t.Context(), w.ID())
+	c.ok(err)
+	c.acknowledged(w, 5, 5)
+	empty := func() {
+		t.Helper()
+		known, sealed := r.Last()
+		es, err := r.Read(t.Context(), known+1, 100, 1<<20)
+		c.ok(err)
+		if len(es.Data) != 0 || sealed {
+			t.Fatalf("%d entries beyond %d, sealed %v", len(es.Data), known, sealed)
+		}
+	}
+	empty() // nobody has sealed it
+	c.sealed(w, 10)
+	if known, sealed := r.Last(); known >= 9 || sealed {
+		t.Fatalf("it has heard by itself: entry %d, sealed %v", known, sealed)
+	}
+	c.store.SetFaults(mem.Faults{Before: func(_ context.Context, op mem.Op, _ int64) error {
+		if op == mem.Read {
+			return metadata.ErrUnavailable
+		}
+		return nil
+	}})
+	// An end that may be another by now is not told for one.
+	if _, err := r.Read(t.Context(), 9, 9, 1<<20); err == nil {
+		t.Error("an answer without a look")
+	}
+	c.store.SetFaults(mem.Faults{})
+	c.reads(r, 10)
+	if known, sealed := r.Last(); known != 9 || !sealed {
+		t.Fatalf("the ledger ends at %d, sealed %v", known, sealed)
+	}
+	c.ok(r.Close())
 }

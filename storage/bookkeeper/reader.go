@@ -74,6 +74,17 @@ func (r *reader) Read(ctx context.Context, first, last int64, maxBytes int) (led
 			return ledger.Entries{}, err
 		}
 		next := first + int64(len(g.data))
+		if len(g.data) == 0 && next > v.last && next <= last && !v.sealed && !reread {
+			// Another process may have sealed the ledger since, with entries whose
+			// acknowledgement this one has never seen. Who asks for them may know that.
+			reread = true
+			meta, version, err := l.t.read(ctx, l.id)
+			if err != nil {
+				return ledger.Entries{}, err
+			}
+			l.learn(meta, version)
+			continue
+		}
 		if next > min(last, v.last) || g.full {
 			return g.entries(), nil
 		}

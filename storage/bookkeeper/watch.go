@@ -75,6 +75,11 @@ func (m *members) meet() {
 // janitor marks ledgers whose replicas were lost, as BookKeeper's auditor does,
 // which goes deaf when its connection to etcd breaks, and counts the marks that
 // wait for AutoRecovery. Ledgers that no log has are the log store's to find.
+//
+// Every process counts; the housekeeper alone looks through all ledgers, and marks.
+// None or two for a moment do no harm: a mark is merged with the one that is there,
+// is for a closed ledger, which stays closed, and is removed by nobody but
+// AutoRecovery. One that comes after the repair costs it a look at the ledger.
 func (t *Tier) janitor() {
 	ticker := time.NewTicker(t.c.JanitorInterval)
 	defer ticker.Stop()
@@ -113,7 +118,7 @@ func (t *Tier) mark(ctx context.Context) error {
 		marked[m.Ledger] = m.Missing
 		return true
 	})
-	if err == nil && lost {
+	if err == nil && lost && t.c.Housekeeper() {
 		err = t.markLost(ctx, alive, gone, marked, now)
 	}
 	if err == nil {

@@ -360,8 +360,10 @@ func TestTierClosesOverSilentBookies(t *testing.T) {
 func TestJanitorMarksWhatLacksReplicas(t *testing.T) {
 	c := newCluster(t, 4)
 	now := newClock()
+	housekeeper := false
 	tier := c.open(func(cf *Config) {
 		cf.Now = now.Now
+		cf.Housekeeper = func() bool { return housekeeper }
 		cf.Owns = func(custom map[string][]byte) bool { return custom["foreign"] == nil }
 	})
 	closed, open := c.create(tier), c.create(tier)
@@ -386,12 +388,27 @@ func TestJanitorMarksWhatLacksReplicas(t *testing.T) {
 	}
 	now.add(tier.c.MarkAfter + time.Minute)
 	c.await("it is seen that the bookie does not answer", func() bool { return !tier.members.answers(lost) })
+	if got := marks(); len(got) != 0 {
+		t.Fatalf("one that is not the housekeeper marks: %v", got)
+	}
+	housekeeper = true
 	got := marks()
 	if len(got) != 1 || got[0].Ledger != int64(closed.ID()) || !slices.Equal(got[0].Missing, []metadata.BookieID{lost}) {
 		t.Fatalf("marks are %v, want ledger %d for %s", got, closed.ID(), lost)
 	}
 	if n := c.value(tier.metrics.underReplicated); n != 1 {
 		t.Fatalf("the gauge says %v", n)
+	}
+	// A second one, for a moment, changes nothing; and who is none counts all the same.
+	before := got[0]
+	if got := marks(); len(got) != 1 || !slices.Equal(got[0].Missing, before.Missing) {
+		t.Fatalf("marked again: %v", got)
+	}
+	other := c.open(nil)
+	other.c.Housekeeper = func() bool { return false }
+	c.ok(other.mark(t.Context()))
+	if n := c.value(other.metrics.underReplicated); n != 1 {
+		t.Fatalf("the gauge of another process says %v", n)
 	}
 }
 

@@ -180,7 +180,8 @@ type Reader interface {
 	// as many as end at or before last while their lengths sum to at most
 	// maxBytes. It may block on I/O. The result must be released.
 	//
-	// first beyond Last gives an empty result and no error. A checksum
+	// first beyond Last gives an empty result and no error, unless the ledger was
+	// sealed by another process since, with more entries: those are read. A checksum
 	// mismatch gives ErrCorrupt if it concerns first; entries before the bad
 	// one are returned without an error.
 	Read(ctx context.Context, first, last int64, maxBytes int) (Entries, error)
