@@ -158,7 +158,15 @@ func (s *Store) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (meta
 			then[i] = clientv3.OpPut(op.Key, string(op.Value))
 		}
 	}
-	resp, err := s.kv.KV.Txn(r.ctx).If(cmps...).Then(then...).Commit()
+	var otherwise []clientv3.Op
+	if len(then) == 0 && len(conds) > 0 {
+		// etcd answers a transaction without operations from whatever the member that
+		// it is sent to has applied, which may be far behind (IsTxnSerializable of its
+		// server). One that reads is linearizable, so what it compares is how things are.
+		read := clientv3.OpGet(conds[0].Key, clientv3.WithCountOnly())
+		then, otherwise = []clientv3.Op{read}, []clientv3.Op{read}
+	}
+	resp, err := s.kv.KV.Txn(r.ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
 	if err != nil {
 		return 0, false, r.writeError(err)
 	}

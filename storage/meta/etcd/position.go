@@ -1,11 +1,14 @@
 package etcd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/quirelog/quire/storage/meta"
 )
@@ -49,6 +52,9 @@ func (r *request) learn(h *pb.ResponseHeader) error {
 	case cluster != 0 && h.GetClusterId() != cluster:
 		why = fmt.Errorf("%w: cluster %x answers, and it was cluster %x", ErrWentBack, h.GetClusterId(), cluster)
 	case revision < r.told:
+		if s.knows(r.ctx, r.told) {
+			return fmt.Errorf("%w: revision %d, and %d was told before", errBehind, revision, r.told)
+		}
 		why = fmt.Errorf("%w: it is at revision %d, and was at %d", ErrWentBack, revision, r.told)
 	}
 	if why != nil {
@@ -61,6 +67,28 @@ func (r *request) learn(h *pb.ResponseHeader) error {
 			return nil
 		}
 	}
+}
+
+// errBehind: one answer was older than what was told before it was asked for, and
+// the etcd that gave it has lost nothing. The answer must not be used either.
+var errBehind = errors.New("etcd answered from the past")
+
+// knows says whether etcd knows of a revision, as it does unless it has gone back: a
+// node ends for good then, so a single answer is not enough to believe it.
+func (s *Store) knows(ctx context.Context, revision int64) bool {
+	const again = 3
+	for range again {
+		resp, err := s.kv.KV.Get(ctx, "quire/", clientv3.WithCountOnly())
+		if err != nil {
+			// Nobody knows. What is at hand is not used, and whoever asks again comes here again.
+			return true
+		}
+		if resp.Header.GetRevision() >= revision {
+			s.logger.Warn("an answer of etcd is older than what it had told before, and is not used", zap.Int64("revision", revision))
+			return true
+		}
+	}
+	return false
 }
 
 // fail ends the service of a store on a cluster: every request is refused with why.
