@@ -189,7 +189,8 @@ func eachFile(t *testing.T, f func(file string)) {
 		}
 		rel = filepath.ToSlash(rel)
 		switch {
-		case ignored(rel, d.IsDir()), d.IsDir() && (d.Name() == ".git" || d.Name() == "testdata" || d.Name() == ".work"):
+		case rel == ".git", ignored(rel, d.IsDir()), d.IsDir() && (d.Name() == "testdata" || d.Name() == ".work"):
+			// Where several branches are checked out .git is a file, which names a folder.
 			if d.IsDir() {
 				return fs.SkipDir
 			}
