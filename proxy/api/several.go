@@ -34,8 +34,12 @@ func shared[Q kmsg.Request](here func(*Handlers, *proxy.Request), several func(*
 			}
 		}
 		t := &tied{r: r}
+		reads, closed := true, false // the worker has r; the connection is gone. With t.mu
 		r.OnClose(func() {
-			if t.end() {
+			t.mu.Lock()
+			closed = reads
+			t.mu.Unlock()
+			if !closed && t.end() {
 				r.NoResponse()
 			}
 		})
@@ -43,6 +47,14 @@ func shared[Q kmsg.Request](here func(*Handlers, *proxy.Request), several func(*
 			err := h.parse(r, q)
 			if err == nil {
 				h.findTopics(h.topicsToFind(q))
+			}
+			t.mu.Lock()
+			reads = false
+			gone := closed
+			t.mu.Unlock()
+			if gone {
+				r.NoResponse()
+				return
 			}
 			t.post(func() {
 				if !t.end() {
