@@ -187,7 +187,8 @@ func TestLinkLimits(t *testing.T) {
 			t.Errorf("the 31st call ended with %d, %v", a.Status, a.Err)
 		}
 		eventually(t, "the link is paused", func() bool { return s.pausedConns() == 1 })
-		if n := h.count(); n != 10 {
+		// The last frame of the handshake counts as long as it has not left.
+		if n := h.count(); n < 9 || n > 10 {
 			t.Errorf("%d requests are handled", n)
 		}
 		for i, cl := range calls {
