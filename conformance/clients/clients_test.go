@@ -23,9 +23,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// broker is the one server of this package's tests. They share it as clients
-// of a real cluster do, each on topics of its own.
-var broker *peer.Server
+// broker is the server, or the cluster, of this package's tests. They share it as
+// clients of a real cluster do, each on topics of its own.
+var broker peer.Target
 
 // groupOverrides make groups quick: none waits for more members at its start,
 // and members of KIP-848 come often. Kafka has a floor for the latter.
@@ -64,13 +64,11 @@ func runWithBroker(m *testing.M) (code int, err error) {
 	}
 	defer broker.Kill()
 	code = m.Run()
-	select {
-	case <-broker.Process().Exited():
-		return 1, fmt.Errorf("the server ended during the tests:\n%s", broker.Process().LogTail(30))
-	default:
+	if err := broker.Ended(); err != nil {
+		return 1, fmt.Errorf("during the tests: %w", err)
 	}
 	if code != 0 {
-		fmt.Fprintf(os.Stderr, "end of the server's log:\n%s\n", broker.Process().LogTail(30))
+		fmt.Fprintf(os.Stderr, "end of the server's log:\n%s\n", broker.LogTail(30))
 	}
 	stopCtx, cancelStop := context.WithTimeout(context.Background(), stepTimeout)
 	defer cancelStop()

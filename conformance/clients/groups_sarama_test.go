@@ -3,6 +3,10 @@ package clients
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +26,9 @@ var saramaMembers = []memberKind{
 }
 
 // saramaHandler is the consumer of one group session.
+// saramaCut is what a connection that was cut leads to; it is made again.
+var saramaCut = []error{io.EOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed, sarama.ErrNotConnected, sarama.ErrOutOfBrokers}
+
 type saramaHandler struct {
 	m     *member
 	topic string
@@ -67,7 +74,9 @@ func startSarama(t *testing.T, o memberOptions) *member {
 	go func() {
 		defer close(errs)
 		for err := range group.Errors() {
-			m.fail(err)
+			if !slices.ContainsFunc(saramaCut, func(cut error) bool { return errors.Is(err, cut) }) {
+				m.fail(err)
+			}
 		}
 	}()
 	stop := background(func(ctx context.Context) {

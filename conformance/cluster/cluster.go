@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -135,21 +133,17 @@ func newCluster(ctx context.Context, p *plan) (*cluster, error) {
 // nodeOverrides are the configs that make a server one of several.
 func (c *cluster) nodeOverrides(p *plan, n *node) []string {
 	millis := func(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
-	return []string{
-		"advertised.listeners=PLAINTEXT://" + c.addr + ",GROUPS://" + c.groupsTap,
-		"listener.advertise=PLAINTEXT:proxy,GROUPS:proxy",
+	return append(peer.BehindOneAddress(n.name, n.peer, "PLAINTEXT://"+c.addr, "GROUPS://"+c.groupsTap),
 		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,GROUPS:PLAINTEXT",
-		"node.name=" + n.name,
-		"node.lease.ttl.ms=" + millis(p.lease),
-		"peer.listen=" + n.peer,
+		"node.lease.ttl.ms="+millis(p.lease),
 		"group.initial.rebalance.delay.ms=500",
 		"group.min.session.timeout.ms=1000",
-		"group.consumer.session.timeout.ms=" + millis(p.session),
+		"group.consumer.session.timeout.ms="+millis(p.session),
 		"group.consumer.min.session.timeout.ms=1000",
 		"group.consumer.heartbeat.interval.ms=500",
 		"group.consumer.min.heartbeat.interval.ms=500",
 		"auto.create.topics.enable=false",
-	}
+	)
 }
 
 func (c *cluster) serve() {
@@ -260,20 +254,4 @@ func (c *cluster) release(names ...string) {
 	for _, n := range names {
 		delete(c.claimed, n)
 	}
-}
-
-// verb runs a verb of the program on a server's admin listener.
-func (c *cluster) verb(ctx context.Context, n *node, words ...string) error {
-	bin := n.options.Bin
-	if bin == "" {
-		var err error
-		if bin, err = peer.QuireBinary(ctx); err != nil {
-			return err
-		}
-	}
-	args := append([]string{"node"}, words...)
-	if out, err := exec.CommandContext(ctx, bin, append(args, "--admin", n.server.AdminAddr())...).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: quire node %s: %w: %s", n.name, strings.Join(words, " "), err, lastLines(out, 3))
-	}
-	return nil
 }

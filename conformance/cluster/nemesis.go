@@ -595,7 +595,7 @@ func rollingRestart(ctx context.Context, h *harm) error {
 	healCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(len(h.c.nodes))*(startTimeout+stopTimeout))
 	defer cancel()
 	for _, n := range h.c.nodes {
-		if err := h.c.verb(healCtx, n, "drain", "self"); err != nil {
+		if err := n.server.NodeVerb(healCtx, "drain", "self"); err != nil {
 			return err
 		}
 		if err := stopNode(healCtx, n); err != nil {
@@ -604,7 +604,7 @@ func rollingRestart(ctx context.Context, h *harm) error {
 		if err := h.c.startNode(healCtx, n); err != nil {
 			return err
 		}
-		if err := h.c.verb(healCtx, n, "await", "--nodes", fmt.Sprint(len(h.c.nodes))); err != nil {
+		if err := n.server.NodeVerb(healCtx, "await", "--nodes", fmt.Sprint(len(h.c.nodes))); err != nil {
 			return err
 		}
 	}
@@ -619,11 +619,11 @@ func drain(ctx context.Context, h *harm) error {
 	h.begins("%s drained", n.name)
 	ctx, cancel := healing(ctx)
 	defer cancel()
-	if err := h.c.verb(ctx, n, "drain", "self"); err != nil {
+	if err := n.server.NodeVerb(ctx, "drain", "self"); err != nil {
 		return err
 	}
 	h.hold(ctx, time.Second, 6*time.Second)
-	return h.c.verb(ctx, n, "undrain", "self")
+	return n.server.NodeVerb(ctx, "undrain", "self")
 }
 
 func twin(ctx context.Context, h *harm) error {

@@ -35,7 +35,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 // runShort runs p with a load for a short test and expects it to find nothing.
 func (p plan) runShort(t *testing.T, options peer.Options) {
 	t.Helper()
-	server, err := peer.NewTarget(t.Context(), options)
+	server, err := peer.NewServer(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func runCommand(ctx context.Context, args []string) error {
 		}
 		options.Overrides = append(options.Overrides, below.overrides()...)
 	}
-	server, err := peer.NewTarget(ctx, options)
+	server, err := peer.NewServer(ctx, options)
 	if err != nil {
 		return err
 	}

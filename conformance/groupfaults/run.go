@@ -280,7 +280,7 @@ func (p *plan) open(ctx context.Context) error {
 		}
 		overrides = append(overrides, "etcd.endpoints="+p.etcd.Endpoints())
 	}
-	p.server, err = peer.NewTarget(ctx, peer.Options{Dir: filepath.Join(p.dir, "server"), Overrides: overrides})
+	p.server, err = peer.NewServer(ctx, peer.Options{Dir: filepath.Join(p.dir, "server"), Overrides: overrides})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,7 @@ type Server struct {
 	prepare   func(context.Context) error // before every start
 	command   func() *exec.Cmd
 	proc      *Process
+	bin       string // Quire's program
 }
 
 // Name is the product and, where it is pinned, its version.
@@ -169,6 +171,28 @@ func (s *Server) Stop(ctx context.Context) error {
 	return s.proc.Stop(ctx)
 }
 
+// Ended tells of a process that has ended by itself, with the end of its log.
+func (s *Server) Ended() error {
+	select {
+	case <-s.proc.Exited():
+		return fmt.Errorf("%s ended: %v\n%s", s.name, s.proc.err, s.proc.LogTail(30))
+	default:
+		return nil
+	}
+}
+
+// LogTail returns the last lines of the process's output.
+func (s *Server) LogTail(lines int) string { return s.proc.LogTail(lines) }
+
+// NodeVerb runs a verb of quire node on Quire's admin listener.
+func (s *Server) NodeVerb(ctx context.Context, words ...string) error {
+	args := slices.Concat([]string{"node"}, words, []string{"--admin", s.adminAddr})
+	if out, err := exec.CommandContext(ctx, s.bin, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("quire node %s: %w: %s", strings.Join(words, " "), err, lastLines(out, 3))
+	}
+	return nil
+}
+
 // NewQuire returns a server that runs the binary under test.
 func NewQuire(ctx context.Context, opts Options) (*Server, error) {
 	bin := opts.Bin
@@ -187,6 +211,7 @@ func NewQuire(ctx context.Context, opts Options) (*Server, error) {
 		addr:      cmp.Or(opts.Addr, opts.Host.address(ports[0])),
 		adminAddr: opts.Host.address(ports[1]),
 		opts:      opts,
+		bin:       bin,
 		prepare:   func(context.Context) error { return nil },
 	}
 	s.command = func() *exec.Cmd {
@@ -298,11 +323,38 @@ const kafkaLogging = `<?xml version="1.0" encoding="UTF-8"?>
 </Configuration>
 `
 
-// NewTarget returns the server that the client tests run against: Quire, or
-// with QUIRE_CONFORMANCE_TARGET=kafka (kafka3 for 3.9.1) Apache Kafka, which
-// shows that the tests themselves expect what Kafka does.
-func NewTarget(ctx context.Context, opts Options) (*Server, error) {
-	switch target := os.Getenv("QUIRE_CONFORMANCE_TARGET"); target {
+// A Target is what clients are run against: one server, or several that look like
+// one.
+type Target interface {
+	Name() string
+	Addr() string
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error // as an operator does
+	Kill() error
+	Ended() error // nil while all of it runs
+	LogTail(lines int) string
+}
+
+// TargetEnv names what the tests run against: quire, which is the default; cluster,
+// foreign: see NewCluster and NewForeign; kafka, kafka3 for 3.9.1: Apache Kafka,
+// which shows that the tests themselves expect what Kafka does.
+const TargetEnv = "QUIRE_CONFORMANCE_TARGET"
+
+// NewTarget returns what TargetEnv names.
+func NewTarget(ctx context.Context, opts Options) (Target, error) {
+	switch os.Getenv(TargetEnv) {
+	case "cluster":
+		return NewCluster(ctx, opts)
+	case "foreign":
+		return NewForeign(ctx, opts)
+	default:
+		return NewServer(ctx, opts)
+	}
+}
+
+// NewServer is NewTarget for who wants one server.
+func NewServer(ctx context.Context, opts Options) (*Server, error) {
+	switch target := os.Getenv(TargetEnv); target {
 	case "", "quire":
 		return NewQuire(ctx, opts)
 	case "kafka":
@@ -310,7 +362,7 @@ func NewTarget(ctx context.Context, opts Options) (*Server, error) {
 	case "kafka3":
 		return NewKafka3(ctx, opts)
 	default:
-		return nil, fmt.Errorf("QUIRE_CONFORMANCE_TARGET=%s: want quire, kafka or kafka3", target)
+		return nil, fmt.Errorf("%s=%s: want quire, kafka or kafka3", TargetEnv, target)
 	}
 }
 

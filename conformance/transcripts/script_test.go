@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"syscall"
@@ -268,6 +269,9 @@ const requestCorrelation, probeCorrelation = 77, 78
 // exchange sends a request and returns its answer, nil if there was none, and
 // errClosed if the connection was closed, after an answer or without.
 func (s *script) exchange(req kmsg.Request) (kmsg.Response, error) {
+	if manyNodes {
+		renumber(reflect.ValueOf(req), 1, 0)
+	}
 	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID("transcript"))
 	body, err := s.send(format.AppendRequest(nil, req, requestCorrelation))
 	if body == nil {
@@ -287,6 +291,9 @@ func (s *script) exchange(req kmsg.Request) (kmsg.Response, error) {
 	// writing it again.
 	if again := resp.AppendTo(nil); !bytes.Equal(again, body) {
 		return nil, fmt.Errorf("the answer of %d bytes has %d when written again:\n%x\n%x", len(body), len(again), body, again)
+	}
+	if manyNodes {
+		renumber(reflect.ValueOf(resp), 0, 1)
 	}
 	return resp, nil
 }

@@ -38,6 +38,9 @@ const (
 	onKafka4 = "kafka"
 )
 
+// manyNodes tells that several nodes look like one to the script.
+var manyNodes = target == "cluster" || target == "foreign"
+
 // files of testdata by target.
 var files = map[string]string{
 	onKafka3: filepath.Join("testdata", "kafka-3.9.1.txt"),
@@ -48,14 +51,18 @@ var files = map[string]string{
 // hangs, far above what any step takes.
 const stepTimeout = 60 * time.Second
 
-// overrides make runs comparable: the same node id, groups that wait for
-// nobody.
-var overrides = []string{"group.initial.rebalance.delay.ms=0", "node.id=1"}
+// overrides make runs comparable: groups that wait for nobody, and the same node id.
+func overrides() []string {
+	if manyNodes { // whose ids are their own; see renumber
+		return []string{"group.initial.rebalance.delay.ms=0"}
+	}
+	return []string{"group.initial.rebalance.delay.ms=0", "node.id=1"}
+}
 
 func TestTranscript(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*stepTimeout)
 	defer cancel()
-	server, err := peer.NewTarget(ctx, peer.Options{Dir: t.TempDir(), Overrides: overrides})
+	server, err := peer.NewTarget(ctx, peer.Options{Dir: t.TempDir(), Overrides: overrides()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,17 +71,15 @@ func TestTranscript(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("end of the server's log:\n%s", server.Process().LogTail(20))
+			t.Logf("end of the server's log:\n%s", server.LogTail(20))
 		}
 		server.Kill()
 	})
 
 	s := newScript(t, server.Addr())
 	s.run()
-	select {
-	case <-server.Process().Exited():
-		t.Fatalf("the server ended during the script:\n%s", server.Process().LogTail(30))
-	default:
+	if err := server.Ended(); err != nil {
+		t.Fatalf("during the script: %v", err)
 	}
 	if *answers != "" {
 		s.write(*answers)

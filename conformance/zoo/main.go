@@ -32,15 +32,20 @@ func main() {
 	}
 }
 
-// quire is the target that the committed results are about.
-const quire = "quire"
+// The committed results are about quire. Several nodes that look like one give the
+// same.
+const (
+	quire   = "quire"
+	cluster = "cluster"
+	foreign = "foreign"
+)
 
 func run(ctx context.Context) error {
 	var (
 		pattern  = flag.String("rows", "", "run the rows whose names match this regular expression")
 		full     = flag.Bool("full", false, "run all rows; without this and -rows it is CI's short set")
 		update   = flag.Bool("update", false, "write what this run found to "+resultsFile+" and the tables made of it")
-		target   = flag.String("target", quire, "the server: quire, kafka-3.9.1 or kafka-4.4.0")
+		target   = flag.String("target", quire, "what they talk to: quire; cluster: three behind one address; foreign: one of three that owns nothing; kafka-3.9.1 or kafka-4.4.0")
 		parallel = flag.Int("parallel", 3, "programs that run at once")
 		apis     = flag.Bool("apis", false, "run no client, ask only for the server's API versions")
 		tables   = flag.Bool("tables", false, "run nothing, write the tables made of "+resultsFile)
@@ -89,7 +94,7 @@ func choose(all []Row, pattern string, full bool) ([]Row, error) {
 	}
 	var chosen []Row
 	for _, r := range all {
-		if full || (pattern == "" && r.CI) || (pattern != "" && re.MatchString(r.Name)) {
+		if re.MatchString(r.Name) && (full || pattern != "" || r.CI) {
 			chosen = append(chosen, r)
 		}
 	}
@@ -124,20 +129,27 @@ func (z *zoo) against(ctx context.Context, target string) (found results, err er
 	if found, err = z.run(ctx); err != nil {
 		return found, err
 	}
+	if target == cluster || target == foreign {
+		target = quire
+	}
 	found.apis[target], err = askAPIs(ctx, server.Addr())
 	return found, err
 }
 
-func newServer(ctx context.Context, target string, opts peer.Options) (*peer.Server, error) {
+func newServer(ctx context.Context, target string, opts peer.Options) (peer.Target, error) {
 	switch target {
 	case quire:
 		return peer.NewQuire(ctx, opts)
+	case cluster:
+		return peer.NewCluster(ctx, opts)
+	case foreign:
+		return peer.NewForeign(ctx, opts)
 	case "kafka-3.9.1":
 		return peer.NewKafka3(ctx, opts)
 	case "kafka-4.4.0":
 		return peer.NewKafka(ctx, opts)
 	default:
-		return nil, fmt.Errorf("-target %s: want quire, kafka-3.9.1 or kafka-4.4.0", target)
+		return nil, fmt.Errorf("-target %s: want quire, cluster, foreign, kafka-3.9.1 or kafka-4.4.0", target)
 	}
 }
 
@@ -148,7 +160,13 @@ func settle(tools *Tools, target string, update bool, all, ran []Row, found resu
 	if err != nil {
 		return err
 	}
-	if target != quire {
+	switch target {
+	case quire:
+	case cluster, foreign:
+		if update {
+			return fmt.Errorf("-update: results are written from -target %s alone", quire)
+		}
+	default:
 		only := newResults()
 		only.apis = found.apis
 		found, ran = only, nil

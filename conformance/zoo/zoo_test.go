@@ -312,3 +312,28 @@ func TestRecordsAreJSON(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 }
+
+// What is chosen is what is installed.
+func TestChoose(t *testing.T) {
+	all := []Row{{Name: "java-1"}, {Name: "java-2", CI: true}, {Name: "kcat", CI: true}}
+	for _, c := range []struct {
+		pattern string
+		full    bool
+		want    []string
+	}{
+		{"", false, []string{"java-2", "kcat"}},
+		{"", true, []string{"java-1", "java-2", "kcat"}},
+		{"^java-", false, []string{"java-1", "java-2"}},
+		{"^java-", true, []string{"java-1", "java-2"}},
+		{"sarama", true, nil},
+	} {
+		chosen, err := choose(all, c.pattern, c.full)
+		var names []string
+		for _, r := range chosen {
+			names = append(names, r.Name)
+		}
+		if !slices.Equal(names, c.want) || (err == nil) != (c.want != nil) {
+			t.Errorf("-rows %q, -full %t: %v, %v; want %v", c.pattern, c.full, names, err, c.want)
+		}
+	}
+}

@@ -417,6 +417,11 @@ func (s *fetchRequest) enough(io int) bool {
 	bytes := int64(s.bytes + away)
 	for i := io; i < len(s.parts); i++ {
 		if p := &s.parts[i]; p.log != nil {
+			// Beyond what this node knows of is an error, or a log that another node
+			// has: a worker finds out which, and neither is kept waiting.
+			if _, _, high := p.log.Offsets(); p.position > high {
+				return true
+			}
 			bytes += min(p.log.Available(p.position, s.isolation), int64(max(p.ask.maxBytes, 0)))
 		}
 	}

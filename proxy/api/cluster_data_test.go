@@ -462,6 +462,30 @@ func TestWaitElsewhere(t *testing.T) {
 	}
 }
 
+// TestErrorElsewhere: what is wrong with a partition is told at once, not when the time to
+// wait for records is up, by its owner and through others.
+func TestErrorElsewhere(t *testing.T) {
+	c := newCluster(t, 3)
+	topic := c.nodes[0].createTopic("orders", 1)
+	slot := coordinator.PartitionSlot(topic.ID, 0)
+	ats := []*client{c.owner(slot).dialProxy(), c.other(slot).dialProxy()}
+	for _, sent := range []func(*kmsg.FetchRequestTopicPartition){
+		func(p *kmsg.FetchRequestTopicPartition) { p.FetchOffset = 7 },
+		func(p *kmsg.FetchRequestTopicPartition) { p.CurrentLeaderEpoch = 99 },
+	} {
+		q := kmsg.NewPtrFetchRequest()
+		q.Version, q.ReplicaID, q.MaxWaitMillis, q.MinBytes, q.MaxBytes, q.SessionEpoch = 11, -1, 600_000, 1, 50<<20, -1
+		asked := fetchTopic(topic, 0, 0)
+		sent(&asked.Partitions[0])
+		q.Topics = append(q.Topics, asked)
+		for _, at := range ats {
+			if resp := do[*kmsg.FetchResponse](at, q); resp.Topics[0].Partitions[0].ErrorCode == 0 {
+				t.Errorf("%+v is answered without an error", asked.Partitions[0])
+			}
+		}
+	}
+}
+
 // TestSlotMovesUnderFetch: a fetch that waits for a partition which moves goes on waiting
 // where that is served then, and its client does not hear of it.
 func TestSlotMovesUnderFetch(t *testing.T) {
