@@ -800,3 +800,28 @@ func TestSetConfigs(t *testing.T) {
 		}
 	}
 }
+
+// TestEpochDoesNotGoBack: changes that are heard late, and a log that is closed late.
+func TestEpochDoesNotGoBack(t *testing.T) {
+	c := newNodes(t, 1)
+	a := c.all[0]
+	for i := range 2 {
+		put(t, a.open(plain()), makeBatch(batch.Plain, 1, 1, fmt.Sprint(i)))
+		a.release()
+	}
+	told := a.store.Epoch(testLog)
+	a.store.observe(testLog, recordHead{epoch: 0, owner: 7}, 1)
+	if e := a.store.Epoch(testLog); e != told {
+		t.Fatalf("epoch %d after %d", e, told)
+	}
+	l := a.open(plain())
+	later := known{epoch: l.Epoch() + 3, rev: c.chain().rev}
+	h := a.store.shard(testLog)
+	h.mu.Lock()
+	h.known[testLog] = later
+	h.mu.Unlock()
+	a.store.DropSlot(testSlot)
+	if e := a.store.Epoch(testLog); e != later.epoch {
+		t.Fatalf("epoch %d after %d", e, later.epoch)
+	}
+}

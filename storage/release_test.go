@@ -240,3 +240,57 @@ func TestReleaseEndsWithTheStore(t *testing.T) {
 	w.tier.hold(false)
 	r.wait(t)
 }
+
+// TestReleaseAfterRefusal: of batches that were refused while their ledger was being
+// replaced, nothing is left in the producer state that the next owner reads.
+func TestReleaseAfterRefusal(t *testing.T) {
+	c := newNodes(t, 2)
+	a, b := c.all[0], c.all[1]
+	conf := plain()
+	conf.SegmentBytes = 200
+	l := a.open(conf)
+	put(t, l, makeBatch(idempotent(1, 0, 0), 1, 1, "v0"))
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	c.tier.setFault(func(op string, _ ledger.ID) error {
+		if op == "create" {
+			once.Do(func() { close(reached); <-goOn })
+		}
+		return nil
+	})
+	c.tier.hold(true)
+	var sent []*result
+	for seq := int32(1); seq < 4; seq++ {
+		sent = append(sent, send(l, makeBatch(idempotent(1, 0, seq), 1, 1, fmt.Sprint("v", seq))))
+	}
+	await(t, reached)
+	close(goOn)
+	eventually(t, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.sealing) > 0
+	})
+	// What is with either ledger is refused, and later there is space again.
+	refused := make(map[ledger.ID]bool) // read and written by the tier's goroutine
+	c.tier.setFault(func(op string, id ledger.ID) error {
+		if op != "append" || refused[id] {
+			return nil
+		}
+		refused[id] = true
+		return ledger.ErrNoSpace
+	})
+	c.tier.hold(false)
+	for _, r := range sent {
+		wantErr(t, r.wait(t).Err, ErrNoSpace)
+	}
+	c.tier.setFault(nil)
+	c.assign(testLog, 1)
+	a.release()
+	l = b.open(conf)
+	for seq := int32(1); seq < 4; seq++ {
+		if at := put(t, l, makeBatch(idempotent(1, 0, seq), 1, 1, fmt.Sprint("v", seq))); at != int64(seq) {
+			t.Fatalf("batch %d lies at %d", seq, at)
+		}
+	}
+	wantValues(t, values(t, l, 0, ReadUncommitted), "v0-0", "v1-0", "v2-0", "v3-0")
+}
