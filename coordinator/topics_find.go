@@ -44,14 +44,22 @@ func (a *absentTopics) add(t absentTopic, now time.Time) {
 	a.until[t] = now.Add(absentFor)
 }
 
+// errAway: the metadata store has not answered for so long that it is not asked on behalf
+// of clients: each of those who wait for it would keep a worker from others.
+var errAway = errors.New("it has not answered for long")
+
 // FindTopic returns a topic by name as the metadata store has it, which may be
 // newer than what Topic returns as long as the watch has not brought it; from
-// then on Topic returns it too, or nil if it is gone. The error is ErrUnknownTopic or ErrUnavailable. It
-// blocks, but for a name that the store was without just now.
+// then on Topic returns it too, or nil if it is gone. The error is ErrUnknownTopic or
+// ErrUnavailable. It blocks, but for a name that the store was without just now, and
+// while this node's lease is not known to last.
 func (c *Coordinator) FindTopic(ctx context.Context, name string) (*Topic, error) {
 	absent := absentTopic{name: name}
 	if c.absent.has(absent, time.Now()) {
 		return nil, fmt.Errorf("%w: %q", ErrUnknownTopic, name)
+	}
+	if !c.registration.valid() {
+		return nil, unavailable(fmt.Sprintf("topic %q", name), errAway)
 	}
 	r, kv, err := c.readTopic(ctx, name)
 	if errors.Is(err, ErrUnknownTopic) {
@@ -78,6 +86,9 @@ func (c *Coordinator) FindTopicByID(ctx context.Context, id [16]byte) (*Topic, e
 		return nil, unknown
 	}
 	subject := "topic " + encodeID(id)
+	if !c.registration.valid() {
+		return nil, unavailable(subject, errAway)
+	}
 	kv, err := c.meta.Get(ctx, c.keys.topicID(id))
 	if err == nil {
 		kv, err = c.meta.Get(ctx, c.keys.topic(string(kv.Value)))

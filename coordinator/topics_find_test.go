@@ -3,7 +3,9 @@ package coordinator_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/quirelog/quire/coordinator"
 )
@@ -48,5 +50,27 @@ func TestFindTopic(t *testing.T) {
 	cancel()
 	if _, err := a.FindTopic(canceled, "another"); !errors.Is(err, coordinator.ErrUnavailable) {
 		t.Errorf("no time: %v", err)
+	}
+}
+
+// TestFindTopicAway: once the lease has run out unanswered, nobody waits for the
+// metadata store any more to say whether it has a topic.
+func TestFindTopicAway(t *testing.T) {
+	s := newMem(t)
+	var ahead atomic.Int64
+	began := time.Now()
+	a := open(t, s, named("a"), func(c *coordinator.Config) {
+		c.Clock = func() (time.Duration, time.Time) {
+			d := time.Duration(ahead.Load())
+			return time.Since(began) + time.Second + d, time.Now().Add(d)
+		}
+	})
+	createOne(t, open(t, s, named("b")), "made.later")
+	ahead.Store(int64(time.Hour))
+	if _, err := a.FindTopic(t.Context(), "another"); !errors.Is(err, coordinator.ErrUnavailable) {
+		t.Errorf("by name: %v", err)
+	}
+	if _, err := a.FindTopicByID(t.Context(), [16]byte{1}); !errors.Is(err, coordinator.ErrUnavailable) {
+		t.Errorf("by id: %v", err)
 	}
 }
