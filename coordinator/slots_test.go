@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -358,11 +359,11 @@ func TestCutOff(t *testing.T) {
 // the next renewal; one set back does not make it longer.
 func TestClocks(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster) {
-		var slept, set time.Duration
+		var slept, set atomic.Int64
 		start := time.Now()
 		a := c.start("a", func(c *coordinator.Config) {
 			c.Clock = func() (time.Duration, time.Time) {
-				return time.Since(start) + time.Minute + slept, time.Now().Add(set)
+				return time.Since(start) + time.Minute + time.Duration(slept.Load()), time.Now().Add(time.Duration(set.Load()))
 			}
 		})
 		synctest.Wait()
@@ -372,22 +373,24 @@ func TestClocks(t *testing.T) {
 		}
 		a.link.cut()
 		for _, step := range []struct{ slept, set time.Duration }{{0, time.Hour}, {time.Hour, 0}, {9 * time.Second, -time.Hour}} {
-			slept, set = step.slept, step.set
+			slept.Store(int64(step.slept))
+			set.Store(int64(step.set))
 			if valid() {
 				t.Errorf("the lease is valid after %+v", step)
 			}
-			slept, set = 0, 0
+			slept.Store(0)
+			set.Store(0)
 			if !valid() {
 				t.Errorf("the lease is not valid when %+v was undone", step)
 			}
 		}
-		set = time.Hour
+		set.Store(int64(time.Hour))
 		a.link.heal()
 		time.Sleep(5 * time.Second)
 		if !valid() {
 			t.Error("the lease is not valid after a renewal")
 		}
-		set = 0
+		set.Store(0)
 		time.Sleep(9 * time.Second)
 		if !valid() {
 			t.Error("the lease is not valid with a clock that was set back")
