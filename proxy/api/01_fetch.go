@@ -66,6 +66,7 @@ type fetchRequest struct {
 	parts    []fetchPart
 	bytes    int  // of records, read so far
 	now      bool // an error or a divergence is not kept waiting
+	unproved bool // a worker has to find out whether it may be told
 	unopened bool // a worker has to open logs
 	unknown  bool // and to look for topics before
 
@@ -332,7 +333,7 @@ func (s *fetchRequest) giveAway() {
 
 // readFrom reads parts[first:], within what the request has left. Without a
 // context it reads from memory only and stops at the first part that needs
-// I/O, which it returns; else it returns -1.
+// I/O, or a proof, which it returns; else it returns -1.
 func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
 	for i := first; i < len(s.parts); i++ {
 		p := &s.parts[i]
@@ -345,24 +346,26 @@ func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
 		if rd.Err == nil {
 			rd.Err = p.checkEpochs()
 		}
-		if rd.Err != nil || p.diverging.Known {
-			s.now = true
-			continue
-		}
-		rd.Offset, rd.Isolation = p.position, s.isolation
-		rd.MaxBytes = max(min(int(p.ask.maxBytes), s.maxHere()-s.bytes, s.h.fetchRoom()), 0)
-		rd.MinOne = s.bytes == 0 && !(s.hardLimits() && p.ask.maxBytes <= 0)
-		if !p.log.ReadTail(rd) {
-			if ctx == nil {
-				return i
+		if rd.Err == nil && !p.diverging.Known {
+			rd.Offset, rd.Isolation = p.position, s.isolation
+			rd.MaxBytes = max(min(int(p.ask.maxBytes), s.maxHere()-s.bytes, s.h.fetchRoom()), 0)
+			rd.MinOne = s.bytes == 0 && !(s.hardLimits() && p.ask.maxBytes <= 0)
+			if !p.log.ReadTail(rd) {
+				if ctx == nil {
+					return i
+				}
+				p.log.Read(ctx, rd)
 			}
-			p.log.Read(ctx, rd)
+		}
+		if !s.proveEnd(ctx, p, &rd.Err) {
+			s.unproved = true
+			return i
 		}
 		if s.lost(p, rd.Err) {
 			rd.Err = nil
 			continue
 		}
-		s.now = s.now || rd.Err != nil
+		s.now = s.now || rd.Err != nil || p.diverging.Known
 		s.bytes += rd.Bytes
 		if rd.Bytes > 0 {
 			s.h.fetched.Add(int64(rd.Bytes))
@@ -401,7 +404,7 @@ func (p *fetchPart) checkEpochs() error {
 // enough says whether the request is to be answered now. io is what readFrom
 // returned: from there on, what a worker would find counts as well.
 func (s *fetchRequest) enough(io int) bool {
-	if s.now || s.maxWait <= 0 || s.bytes >= s.minBytes || len(s.parts) == 0 {
+	if s.now || s.unproved || s.maxWait <= 0 || s.bytes >= s.minBytes || len(s.parts) == 0 {
 		return true
 	}
 	away := 0
@@ -463,6 +466,7 @@ func (s *fetchRequest) work() {
 		s.drop()
 		answer = s.readConverted(ctx)
 	case answer && io >= 0:
+		s.unproved = false
 		s.readFrom(io, ctx)
 		s.short, s.seen = true, seen
 		answer = s.enough(-1)
@@ -612,7 +616,7 @@ func (s *fetchRequest) drop() {
 		rd.Bufs, rd.Records, rd.Bytes = rd.Bufs[:0], rd.Records[:0], 0
 		rd.Aborted, rd.Err = rd.Aborted[:0], nil
 	}
-	s.bytes, s.now = 0, false
+	s.bytes, s.now, s.unproved = 0, false, false
 }
 
 // sent runs when the answer's bytes are not needed any more.

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -122,6 +124,30 @@ func (s *fetchRequest) lost(p *fetchPart, err error) bool {
 	s.lose(p)
 	s.away.waitFor(s)
 	return true
+}
+
+// proveEnd makes sure that this node serves a partition before its client is told that it
+// is beyond the end of the log, or that its log and this one part: a node that was cut off
+// knows less of the log than the one that leads it by now, and the client would go back to
+// where it has been. Without a proof err becomes ErrLostOwnership. Where ctx is nil it
+// does not wait for one: false, and a worker has to.
+func (s *fetchRequest) proveEnd(ctx context.Context, p *fetchPart, err *error) bool {
+	if !p.diverging.Known && !errors.Is(*err, storage.ErrOffsetOutOfRange) || p.log == nil {
+		return true
+	}
+	if start, _, _ := p.log.Offsets(); !p.diverging.Known && p.position < start {
+		return true // the start of a log only grows
+	}
+	wait := ctx
+	if wait == nil {
+		wait = s.h.noTime
+	}
+	unproved := s.h.prove(wait, coordinator.PartitionSlot(p.topic.ID, p.ask.partition))
+	if unproved != nil && ctx != nil {
+		p.diverging = protocol.EpochEnd{}
+		*err = fmt.Errorf("%w: %w", storage.ErrLostOwnership, unproved)
+	}
+	return unproved == nil || ctx != nil
 }
 
 // look has what nobody served looked at again. Any goroutine.

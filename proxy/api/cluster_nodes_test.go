@@ -262,6 +262,14 @@ func TestNothingFromMemoryWithoutLease(t *testing.T) {
 	if got := ends(); got != [3]protocol.Code{} {
 		t.Fatalf("with a lease: %v", got)
 	}
+	beyond := func(v int16) protocol.Code {
+		part := do[*kmsg.FetchResponse](r, fetchOne(v, topic, partition, 5)).Topics[0].Partitions[0]
+		return protocol.Code(part.ErrorCode)
+	}
+	versions := []int16{1, 11, 16}
+	for _, v := range versions {
+		wantCode(t, "beyond the end", int16(beyond(v)), protocol.OffsetOutOfRange)
+	}
 	store.gone.Store(true)
 	skew.Store(int64(time.Hour))
 	for i, got := range ends() {
@@ -269,6 +277,14 @@ func TestNothingFromMemoryWithoutLease(t *testing.T) {
 			t.Errorf("question %d without a lease: %s", i, got.Name())
 		}
 	}
+	for _, v := range versions {
+		if got := beyond(v); got != protocol.None && got != protocol.NotLeaderOrFollower {
+			t.Errorf("a fetch v%d beyond the end without a lease: %s", v, got.Name())
+		}
+	}
 	store.gone.Store(false)
 	until(t, "the node tells again", func() bool { return ends() == [3]protocol.Code{} })
+	for _, v := range versions {
+		wantCode(t, "beyond the end, as before", int16(beyond(v)), protocol.OffsetOutOfRange)
+	}
 }
