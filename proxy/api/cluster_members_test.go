@@ -51,6 +51,10 @@ func TestMembersStayWhileGroupMoves(t *testing.T) {
 			join()
 			joined := func() bool { return c.assigned(id) == len(members) }
 			until(t, "both members have partitions", joined)
+			until(t, "both members know", func() bool {
+				one, two := members[0].held.Load(), members[1].held.Load()
+				return one > 0 && two > 0 && one+two == int64(topic.Partitions)
+			})
 			before := make([]int64, len(members))
 			for i, m := range members {
 				before[i] = m.assigned.Load() + m.revoked.Load() + m.lost.Load()

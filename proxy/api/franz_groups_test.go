@@ -20,6 +20,7 @@ import (
 type franzMember struct {
 	*kgo.Client
 	assigned, revoked, lost atomic.Int64 // calls
+	held                    atomic.Int64 // partitions
 	mu                      sync.Mutex
 	seen                    map[string]int
 }
@@ -28,11 +29,17 @@ type franzMember struct {
 func (s *server) newMember(group string, opts ...kgo.Opt) (m *franzMember, leave func()) {
 	s.t.Helper()
 	m = &franzMember{seen: make(map[string]int)}
+	held := func(p map[string][]int32) (n int64) {
+		for _, partitions := range p {
+			n += int64(len(partitions))
+		}
+		return n
+	}
 	m.Client = s.franz(append([]kgo.Opt{
 		kgo.ConsumerGroup(group), kgo.ConsumeTopics("orders"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(),
-		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { m.assigned.Add(1) }),
-		kgo.OnPartitionsRevoked(func(context.Context, *kgo.Client, map[string][]int32) { m.revoked.Add(1) }),
-		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) { m.lost.Add(1) }),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, p map[string][]int32) { m.assigned.Add(1); m.held.Add(held(p)) }),
+		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, p map[string][]int32) { m.revoked.Add(1); m.held.Add(-held(p)) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, p map[string][]int32) { m.lost.Add(1); m.held.Add(-held(p)) }),
 		kgo.RebalanceTimeout(20 * time.Second), kgo.HeartbeatInterval(100 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond), kgo.FetchMaxWait(100 * time.Millisecond),
 	}, opts...)...)
 	ctx, cancel := context.WithCancel(context.Background())
