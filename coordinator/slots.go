@@ -389,6 +389,11 @@ func (s *slots) applyLocked(slot int, o slotOwner) {
 	*now = slotState{slotOwner: o}
 	switch {
 	case s.mineLocked(now):
+		if s.mineLocked(&old) && now.Epoch > old.Epoch+1 {
+			// A listing has left out that somebody else had it in between, and has
+			// perhaps opened its logs: what is held here is of the past.
+			s.drop(slot)
+		}
 		s.gained(slot, o.revision)
 		s.setRouteLocked(slot)
 	case s.mineLocked(&old):

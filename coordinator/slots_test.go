@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -500,6 +501,35 @@ func TestOwnerRecordSpoilt(t *testing.T) {
 			if !c.served(all...) || all[0].Route(7).Epoch <= before {
 				t.Errorf("%d: the slot is told as %+v, was in epoch %d", i, all[0].Route(7), before)
 			}
+		}
+	})
+}
+
+// A node that had lost a slot and has it again, and learns of both from one listing,
+// holds nothing of it from before: somebody else may have opened its logs.
+func TestLossBetweenListings(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		a := c.startAll("a")[0]
+		hear := a.link.deafen()
+		defer hear()
+		kv, err := c.store.Get(t.Context(), "quire/test/own/0007")
+		if err != nil {
+			t.Fatal(err)
+		}
+		epoch, dropped := a.Route(7).Epoch, a.logs.dropped.Load()
+		theirs := fmt.Sprintf(`{"v":1,"node":9,"inc":"theirs","epoch":%d}`, epoch+1)
+		ours := strings.Replace(string(kv.Value), fmt.Sprintf(`"epoch":%d`, epoch), fmt.Sprintf(`"epoch":%d`, epoch+2), 1)
+		for _, value := range []string{theirs, ours} {
+			if _, _, err := c.store.Txn(t.Context(), nil, []meta.Op{meta.Put(kv.Key, []byte(value))}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(6 * time.Minute)
+		if got := a.Route(7); !got.Here || got.Epoch != epoch+2 {
+			t.Errorf("the slot is told as %+v, want epoch %d here", got, epoch+2)
+		}
+		if got := a.logs.dropped.Load(); got != dropped+1 {
+			t.Errorf("%d slots were dropped, want 1", got-dropped)
 		}
 	})
 }

@@ -353,6 +353,15 @@ func (s *produceRequest) decided() {
 		s.releaseConverted()
 		return
 	}
+	if s.h.c.Peers != nil && s.doubtful() {
+		s.r.Go(s.prove)
+		return
+	}
+	s.answer()
+}
+
+// answer tells what became of the appends.
+func (s *produceRequest) answer() {
 	if s.owner != nil {
 		s.owner.appended(s, protocol.None)
 		s.recycle()

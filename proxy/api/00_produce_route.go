@@ -45,6 +45,42 @@ func (p *producePart) notServed() bool {
 	return p.append.Refused && errors.Is(p.append.Err, storage.ErrLostOwnership)
 }
 
+// refusedByState says whether p was refused for what the log remembers of its producer,
+// which is a reason for the producer to give up.
+func (p *producePart) refusedByState() bool {
+	if p.refused != nil || p.lost {
+		return false
+	}
+	err := p.failure()
+	return errors.Is(err, storage.ErrOutOfSequence) || errors.Is(err, storage.ErrProducerEpoch)
+}
+
+func (s *produceRequest) doubtful() bool {
+	for i := range s.parts {
+		if s.parts[i].refusedByState() {
+			return true
+		}
+	}
+	return false
+}
+
+// prove makes sure of refusals that come from what a log remembers: a node that lost
+// the log and has not heard of it remembers too little. It runs on a worker.
+func (s *produceRequest) prove() {
+	ctx, cancel := s.h.timeoutMillis(int32(s.timeout / time.Millisecond))
+	defer cancel()
+	for i := range s.parts {
+		p := &s.parts[i]
+		if !p.refusedByState() {
+			continue
+		}
+		if err := s.h.c.Coordinator.Prove(ctx, coordinator.PartitionSlot(p.topic.ID, p.partition)); err != nil {
+			p.append.Err = fmt.Errorf("partition %d: %w: %w", p.partition, storage.ErrLostOwnership, err)
+		}
+	}
+	s.answer()
+}
+
 // giveBack finds somebody else for the parts that this node turned out not to serve.
 // True: that was the whole request, s is gone.
 func (s *produceRequest) giveBack() bool {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/storage/meta"
 )
 
@@ -225,7 +226,8 @@ func (a *away) KeepAlive(ctx context.Context, id meta.LeaseID) (int64, error) {
 }
 
 // TestNothingFromMemoryWithoutLease: a node whose lease may be over, and that cannot ask,
-// tells neither the end of a log nor what is committed; and does again when it can ask.
+// tells neither the end of a log nor what is committed, nor a producer that its sequence is
+// wrong; and does again when it can ask.
 func TestNothingFromMemoryWithoutLease(t *testing.T) {
 	var skew atomic.Int64
 	c := newCluster(t, 1)
@@ -270,8 +272,18 @@ func TestNothingFromMemoryWithoutLease(t *testing.T) {
 	for _, v := range versions {
 		wantCode(t, "beyond the end", int16(beyond(v)), protocol.OffsetOutOfRange)
 	}
+	send := func(sequence int32) int16 {
+		h := batch.Plain
+		h.ProducerID, h.ProducerEpoch, h.BaseSequence = 77, 0, sequence
+		q := produceOne(9, topic, partition, makeBatch(t, h, "b"))
+		return do[*kmsg.ProduceResponse](r, q).Topics[0].Partitions[0].ErrorCode
+	}
+	gap := func() int16 { return send(5) }
+	wantCode(t, "the first batch", send(0), protocol.None)
+	wantCode(t, "a gap with a lease", gap(), protocol.OutOfOrderSequenceNumber)
 	store.gone.Store(true)
 	skew.Store(int64(time.Hour))
+	wantCode(t, "a gap without a lease", gap(), protocol.NotLeaderOrFollower)
 	for i, got := range ends() {
 		if got == protocol.None || !got.Retriable() {
 			t.Errorf("question %d without a lease: %s", i, got.Name())
@@ -287,4 +299,5 @@ func TestNothingFromMemoryWithoutLease(t *testing.T) {
 	for _, v := range versions {
 		wantCode(t, "beyond the end, as before", int16(beyond(v)), protocol.OffsetOutOfRange)
 	}
+	wantCode(t, "a gap that was asked about", gap(), protocol.OutOfOrderSequenceNumber)
 }
