@@ -66,7 +66,7 @@ func startJava848(set peer.JarSet) func(*testing.T, memberOptions) *member {
 func startVerifiable(t *testing.T, set peer.JarSet, o memberOptions, config string, args ...string) *member {
 	t.Helper()
 	args = append(args, "--bootstrap-server", broker.Addr(), "--topic", o.topic, "--group-id", o.group, "--verbose",
-		"--reset-policy", "earliest", "--consumer.config", writeFile(t, "consumer.properties", config))
+		"--reset-policy", "earliest", "--consumer.config", writeFile(t, "consumer.properties", config+o.java))
 	if o.instance != "" {
 		args = append(args, "--group-instance-id", o.instance)
 	}

@@ -35,6 +35,7 @@ type memberOptions struct {
 	group, topic string
 	instance     string // static member when not ""
 	assignor     string // the kind's own name for it
+	java         string // more of a Java client's configuration, a line each
 }
 
 // A memberKind is one way to be a member: a client library with one assignor
