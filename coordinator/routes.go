@@ -46,7 +46,7 @@ func (c *Coordinator) RoutesChanged() <-chan struct{} { return *c.slots.routesCh
 // node's lease is known to last, else after a linearizable read of the slot's
 // owner. It fails with ErrNotOwner, or ErrUnavailable if the store cannot be asked.
 // Whoever answers from memory what the next owner may change asks it between
-// looking and answering: ListOffsets, OffsetFetch, a Fetch beyond the end of a log. It may block.
+// looking and answering: ListOffsets, OffsetFetch, a Fetch that diverges. It may block.
 func (c *Coordinator) Prove(ctx context.Context, slot int) error {
 	if !c.Route(slot).Here {
 		return errNotOwner(slot)

@@ -345,6 +345,10 @@ func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
 		rd.Err = p.refused
 		if rd.Err == nil {
 			rd.Err = p.checkEpochs()
+			if !s.proveEnd(ctx, p, &rd.Err) {
+				s.unproved = true
+				return i
+			}
 		}
 		if rd.Err == nil && !p.diverging.Known {
 			rd.Offset, rd.Isolation = p.position, s.isolation
@@ -356,10 +360,6 @@ func (s *fetchRequest) readFrom(first int, ctx context.Context) int {
 				}
 				p.log.Read(ctx, rd)
 			}
-		}
-		if !s.proveEnd(ctx, p, &rd.Err) {
-			s.unproved = true
-			return i
 		}
 		if s.lost(p, rd.Err) {
 			rd.Err = nil

@@ -72,7 +72,6 @@ func (s *fetchRequest) readConverted(ctx context.Context) (answer bool) {
 		if p.refused == nil && s.phase.Load() != fetchClosed {
 			c := conversionOf{s: s, p: p, loose: &loose}
 			c.run(ctx)
-			s.proveEnd(ctx, p, &c.err)
 			p.read.Err = c.err
 			if s.lost(p, c.err) {
 				p.read.Err = nil

@@ -126,17 +126,15 @@ func (s *fetchRequest) lost(p *fetchPart, err error) bool {
 	return true
 }
 
-// proveEnd makes sure that this node serves a partition before its client is told that it
-// is beyond the end of the log, or that its log and this one part: a node that was cut off
-// knows less of the log than the one that leads it by now, and the client would go back to
-// where it has been. Without a proof err becomes ErrLostOwnership. Where ctx is nil it
-// does not wait for one: false, and a worker has to.
+// proveEnd makes sure that this node serves a partition before its client is told what
+// checkEpochs has found, that its log and this one part: a node that was cut off knows
+// less of the log than the one that leads it by now, and the client would go back to where
+// it has been. That an offset is beyond the end the log itself proves. Without a proof err
+// becomes ErrLostOwnership. Where ctx is nil it does not wait for one: false, and a
+// worker has to.
 func (s *fetchRequest) proveEnd(ctx context.Context, p *fetchPart, err *error) bool {
-	if !p.diverging.Known && !errors.Is(*err, storage.ErrOffsetOutOfRange) || p.log == nil {
+	if !p.diverging.Known && !errors.Is(*err, storage.ErrOffsetOutOfRange) {
 		return true
-	}
-	if start, _, _ := p.log.Offsets(); !p.diverging.Known && p.position < start {
-		return true // the start of a log only grows
 	}
 	wait := ctx
 	if wait == nil {
