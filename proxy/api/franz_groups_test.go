@@ -173,6 +173,13 @@ func TestFranzGroupOutlivesTheCoordinator(t *testing.T) {
 				}
 				adm := kadm.NewClient(s.franz(kgo.RetryTimeout(time.Minute)))
 				until(t, "the group is stable", func() bool { return s.stableWith("g", 3) })
+				until(t, "the members know", func() bool {
+					all, least := int64(0), int64(6)
+					for _, m := range members {
+						all, least = all+m.held.Load(), min(least, m.held.Load())
+					}
+					return all == 6 && least > 0
+				})
 				const n = 300
 				s.fill(n)
 				read := func() (all int) {
