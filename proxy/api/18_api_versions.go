@@ -88,7 +88,7 @@ func (h *Handlers) checkApiVersions(listener string, q *kmsg.ApiVersionsRequest)
 	if (q.ClusterID == nil) != (q.NodeID == -1) {
 		return protocol.InvalidRequest
 	}
-	if q.ClusterID != nil && (*q.ClusterID != h.c.Coordinator.ClusterID() || q.NodeID != h.idFor(listener)) {
+	if q.ClusterID != nil && (*q.ClusterID != h.c.Coordinator.ClusterID() || !h.knownAs(listener, q.NodeID)) {
 		return protocol.RebootstrapRequired
 	}
 	return protocol.None

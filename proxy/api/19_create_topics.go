@@ -142,7 +142,7 @@ func (h *Handlers) assignedTopic(listener string, in *kmsg.CreateTopicsRequestTo
 // checkReplicas checks a manual assignment of partitions to nodes, which clients of
 // a listener may know by other ids.
 func (h *Handlers) checkReplicas(listener string, replicas [][]int32) error {
-	live := map[int32]bool{h.idFor(listener): true}
+	live := map[int32]bool{h.idFor(listener): true, spareNode: h.proxied(listener)}
 	for _, n := range h.c.Coordinator.Nodes() {
 		live[n.ID] = true
 	}

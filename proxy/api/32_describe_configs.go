@@ -174,7 +174,7 @@ func (h *Handlers) namedTopic(name string) (*coordinator.Topic, error) {
 // know it.
 func (h *Handlers) checkBroker(listener, name string) error {
 	self := h.idFor(listener)
-	if id, err := strconv.ParseInt(name, 10, 32); err != nil || int32(id) != self && int32(id) != h.self {
+	if id, err := strconv.ParseInt(name, 10, 32); err != nil || !h.knownAs(listener, int32(id)) && int32(id) != h.self {
 		return fmt.Errorf("this is broker %d and knows no configs of broker %.100q: %w", self, name, errRequest)
 	}
 	return nil

@@ -8,14 +8,27 @@ import (
 
 // What clients see of the nodes depends on the listener by which they come. Where it
 // is advertised by node they see every node and who leads what. Where one address
-// stands for all they see one node that leads and coordinates everything.
+// stands for all they see one node that leads and coordinates everything, and a spare one
+// at the same address that does nothing. Without it a client that knows one node would
+// know none while its connection is away: Java's from 4.0 on then forgets its metadata and
+// begins anew (KIP-899), and the leader of a classic group calls for a rebalance since
+// the topics look changed.
 
-// virtualNode is the id of the one node. Nodes have ids from 1 on.
-const virtualNode = 0
+// virtualNode is the id of the one node, and spareNode that of the other. Nodes have
+// ids from 1 on, and from MaxInt32 down Java counts its connections to coordinators.
+const (
+	virtualNode = 0
+	spareNode   = 1_000_000_000
+)
 
 // proxied says whether the clients of a listener know one node only.
 func (h *Handlers) proxied(listener string) bool {
 	return h.c.ProxyListeners != nil && h.c.ProxyListeners(listener)
+}
+
+// knownAs says whether clients of a listener may mean this node by id.
+func (h *Handlers) knownAs(listener string, id int32) bool {
+	return id == h.idFor(listener) || id == spareNode && h.proxied(listener)
 }
 
 // idFor is this node's id as the clients of a listener know it.
@@ -39,7 +52,7 @@ type broker struct {
 func (h *Handlers) brokers(listener string) (brokers []broker, controller int32) {
 	if h.proxied(listener) {
 		if e, ok := h.virtualEndpoint(listener); ok {
-			return []broker{{id: virtualNode, host: e.Host, port: e.Port}}, virtualNode
+			return []broker{{id: virtualNode, host: e.Host, port: e.Port}, {id: spareNode, host: e.Host, port: e.Port}}, virtualNode
 		}
 		return nil, -1
 	}

@@ -270,7 +270,8 @@ func TestNodesTold(t *testing.T) {
 				t.Errorf("metadata v%d: partition %d has leader %d, want %d", v, p, m.Leader, owner.id)
 			}
 			resp = do[*kmsg.MetadataResponse](other.dialProxy(), q)
-			if len(resp.Brokers) != 1 || resp.Brokers[0].NodeID != virtualNode || resp.Brokers[0].Port != endpoint(t, other.proxy).Port {
+			at := endpoint(t, other.proxy).Port
+			if b := resp.Brokers; len(b) != 2 || b[0].NodeID != virtualNode || b[1].NodeID != spareNode || b[0].Port != at || b[1].Port != at {
 				t.Errorf("metadata v%d by the proxy's listener: %v", v, resp.Brokers)
 			}
 			if m := &resp.Topics[0].Partitions[p]; m.ErrorCode != 0 || m.Leader != virtualNode || v > 0 && resp.ControllerID != virtualNode {
