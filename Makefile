@@ -35,8 +35,12 @@ test: ## run every test of this module; needs nothing but Go
 # one thing to do: the detector makes them slow and sees little.
 PROCESS_TESTS = ^(TestEtcdCluster|TestBookKeeperTier|TestMigrateToBookies|TestBookiesRefused|TestNodes|TestRestoredEtcd|TestGroups|TestConsoleTools|TestGroupCommandLine|TestCommandLine|TestStartErrors|TestReadmeGroupCommands|TestFilesNameNoMachine)$$
 
+# TestGroupsMove crashes the detector itself: a fault in the sanitizer's store of stacks, with
+# a thousand groups in one bubble.
+RACE_SKIPS = $(PROCESS_TESTS)|^TestGroupsMove$$
+
 race: ## run the same tests, but those of the command line, with the race detector and poisoned buffers (needs a C compiler)
-	$(GO) test -race -skip '$(PROCESS_TESTS)' ./...
+	$(GO) test -race -skip '$(RACE_SKIPS)' ./...
 
 # Lives of a ledger that make simulate runs.
 SEEDS ?= 100000

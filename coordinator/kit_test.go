@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -396,6 +397,8 @@ func (l *link) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (meta.
 	l.mu.Unlock()
 	if decide != nil {
 		if f := decide(); f.lost {
+			// The caller uses its slices again once it has been answered.
+			conds, ops := slices.Clone(conds), slices.Clone(ops)
 			l.c.late.Go(func() {
 				time.Sleep(f.delay)
 				l.Store.Txn(context.Background(), conds, ops)

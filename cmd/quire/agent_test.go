@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/zap"
@@ -49,25 +50,41 @@ func TestAgent(t *testing.T) {
 		}
 	}
 	says("down #starting")
-	draining := false
-	var broken error
-	duringCheck := func() {}
-	a.watch(func() bool { return draining }, []healthCheck{
+	var state struct {
+		sync.Mutex
+		draining, drainsMeanwhile bool
+		broken                    error
+	}
+	set := func(f func()) {
+		state.Lock()
+		defer state.Unlock()
+		f()
+	}
+	a.watch(func() bool {
+		state.Lock()
+		defer state.Unlock()
+		return state.draining
+	}, []healthCheck{
 		{name: "loops", check: func(context.Context) error { return nil }},
-		{name: "disk", check: func(context.Context) error { duringCheck(); return broken }},
+		{name: "disk", check: func(context.Context) error {
+			state.Lock()
+			defer state.Unlock()
+			state.draining = state.draining || state.drainsMeanwhile
+			return state.broken
+		}},
 	})
 	says("up ready")
-	broken = errors.New("read\nonly")
+	set(func() { state.broken = errors.New("read\nonly") })
 	says("down #disk: read only")
-	broken = errors.New(strings.Repeat("x", 1000))
+	set(func() { state.broken = errors.New(strings.Repeat("x", 1000)) })
 	says("down #disk: " + strings.Repeat("x", maxAgentReason-len("disk: ")))
 	// What fails while a node hands over is no reason to cut off its clients.
-	duringCheck = func() { draining = true }
+	set(func() { state.drainsMeanwhile = true })
 	says("drain")
 	says("drain")
-	broken = nil
+	set(func() { state.broken = nil })
 	says("drain") // also while all is well
-	draining, duringCheck = false, func() {}
+	set(func() { state.draining, state.drainsMeanwhile = false, false })
 	says("up ready")
 	if err := a.Close(); err != nil {
 		t.Error(err)
