@@ -134,51 +134,30 @@ func noOffsetOf(partition int32) kmsg.ListOffsetsResponseTopicPartition {
 
 func (h *Handlers) listOffsetsOfMany(r *proxy.Request, q *kmsg.ListOffsetsRequest) {
 	whole := q.ResponseKind().(*kmsg.ListOffsetsResponse)
-	whole.Topics = make([]kmsg.ListOffsetsResponseTopic, len(q.Topics))
-	at := partitionsOf(len(q.Topics), func(i int) int { return len(q.Topics[i].Partitions) })
-	slots := make([]int, len(at))
-	for i, p := range at {
-		slots[i] = h.partitionSlot(q.Topics[p.topic].Topic, q.Topics[p.topic].Partitions[p.partition].Partition)
-	}
-	for i := range q.Topics {
-		whole.Topics[i].Default()
-		whole.Topics[i].Topic = q.Topics[i].Topic
-		whole.Topics[i].Partitions = make([]kmsg.ListOffsetsResponseTopicPartition, len(q.Topics[i].Partitions))
-	}
-	out := func(i int) *kmsg.ListOffsetsResponseTopicPartition {
-		return &whole.Topics[at[i].topic].Partitions[at[i].partition]
-	}
+	asked := partitionsAsked(h, q.Topics,
+		func(t *kmsg.ListOffsetsRequestTopic) (string, *[]kmsg.ListOffsetsRequestTopicPartition) {
+			return t.Topic, &t.Partitions
+		},
+		func(p *kmsg.ListOffsetsRequestTopicPartition) int32 { return p.Partition },
+		func(t *kmsg.ListOffsetsResponseTopic, name string) { t.Default(); t.Topic = name },
+		func(t *kmsg.ListOffsetsResponseTopic) *[]kmsg.ListOffsetsResponseTopicPartition { return &t.Partitions })
+	whole.Topics = asked.told
 	h.answerSeveral(r, several{
-		slots: slots, reads: true, wait: wanted(q.TimeoutMillis), whole: whole,
+		slots: asked.slots, reads: true, wait: wanted(q.TimeoutMillis), whole: whole,
 		part: func(items []int) kmsg.Request {
 			part := *q
-			part.Topics = nil
-			byTopic(at, items, func(topic int) {
-				t := q.Topics[topic]
-				t.Partitions = nil
-				part.Topics = append(part.Topics, t)
-			}, func(p partitionAt) {
-				t := &part.Topics[len(part.Topics)-1]
-				t.Partitions = append(t.Partitions, q.Topics[p.topic].Partitions[p.partition])
-			})
+			part.Topics = asked.some(items)
 			return &part
 		},
 		here: func(q kmsg.Request, reply func(kmsg.Response)) {
 			h.listedOffsets(r, q.(*kmsg.ListOffsetsRequest), reply)
 		},
 		answers: func(resp kmsg.Response) answers {
-			var parts []kmsg.ListOffsetsResponseTopicPartition
-			for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {
-				parts = append(parts, t.Partitions...)
-			}
-			return answers{len(parts), func(k, i int) int16 {
-				*out(i) = parts[k]
-				return parts[k].ErrorCode
-			}}
+			return asked.answers(resp.(*kmsg.ListOffsetsResponse).Topics, func(p *kmsg.ListOffsetsResponseTopicPartition) int16 { return p.ErrorCode })
 		},
 		refuse: func(i int, why error) {
-			*out(i) = noOffsetOf(q.Topics[at[i].topic].Partitions[at[i].partition].Partition)
-			out(i).ErrorCode = int16(dataErrors.code(why))
+			*asked.out(i) = noOffsetOf(asked.ask(i).Partition)
+			asked.out(i).ErrorCode = int16(dataErrors.code(why))
 		},
 	})
 }

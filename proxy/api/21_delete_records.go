@@ -46,53 +46,34 @@ func (h *Handlers) deletedRecords(r *proxy.Request, q *kmsg.DeleteRecordsRequest
 
 func (h *Handlers) deleteRecordsOfMany(r *proxy.Request, q *kmsg.DeleteRecordsRequest) {
 	whole := q.ResponseKind().(*kmsg.DeleteRecordsResponse)
-	whole.Topics = make([]kmsg.DeleteRecordsResponseTopic, len(q.Topics))
-	at := partitionsOf(len(q.Topics), func(i int) int { return len(q.Topics[i].Partitions) })
-	slots := make([]int, len(at))
-	for i, p := range at {
-		slots[i] = h.partitionSlot(q.Topics[p.topic].Topic, q.Topics[p.topic].Partitions[p.partition].Partition)
-	}
-	for i := range q.Topics {
-		whole.Topics[i].Default()
-		whole.Topics[i].Topic = q.Topics[i].Topic
-		whole.Topics[i].Partitions = make([]kmsg.DeleteRecordsResponseTopicPartition, len(q.Topics[i].Partitions))
-	}
-	out := func(i int) *kmsg.DeleteRecordsResponseTopicPartition {
-		return &whole.Topics[at[i].topic].Partitions[at[i].partition]
-	}
+	asked := partitionsAsked(h, q.Topics,
+		func(t *kmsg.DeleteRecordsRequestTopic) (string, *[]kmsg.DeleteRecordsRequestTopicPartition) {
+			return t.Topic, &t.Partitions
+		},
+		func(p *kmsg.DeleteRecordsRequestTopicPartition) int32 { return p.Partition },
+		func(t *kmsg.DeleteRecordsResponseTopic, name string) { t.Default(); t.Topic = name },
+		func(t *kmsg.DeleteRecordsResponseTopic) *[]kmsg.DeleteRecordsResponseTopicPartition {
+			return &t.Partitions
+		})
+	whole.Topics = asked.told
 	h.answerSeveral(r, several{
 		// To delete what is deleted changes nothing.
-		slots: slots, reads: true, wait: wanted(q.TimeoutMillis), whole: whole,
+		slots: asked.slots, reads: true, wait: wanted(q.TimeoutMillis), whole: whole,
 		part: func(items []int) kmsg.Request {
 			part := *q
-			part.Topics = nil
-			byTopic(at, items, func(topic int) {
-				t := q.Topics[topic]
-				t.Partitions = nil
-				part.Topics = append(part.Topics, t)
-			}, func(p partitionAt) {
-				t := &part.Topics[len(part.Topics)-1]
-				t.Partitions = append(t.Partitions, q.Topics[p.topic].Partitions[p.partition])
-			})
+			part.Topics = asked.some(items)
 			return &part
 		},
 		here: func(q kmsg.Request, reply func(kmsg.Response)) {
 			h.deletedRecords(r, q.(*kmsg.DeleteRecordsRequest), reply)
 		},
 		answers: func(resp kmsg.Response) answers {
-			var parts []kmsg.DeleteRecordsResponseTopicPartition
-			for _, t := range resp.(*kmsg.DeleteRecordsResponse).Topics {
-				parts = append(parts, t.Partitions...)
-			}
-			return answers{len(parts), func(k, i int) int16 {
-				*out(i) = parts[k]
-				return parts[k].ErrorCode
-			}}
+			return asked.answers(resp.(*kmsg.DeleteRecordsResponse).Topics, func(p *kmsg.DeleteRecordsResponseTopicPartition) int16 { return p.ErrorCode })
 		},
 		refuse: func(i int, why error) {
-			p := out(i)
+			p := asked.out(i)
 			p.Default()
-			p.Partition = q.Topics[at[i].topic].Partitions[at[i].partition].Partition
+			p.Partition = asked.ask(i).Partition
 			p.LowWatermark, p.ErrorCode = -1, int16(dataErrors.code(why))
 		},
 	})

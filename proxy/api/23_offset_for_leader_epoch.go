@@ -90,51 +90,32 @@ func noEpochEnd(partition int32) kmsg.OffsetForLeaderEpochResponseTopicPartition
 
 func (h *Handlers) offsetForLeaderEpochOfMany(r *proxy.Request, q *kmsg.OffsetForLeaderEpochRequest) {
 	whole := q.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
-	whole.Topics = make([]kmsg.OffsetForLeaderEpochResponseTopic, len(q.Topics))
-	at := partitionsOf(len(q.Topics), func(i int) int { return len(q.Topics[i].Partitions) })
-	slots := make([]int, len(at))
-	for i, p := range at {
-		slots[i] = h.partitionSlot(q.Topics[p.topic].Topic, q.Topics[p.topic].Partitions[p.partition].Partition)
-	}
-	for i := range q.Topics {
-		whole.Topics[i].Default()
-		whole.Topics[i].Topic = q.Topics[i].Topic
-		whole.Topics[i].Partitions = make([]kmsg.OffsetForLeaderEpochResponseTopicPartition, len(q.Topics[i].Partitions))
-	}
-	out := func(i int) *kmsg.OffsetForLeaderEpochResponseTopicPartition {
-		return &whole.Topics[at[i].topic].Partitions[at[i].partition]
-	}
+	asked := partitionsAsked(h, q.Topics,
+		func(t *kmsg.OffsetForLeaderEpochRequestTopic) (string, *[]kmsg.OffsetForLeaderEpochRequestTopicPartition) {
+			return t.Topic, &t.Partitions
+		},
+		func(p *kmsg.OffsetForLeaderEpochRequestTopicPartition) int32 { return p.Partition },
+		func(t *kmsg.OffsetForLeaderEpochResponseTopic, name string) { t.Default(); t.Topic = name },
+		func(t *kmsg.OffsetForLeaderEpochResponseTopic) *[]kmsg.OffsetForLeaderEpochResponseTopicPartition {
+			return &t.Partitions
+		})
+	whole.Topics = asked.told
 	h.answerSeveral(r, several{
-		slots: slots, reads: true, whole: whole,
+		slots: asked.slots, reads: true, whole: whole,
 		part: func(items []int) kmsg.Request {
 			part := *q
-			part.Topics = nil
-			byTopic(at, items, func(topic int) {
-				t := q.Topics[topic]
-				t.Partitions = nil
-				part.Topics = append(part.Topics, t)
-			}, func(p partitionAt) {
-				t := &part.Topics[len(part.Topics)-1]
-				t.Partitions = append(t.Partitions, q.Topics[p.topic].Partitions[p.partition])
-			})
+			part.Topics = asked.some(items)
 			return &part
 		},
 		here: func(q kmsg.Request, reply func(kmsg.Response)) {
 			h.epochEnds(r, q.(*kmsg.OffsetForLeaderEpochRequest), reply)
 		},
 		answers: func(resp kmsg.Response) answers {
-			var parts []kmsg.OffsetForLeaderEpochResponseTopicPartition
-			for _, t := range resp.(*kmsg.OffsetForLeaderEpochResponse).Topics {
-				parts = append(parts, t.Partitions...)
-			}
-			return answers{len(parts), func(k, i int) int16 {
-				*out(i) = parts[k]
-				return parts[k].ErrorCode
-			}}
+			return asked.answers(resp.(*kmsg.OffsetForLeaderEpochResponse).Topics, func(p *kmsg.OffsetForLeaderEpochResponseTopicPartition) int16 { return p.ErrorCode })
 		},
 		refuse: func(i int, why error) {
-			*out(i) = noEpochEnd(q.Topics[at[i].topic].Partitions[at[i].partition].Partition)
-			out(i).ErrorCode = int16(dataErrors.code(why))
+			*asked.out(i) = noEpochEnd(asked.ask(i).Partition)
+			asked.out(i).ErrorCode = int16(dataErrors.code(why))
 		},
 	})
 }

@@ -35,52 +35,31 @@ func (h *Handlers) describedProducers(r *proxy.Request, q *kmsg.DescribeProducer
 
 func (h *Handlers) describeProducersOfMany(r *proxy.Request, q *kmsg.DescribeProducersRequest) {
 	whole := q.ResponseKind().(*kmsg.DescribeProducersResponse)
-	whole.Topics = make([]kmsg.DescribeProducersResponseTopic, len(q.Topics))
-	at := partitionsOf(len(q.Topics), func(i int) int { return len(q.Topics[i].Partitions) })
-	slots := make([]int, len(at))
-	for i, p := range at {
-		slots[i] = h.partitionSlot(q.Topics[p.topic].Topic, q.Topics[p.topic].Partitions[p.partition])
-	}
-	for i := range q.Topics {
-		whole.Topics[i].Default()
-		whole.Topics[i].Topic = q.Topics[i].Topic
-		whole.Topics[i].Partitions = make([]kmsg.DescribeProducersResponseTopicPartition, len(q.Topics[i].Partitions))
-	}
-	out := func(i int) *kmsg.DescribeProducersResponseTopicPartition {
-		return &whole.Topics[at[i].topic].Partitions[at[i].partition]
-	}
+	asked := partitionsAsked(h, q.Topics,
+		func(t *kmsg.DescribeProducersRequestTopic) (string, *[]int32) { return t.Topic, &t.Partitions },
+		func(p *int32) int32 { return *p },
+		func(t *kmsg.DescribeProducersResponseTopic, name string) { t.Default(); t.Topic = name },
+		func(t *kmsg.DescribeProducersResponseTopic) *[]kmsg.DescribeProducersResponseTopicPartition {
+			return &t.Partitions
+		})
+	whole.Topics = asked.told
 	h.answerSeveral(r, several{
-		slots: slots, reads: true, whole: whole,
+		slots: asked.slots, reads: true, whole: whole,
 		part: func(items []int) kmsg.Request {
 			part := *q
-			part.Topics = nil
-			byTopic(at, items, func(topic int) {
-				t := q.Topics[topic]
-				t.Partitions = nil
-				part.Topics = append(part.Topics, t)
-			}, func(p partitionAt) {
-				t := &part.Topics[len(part.Topics)-1]
-				t.Partitions = append(t.Partitions, q.Topics[p.topic].Partitions[p.partition])
-			})
+			part.Topics = asked.some(items)
 			return &part
 		},
 		here: func(q kmsg.Request, reply func(kmsg.Response)) {
 			h.describedProducers(r, q.(*kmsg.DescribeProducersRequest), reply)
 		},
 		answers: func(resp kmsg.Response) answers {
-			var parts []kmsg.DescribeProducersResponseTopicPartition
-			for _, t := range resp.(*kmsg.DescribeProducersResponse).Topics {
-				parts = append(parts, t.Partitions...)
-			}
-			return answers{len(parts), func(k, i int) int16 {
-				*out(i) = parts[k]
-				return parts[k].ErrorCode
-			}}
+			return asked.answers(resp.(*kmsg.DescribeProducersResponse).Topics, func(p *kmsg.DescribeProducersResponseTopicPartition) int16 { return p.ErrorCode })
 		},
 		refuse: func(i int, why error) {
-			p := out(i)
+			p := asked.out(i)
 			p.Default()
-			p.Partition = q.Topics[at[i].topic].Partitions[at[i].partition]
+			p.Partition = *asked.ask(i)
 			p.ErrorCode, p.ErrorMessage = int16(dataErrors.code(why)), text(why)
 		},
 	})

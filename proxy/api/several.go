@@ -185,16 +185,6 @@ func (h *Handlers) partitionSlot(topic string, partition int32) int {
 	return coordinator.PartitionSlot(id, partition)
 }
 
-// partitionsOf lists the partitions that a request names: of n topics, each of so many.
-func partitionsOf(n int, partitions func(topic int) int) (at []partitionAt) {
-	for i := range n {
-		for j := range partitions(i) {
-			at = append(at, partitionAt{i, j})
-		}
-	}
-	return at
-}
-
 // byTopic calls add for some of the partitions of a request, with begin before the first of
 // each topic.
 func byTopic(at []partitionAt, items []int, begin func(topic int), add func(partitionAt)) {
