@@ -87,7 +87,7 @@ func BenchmarkDrain(b *testing.B) {
 				}
 			})
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // so that those who ask are at it when the drain begins
 		if err := from.Drain(b.Context()); err != nil {
 			b.Fatal(err)
 		}

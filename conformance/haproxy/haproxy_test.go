@@ -237,7 +237,7 @@ func (l *load) more() {
 		if ctx.Err() != nil {
 			l.s.t.Fatalf("nothing is acknowledged any more after %d records", count())
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // the count is polled: the load goes on all the time
 	}
 }
 

@@ -345,7 +345,7 @@ func (s *site) await(server, status string) {
 		if last = s.stats(server); last["status"] == status || last["status"] == status+" (agent)" {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // HAProxy tells its state to who asks only
 	}
 	s.t.Fatalf("%s is %s, not %s: check %s %s, agent %s %s", server, last["status"], status,
 		last["check_status"], last["last_chk"], last["agent_status"], last["last_agt"])

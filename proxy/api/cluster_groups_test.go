@@ -32,7 +32,8 @@ func (c *cluster) moveAbout(slots ...int) (stop func()) {
 				c.t.Errorf("move slot %d: %v", slot, err)
 				return
 			}
-			// It need not have arrived before the next one goes.
+			// It need not have arrived before the next one goes: the pace at which slots
+			// move, no condition of the test.
 			for end := time.Now().Add(50 * time.Millisecond); !to.coord.Route(slot).Here && time.Now().Before(end); time.Sleep(time.Millisecond) {
 			}
 		}
