@@ -301,9 +301,20 @@ func TestServeTLSBehindProxy(t *testing.T) {
 		plain.Close()
 		t.Error("a client that comes without the load balancer is served")
 	}
-	status, text := get(t, s.admin, "/metrics")
-	if want := `quire_connections_rejected_total{reason="proxy.protocol"} 1`; status != 200 || !strings.Contains(text, want) {
-		t.Errorf("/metrics: %d, no %s", status, want)
+	// It is counted after its socket has been closed.
+	want := `quire_connections_rejected_total{reason="proxy.protocol"} 1`
+	tick, deadline := time.NewTicker(20*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for {
+		status, text := get(t, s.admin, "/metrics")
+		if status == 200 && strings.Contains(text, want) {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("/metrics: %d, no %s", status, want)
+		}
 	}
 	s.stop()
 }
