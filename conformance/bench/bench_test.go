@@ -156,3 +156,27 @@ func TestServersTakeTurns(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestWalkSetCountsWholeMessages(t *testing.T) {
+	// A message of format 0: offset, size, and as many bytes.
+	set := func(offsets ...uint64) (out []byte) {
+		for _, o := range offsets {
+			out = binary.BigEndian.AppendUint64(out, o)
+			out = binary.BigEndian.AppendUint32(out, 20)
+			out = append(out, make([]byte, 20)...)
+		}
+		return out
+	}
+	stored := set(4, 5, 9)
+	next, n, err := walkSet(stored[:len(stored)-1], 4) // the last one is cut off
+	if err != nil || next != 6 || n != 64 {
+		t.Errorf("next %d, %d bytes, %v; want 6 and 64", next, n, err)
+	}
+	if _, _, err := walkSet(stored, 5); err == nil {
+		t.Error("a message before the asked offset goes unnoticed")
+	}
+	binary.BigEndian.PutUint32(stored[8:], math.MaxUint32)
+	if _, _, err := walkSet(stored, 0); err == nil {
+		t.Error("a negative length goes unnoticed")
+	}
+}

@@ -154,7 +154,7 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if b.has("oldclients") {
-		if err := b.oldClients(ctx); err != nil {
+		if err := errors.Join(b.oldClients(ctx), b.oldConsumers(ctx)); err != nil {
 			return err
 		}
 	}

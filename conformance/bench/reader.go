@@ -17,9 +17,11 @@ import (
 // not decode records. Two cores are shared with the server, and what is
 // measured is the server.
 type reader struct {
-	conn *wire.Conn
-	req  *kmsg.FetchRequest
-	next map[int32]int64 // offset to fetch
+	conn    *wire.Conn
+	req     *kmsg.FetchRequest
+	version int16
+	walk    func(records []byte, next int64) (after, bytes int64, err error)
+	next    map[int32]int64 // offset to fetch
 }
 
 const (
@@ -44,7 +46,7 @@ func newReader(ctx context.Context, addr, topic string, from map[int32]int64) (*
 		t.Partitions = append(t.Partitions, p)
 	}
 	req.Topics = []kmsg.FetchRequestTopic{t}
-	r := &reader{conn: conn, req: req, next: map[int32]int64{}}
+	r := &reader{conn: conn, req: req, version: fetchVersion, walk: walk, next: map[int32]int64{}}
 	for p, offset := range from {
 		r.next[p] = offset
 	}
@@ -59,7 +61,7 @@ func (r *reader) fetch(ctx context.Context) (int64, error) {
 	for i := range parts {
 		parts[i].FetchOffset = r.next[parts[i].Partition]
 	}
-	resp, err := r.conn.Call(ctx, r.req, fetchVersion)
+	resp, err := r.conn.Call(ctx, r.req, r.version)
 	if err != nil {
 		return 0, err
 	}
@@ -72,7 +74,7 @@ func (r *reader) fetch(ctx context.Context) (int64, error) {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 				return total, fmt.Errorf("fetch partition %d at offset %d: %w", p.Partition, r.next[p.Partition], err)
 			}
-			next, n, err := walk(p.RecordBatches, r.next[p.Partition])
+			next, n, err := r.walk(p.RecordBatches, r.next[p.Partition])
 			if err != nil {
 				return total, fmt.Errorf("partition %d: %w", p.Partition, err)
 			}
@@ -104,6 +106,30 @@ func walk(b []byte, next int64) (int64, int64, error) {
 			return next, n, fmt.Errorf("batch ends at offset %d, %d was due", last, next)
 		}
 		next = last + 1
+		n += size
+		b = b[size:]
+	}
+	return next, n, nil
+}
+
+// walkSet is walk for a set of messages. A compressed one has the offset of the
+// last message in it.
+func walkSet(b []byte, next int64) (int64, int64, error) {
+	const header = 12
+	var n int64
+	for len(b) >= header {
+		size := header + int64(int32(binary.BigEndian.Uint32(b[8:])))
+		if size < header {
+			return next, n, fmt.Errorf("message of %d bytes at offset %d", size, next)
+		}
+		if size > int64(len(b)) {
+			break
+		}
+		offset := int64(binary.BigEndian.Uint64(b))
+		if offset < next {
+			return next, n, fmt.Errorf("message at offset %d, %d was due", offset, next)
+		}
+		next = offset + 1
 		n += size
 		b = b[size:]
 	}

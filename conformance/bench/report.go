@@ -22,6 +22,7 @@ func report(res *results) string {
 	r.groups()
 	r.footprint()
 	r.oldClients()
+	r.oldConsumers()
 	r.bookkeeper()
 	r.bars()
 	return r.b.String()
@@ -420,7 +421,7 @@ func (w *writer) bars() {
 	created := w.absolute("topics created per second", topicsCell, perSecond, 2000)
 	created.atMost = false
 	header := false
-	for _, b := range slices.Concat(bars, []bar{created, w.oldClientsBar()}, w.bookkeeperBars()) {
+	for _, b := range slices.Concat(bars, []bar{created, w.oldClientsBar(), w.oldConsumersBar()}, w.bookkeeperBars()) {
 		if len(b.figures) == 0 {
 			continue
 		}
