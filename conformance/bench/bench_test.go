@@ -2,13 +2,19 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quirelog/quire/conformance/wire"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func TestParsePerf(t *testing.T) {
@@ -108,6 +114,77 @@ func TestCeilingIsTheToolsOwn(t *testing.T) {
 	}}}
 	if got := w.ceiling(cell); got != "12.5" {
 		t.Errorf("200 MB/s over 16 is told as %s", got)
+	}
+}
+
+func TestHopIsHeldAgainstTheOwner(t *testing.T) {
+	res := &results{}
+	for pair, rates := range [][2]float64{{100, 70}, {80, 40}, {100, 90}} {
+		cell := hopCell("produce", shapes[2], defaults.Key)
+		res.Samples = append(res.Samples,
+			sample{pair, cell, throughOwner, map[string]float64{megabytesPerSec: rates[0], serverCPUPerGB: 3}},
+			sample{pair, cell, throughOther, map[string]float64{megabytesPerSec: rates[1], serverCPUPerGB: 5}})
+	}
+	cell := hopCell("latency", shapes[3], "single")
+	res.Samples = append(res.Samples,
+		sample{0, cell, throughOwner, map[string]float64{p50: 1.5, p95: 2, p99: 3, p99_9: 4}},
+		sample{0, cell, throughOther, map[string]float64{p50: 2.25, p95: 3, p99: 4.5, p99_9: 5, added + p50: 0.75, added + p99: 1.5}})
+	got := report(res)
+	for _, want := range []string{
+		"| 1 KB, 1 partition, produce | 100 (80–100) | 70 (40–90) | **0.70** | – | – | 3 | 5 |",
+		"| 1 KB, 8 partitions | 1.50 / 2 / 3 / 4 | 2.25 / 3 / 4.50 / 5 | 0.75 | 1.50 |",
+		"| MB/s produced through a node that forwards ÷ through the owner, each cell | ≥ 0.60 | 0.70 | met |",
+		"| p50 added by a hop, ms | ≤ 0.50 | 0.75 | **missed** |",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "MB/s consumed") {
+		t.Errorf("a bar without a measurement is judged:\n%s", got)
+	}
+}
+
+// answer is a broker of one connection that answers every Produce request, the last of
+// them with the error code.
+func answer(conn net.Conn, requests int, code int16) {
+	for i := range requests {
+		var size [4]byte
+		if _, err := io.ReadFull(conn, size[:]); err != nil {
+			return
+		}
+		if _, err := io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(size[:]))); err != nil {
+			return
+		}
+		resp := kmsg.NewPtrProduceResponse()
+		resp.SetVersion(9)
+		part := kmsg.NewProduceResponseTopicPartition()
+		if i == requests-1 {
+			part.ErrorCode = code
+		}
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Partitions = []kmsg.ProduceResponseTopicPartition{part}
+		resp.Topics = []kmsg.ProduceResponseTopic{topic}
+		body := resp.AppendTo(append(binary.BigEndian.AppendUint32(nil, uint32(i)), 0))
+		if _, err := conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)); err != nil {
+			return
+		}
+	}
+}
+
+func TestPacedSinglesAreAllAnswered(t *testing.T) {
+	for _, code := range []int16{0, kerr.NotLeaderForPartition.Code} {
+		ours, theirs := net.Pipe()
+		go answer(theirs, 20, code)
+		took, err := paceSingles(&wire.Conn{Conn: ours}, "topic", shapes[3], 1000, 20*time.Millisecond)
+		switch {
+		case code == 0 && (err != nil || len(took) != 20):
+			t.Errorf("%d answers of 20, %v", len(took), err)
+		case code != 0 && !errors.Is(err, kerr.NotLeaderForPartition):
+			t.Errorf("a failed request goes unnoticed: %v", err)
+		}
+		ours.Close()
+		theirs.Close()
 	}
 }
 

@@ -63,17 +63,22 @@ func (b *bench) bookkeeper(ctx context.Context) error {
 	return nil
 }
 
+// benchBookies are bookies with the settings that all sections use.
+func benchBookies(dir string, n int) peer.BookKeeperOptions {
+	return peer.BookKeeperOptions{
+		Dir: dir, Bookies: n,
+		Overrides: []string{"journalFlushWhenQueueEmpty=true", "journalMaxSizeMB=2048", "journalPreAllocSizeMB=16", "gcWaitTime=600000"},
+		JVM:       []string{"-Xms256m", "-Xmx256m", "-XX:MaxDirectMemorySize=256m", "-XX:+UseSerialGC"},
+	}
+}
+
 func (b *bench) bookkeeperPair(ctx context.Context, pair int) error {
 	unix.Sync()
 	dir, err := os.MkdirTemp(b.DataDir, "bench-bookies-")
 	if err != nil {
 		return err
 	}
-	cluster, err := peer.NewBookKeeper(ctx, peer.BookKeeperOptions{
-		Dir: dir, Bookies: 3,
-		Overrides: []string{"journalFlushWhenQueueEmpty=true", "journalMaxSizeMB=2048", "journalPreAllocSizeMB=16", "gcWaitTime=600000"},
-		JVM:       []string{"-Xms256m", "-Xmx256m", "-XX:MaxDirectMemorySize=256m", "-XX:+UseSerialGC"},
-	})
+	cluster, err := peer.NewBookKeeper(ctx, benchBookies(dir, 3))
 	if err == nil {
 		if err = cluster.Start(ctx); err == nil {
 			err = b.bookkeeperCells(ctx, pair, cluster)

@@ -42,7 +42,7 @@ type results struct {
 	Samples []sample
 }
 
-var allSections = []string{"throughput", "latency", "fetch", "consume", "commits", "groups", "footprint", "topics", "oldclients", "bookkeeper"}
+var allSections = []string{"throughput", "latency", "fetch", "consume", "commits", "groups", "footprint", "topics", "oldclients", "bookkeeper", "hop"}
 
 func benchCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)

@@ -159,7 +159,12 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if b.has("bookkeeper") {
-		return b.bookkeeper(ctx)
+		if err := b.bookkeeper(ctx); err != nil {
+			return err
+		}
+	}
+	if b.has("hop") {
+		return b.hop(ctx)
 	}
 	return nil
 }

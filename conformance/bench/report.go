@@ -24,6 +24,7 @@ func report(res *results) string {
 	r.oldClients()
 	r.oldConsumers()
 	r.bookkeeper()
+	r.hop()
 	r.bars()
 	return r.b.String()
 }
@@ -64,9 +65,14 @@ func (w *writer) stats(cell, contender, value string) (stats, bool) {
 
 // ratio is the median of what the pairs say about Quire over another.
 func (w *writer) ratio(cell, other, value string) (float64, bool) {
+	return w.ratioOf(cell, "quire", other, value)
+}
+
+// ratioOf is the median of what the pairs say about one contender over another.
+func (w *writer) ratioOf(cell, one, other, value string) (float64, bool) {
 	var ratios []float64
 	theirs := w.values(cell, other, value)
-	for pair, ours := range w.values(cell, "quire", value) {
+	for pair, ours := range w.values(cell, one, value) {
 		if their, ok := theirs[pair]; ok {
 			ratios = append(ratios, quotient(ours, their))
 		}
@@ -421,7 +427,7 @@ func (w *writer) bars() {
 	created := w.absolute("topics created per second", topicsCell, perSecond, 2000)
 	created.atMost = false
 	header := false
-	for _, b := range slices.Concat(bars, []bar{created, w.oldClientsBar(), w.oldConsumersBar()}, w.bookkeeperBars()) {
+	for _, b := range slices.Concat(bars, []bar{created, w.oldClientsBar(), w.oldConsumersBar()}, w.bookkeeperBars(), w.hopBars()) {
 		if len(b.figures) == 0 {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/quirelog/quire/conformance/peer"
@@ -23,7 +24,9 @@ import (
 // A session is one server process on a fresh folder. Only one is ever open.
 type session struct {
 	server   *peer.Server
-	etcd     *peer.Etcd // of outside; else nil
+	etcd     *peer.Etcd     // of outside; else nil
+	beside   []*peer.Server // whose CPU counts as well
+	name     string         // in those of topics and profiles, where several sessions share what lies behind; "" if none do
 	dir      string
 	client   *kgo.Client
 	admin    *kadm.Client
@@ -109,23 +112,34 @@ func (s *session) close() error {
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
-// cpu returns the server's CPU time while f ran.
+// cpu returns the CPU time of the server, and of those beside it, while f ran.
 func (s *session) cpu(f func() error) (time.Duration, error) {
-	before, err := s.server.Process().Usage()
+	before, err := s.usedCPU()
 	if err != nil {
 		return 0, err
 	}
 	if err := f(); err != nil {
 		return 0, err
 	}
-	after, err := s.server.Process().Usage()
-	return after.CPU - before.CPU, err
+	after, err := s.usedCPU()
+	return after - before, err
+}
+
+func (s *session) usedCPU() (used time.Duration, err error) {
+	for _, server := range slices.Concat(s.beside, []*peer.Server{s.server}) {
+		usage, err := server.Process().Usage()
+		if err != nil {
+			return 0, err
+		}
+		used += usage.CPU
+	}
+	return used, nil
 }
 
 // newTopic creates a topic and waits until each partition has a leader.
 func (s *session) newTopic(ctx context.Context, partitions int, configs map[string]string) (string, error) {
 	s.topics++
-	topic := fmt.Sprintf("bench-%d", s.topics)
+	topic := fmt.Sprintf("bench%s-%d", s.name, s.topics)
 	values := map[string]*string{}
 	for k, v := range configs {
 		values[k] = &v
@@ -222,7 +236,16 @@ func (s *session) profile(ctx context.Context, label string) (stop func() error)
 			done <- nil
 			return
 		}
-		done <- s.fetchProfile(ctx, seconds, filepath.Join(s.profiles, strings.NewReplacer("/", "-", " ", "-").Replace(label)+".pprof"))
+		path := filepath.Join(s.profiles, strings.NewReplacer("/", "-", " ", "-").Replace(label)+s.name)
+		var fetching sync.WaitGroup
+		errs := make([]error, 1+len(s.beside))
+		for i, server := range slices.Concat([]*peer.Server{s.server}, s.beside) {
+			fetching.Go(func() {
+				errs[i] = fetchProfile(ctx, server, seconds, path+strings.Repeat("-beside", min(i, 1))+".pprof")
+			})
+		}
+		fetching.Wait()
+		done <- errors.Join(errs...)
 	}()
 	return func() error {
 		select {
@@ -238,8 +261,8 @@ func (s *session) profile(ctx context.Context, label string) (stop func() error)
 	}
 }
 
-func (s *session) fetchProfile(ctx context.Context, seconds int, path string) error {
-	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", s.server.AdminAddr(), seconds)
+func fetchProfile(ctx context.Context, server *peer.Server, seconds int, path string) error {
+	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", server.AdminAddr(), seconds)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
