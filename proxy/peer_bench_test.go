@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -53,7 +54,22 @@ func (h *relay) Handle(r *Request) {
 	h.peers.Send(1, &c.Call)
 }
 
-// TestOwnerProcess is the owner of BenchmarkForwarded, in a process of its own.
+// answered is what answerAsAsked answers with, as much of it as is asked for.
+var answered = make([]byte, 8<<20)
+
+// answerAsAsked answers with as many bytes as the first four of the body say.
+func answerAsAsked(r *Request) {
+	parts, _ := r.Scratch.(*[2][]byte)
+	if parts == nil {
+		parts = &[2][]byte{make([]byte, 4)}
+		r.Scratch = parts
+	}
+	binary.BigEndian.PutUint32(parts[0], uint32(r.CorrelationID))
+	parts[1] = answered[:binary.BigEndian.Uint32(r.Body)]
+	r.Respond(Response{Parts: parts[:]})
+}
+
+// TestOwnerProcess is the owner of the benchmarks below, in a process of its own.
 func TestOwnerProcess(t *testing.T) {
 	if os.Getenv("QUIRE_BENCH_OWNER") == "" {
 		return
@@ -63,7 +79,7 @@ func TestOwnerProcess(t *testing.T) {
 			{Name: "PEER", Address: "127.0.0.1:0", Peer: &PeerAuth{Self: identity(1), Secret: peerSecret}},
 			{Name: "PLAINTEXT", Address: "127.0.0.1:0"},
 		},
-		Handler: testHandler(answerFromScratch),
+		Handler: testHandler(answerAsAsked),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -74,9 +90,9 @@ func TestOwnerProcess(t *testing.T) {
 	s.Close()
 }
 
-// BenchmarkForwarded sends Produce frames to their owner, and to another node
-// that forwards them. Depth 1 is the latency of a request, 5 is what producers do.
-func BenchmarkForwarded(b *testing.B) {
+// ways starts an owner in a process of its own and a node here that forwards to it,
+// and returns the addresses of both.
+func ways(b *testing.B) map[string]string {
 	owner := exec.Command(os.Args[0], "-test.run=^TestOwnerProcess$")
 	owner.Env = append(os.Environ(), "QUIRE_BENCH_OWNER=1")
 	stdin, err := owner.StdinPipe()
@@ -90,8 +106,10 @@ func BenchmarkForwarded(b *testing.B) {
 	if err := owner.Start(); err != nil {
 		b.Fatal(err)
 	}
-	defer owner.Wait()
-	defer stdin.Close()
+	b.Cleanup(func() {
+		stdin.Close()
+		owner.Wait()
+	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	var peer, direct string
 	if _, err := fmt.Sscan(line, &peer, &direct); err != nil {
@@ -111,15 +129,24 @@ func BenchmarkForwarded(b *testing.B) {
 		b.Fatal(err)
 	}
 	go s.Serve()
-	defer h.peers.Close(b.Context())
-	defer s.Close()
+	b.Cleanup(func() {
+		s.Close()
+		h.peers.Close(context.Background())
+	})
+	return map[string]string{"direct": direct, "forwarded": s.Addr("").String()}
+}
+
+// BenchmarkForwarded sends Produce frames to their owner, and to another node
+// that forwards them. Depth 1 is the latency of a request, 5 is what producers do.
+func BenchmarkForwarded(b *testing.B) {
+	addresses := ways(b)
 	for _, conns := range []int{1, 50} {
 		for _, size := range []int{1 << 10, 16 << 10} {
 			for _, depth := range []int{1, 5} {
-				for way, address := range map[string]string{"direct": direct, "forwarded": s.Addr("").String()} {
+				for way, address := range addresses {
 					b.Run(fmt.Sprintf("conns=%d/size=%d/depth=%d/%s", conns, size, depth, way), func(b *testing.B) {
 						b.ReportAllocs()
-						flood(b, address, conns, depth, frame(0, 3, 1, make([]byte, size)))
+						flood(b, address, conns, depth, frame(0, 3, 1, make([]byte, size)), 0)
 					})
 				}
 			}
@@ -127,9 +154,24 @@ func BenchmarkForwarded(b *testing.B) {
 	}
 }
 
-// flood sends b.N requests by some connections, with some in flight on each.
-func flood(b *testing.B, address string, conns, depth int, request []byte) {
-	b.SetBytes(int64(len(request)))
+// BenchmarkForwardedAnswers asks for large answers one after the other, as consumers of
+// old records do.
+func BenchmarkForwardedAnswers(b *testing.B) {
+	addresses := ways(b)
+	for _, size := range []int{64 << 10, 1 << 20, 8 << 20} {
+		for way, address := range addresses {
+			b.Run(fmt.Sprintf("size=%d/%s", size, way), func(b *testing.B) {
+				b.ReportAllocs()
+				flood(b, address, 1, 1, frame(1, 3, 1, binary.BigEndian.AppendUint32(nil, uint32(size))), size)
+			})
+		}
+	}
+}
+
+// flood sends b.N requests by some connections, with some in flight on each, to be
+// answered with so many bytes.
+func flood(b *testing.B, address string, conns, depth int, request []byte, answerBytes int) {
+	b.SetBytes(int64(len(request) + answerBytes))
 	each := max(1, b.N/conns)
 	var dialed []net.Conn
 	for range conns {
@@ -146,6 +188,7 @@ func flood(b *testing.B, address string, conns, depth int, request []byte) {
 		clients.Go(func() {
 			in := bufio.NewReader(c)
 			var answer [8]byte
+			rest := make([]byte, answerBytes)
 			for sent, got := 0, 0; got < each; got++ {
 				for ; sent < each && sent-got < depth; sent++ {
 					if _, err := c.Write(request); err != nil {
@@ -157,8 +200,12 @@ func flood(b *testing.B, address string, conns, depth int, request []byte) {
 					b.Error(err)
 					return
 				}
-				if n := binary.BigEndian.Uint32(answer[:]); n != 4 {
+				if n := binary.BigEndian.Uint32(answer[:]); n != uint32(4+answerBytes) {
 					b.Errorf("an answer of %d bytes", n)
+					return
+				}
+				if _, err := io.ReadFull(in, rest); err != nil {
+					b.Error(err)
 					return
 				}
 			}

@@ -22,13 +22,13 @@ import (
 	"sync/atomic"
 )
 
-// MaxPooledBytes is the largest size class. A frame that holds a batch of
-// Kafka's default message.max.bytes (1 MiB + 12 bytes) and its request header fits in it.
-const MaxPooledBytes = 3 << 19
+// MaxPooledBytes is the largest size class. What a node answers to a Fetch request for
+// eight partitions, each with Kafka's default max.partition.fetch.bytes (1 MiB), fits in it.
+const MaxPooledBytes = 3 << 22
 
 const (
 	minShift = 10 // the smallest class is 1 KiB
-	classes  = 22 // 1, 1.5, 2, 3, 4, 6 … 1024, 1536 KiB
+	classes  = 28 // 1, 1.5, 2, 3, 4, 6 … 8192, 12288 KiB
 	unpooled = -1
 )
 

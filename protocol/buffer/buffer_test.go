@@ -35,7 +35,7 @@ func TestClassesCoverEverySize(t *testing.T) {
 }
 
 func TestGetLength(t *testing.T) {
-	for _, n := range []int{0, 1, 1024, 1025, 1 << 20, 1<<20 + 200, MaxPooledBytes, MaxPooledBytes + 1, 5 << 20} {
+	for _, n := range []int{0, 1, 1024, 1025, 1 << 20, 1<<20 + 200, 5 << 20, MaxPooledBytes, MaxPooledBytes + 1, 20 << 20} {
 		b := Get(n)
 		if len(b.B) != n {
 			t.Fatalf("Get(%d): len %d", n, len(b.B))

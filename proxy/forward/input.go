@@ -16,9 +16,10 @@ const (
 	minSpace       = 16 << 10
 	copyBelowBytes = chunkBytes / 8
 
-	// firstAnswerBytes is what is allocated on the word of a size alone. From there
-	// on the buffer grows by answerGrowth when it is full.
-	firstAnswerBytes = 1 << 20
+	// firstAnswerBytes is what is allocated on the word of a size alone, which is that
+	// of a node that has proved itself. From there on the buffer grows by answerGrowth
+	// when it is full.
+	firstAnswerBytes = buffer.MaxPooledBytes
 	answerGrowth     = 4
 )
 
