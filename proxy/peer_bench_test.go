@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -86,13 +87,39 @@ func TestOwnerProcess(t *testing.T) {
 	}
 	go s.Serve()
 	fmt.Printf("%s %s\n", s.Addr("PEER"), s.Addr("PLAINTEXT"))
-	io.Copy(io.Discard, os.Stdin)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		fmt.Println(usedCPU().Nanoseconds())
+	}
 	s.Close()
 }
 
-// ways starts an owner in a process of its own and a node here that forwards to it,
-// and returns the addresses of both.
-func ways(b *testing.B) map[string]string {
+// usedCPU is the processor time of this process.
+func usedCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// ways are an owner in a process of its own and a node here that forwards to it.
+type ways struct {
+	addresses map[string]string // of both, for clients
+	ask       io.Writer         // the owner for its processor time
+	answers   *bufio.Reader
+}
+
+// cpu is the processor time of the owner, the node that forwards and the client.
+func (w *ways) cpu(b *testing.B) time.Duration {
+	var owner int64
+	fmt.Fprintln(w.ask)
+	if _, err := fmt.Fscanln(w.answers, &owner); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(owner) + usedCPU()
+}
+
+func newWays(b *testing.B) *ways {
 	owner := exec.Command(os.Args[0], "-test.run=^TestOwnerProcess$")
 	owner.Env = append(os.Environ(), "QUIRE_BENCH_OWNER=1")
 	stdin, err := owner.StdinPipe()
@@ -110,7 +137,8 @@ func ways(b *testing.B) map[string]string {
 		stdin.Close()
 		owner.Wait()
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
+	answers := bufio.NewReader(out)
+	line, err := answers.ReadString('\n')
 	var peer, direct string
 	if _, err := fmt.Sscan(line, &peer, &direct); err != nil {
 		b.Fatal(line, err)
@@ -133,20 +161,19 @@ func ways(b *testing.B) map[string]string {
 		s.Close()
 		h.peers.Close(context.Background())
 	})
-	return map[string]string{"direct": direct, "forwarded": s.Addr("").String()}
+	return &ways{map[string]string{"direct": direct, "forwarded": s.Addr("").String()}, stdin, answers}
 }
 
 // BenchmarkForwarded sends Produce frames to their owner, and to another node
 // that forwards them. Depth 1 is the latency of a request, 5 is what producers do.
 func BenchmarkForwarded(b *testing.B) {
-	addresses := ways(b)
+	w := newWays(b)
 	for _, conns := range []int{1, 50} {
 		for _, size := range []int{1 << 10, 16 << 10} {
 			for _, depth := range []int{1, 5} {
-				for way, address := range addresses {
+				for way := range w.addresses {
 					b.Run(fmt.Sprintf("conns=%d/size=%d/depth=%d/%s", conns, size, depth, way), func(b *testing.B) {
-						b.ReportAllocs()
-						flood(b, address, conns, depth, frame(0, 3, 1, make([]byte, size)), 0)
+						w.flood(b, way, conns, depth, frame(0, 3, 1, make([]byte, size)), 0)
 					})
 				}
 			}
@@ -157,12 +184,11 @@ func BenchmarkForwarded(b *testing.B) {
 // BenchmarkForwardedAnswers asks for large answers one after the other, as consumers of
 // old records do.
 func BenchmarkForwardedAnswers(b *testing.B) {
-	addresses := ways(b)
+	w := newWays(b)
 	for _, size := range []int{64 << 10, 1 << 20, 8 << 20} {
-		for way, address := range addresses {
+		for way := range w.addresses {
 			b.Run(fmt.Sprintf("size=%d/%s", size, way), func(b *testing.B) {
-				b.ReportAllocs()
-				flood(b, address, 1, 1, frame(1, 3, 1, binary.BigEndian.AppendUint32(nil, uint32(size))), size)
+				w.flood(b, way, 1, 1, frame(1, 3, 1, binary.BigEndian.AppendUint32(nil, uint32(size))), size)
 			})
 		}
 	}
@@ -170,18 +196,20 @@ func BenchmarkForwardedAnswers(b *testing.B) {
 
 // flood sends b.N requests by some connections, with some in flight on each, to be
 // answered with so many bytes.
-func flood(b *testing.B, address string, conns, depth int, request []byte, answerBytes int) {
+func (w *ways) flood(b *testing.B, way string, conns, depth int, request []byte, answerBytes int) {
+	b.ReportAllocs()
 	b.SetBytes(int64(len(request) + answerBytes))
 	each := max(1, b.N/conns)
 	var dialed []net.Conn
 	for range conns {
-		c, err := net.Dial("tcp", address)
+		c, err := net.Dial("tcp", w.addresses[way])
 		if err != nil {
 			b.Fatal(err)
 		}
 		defer c.Close()
 		dialed = append(dialed, c)
 	}
+	began := w.cpu(b)
 	b.ResetTimer()
 	var clients sync.WaitGroup
 	for _, c := range dialed {
@@ -213,4 +241,5 @@ func flood(b *testing.B, address string, conns, depth int, request []byte, answe
 	}
 	clients.Wait()
 	b.StopTimer()
+	b.ReportMetric(float64(w.cpu(b)-began)/float64(max(1, b.N/conns)*conns), "cpu-ns/op")
 }
