@@ -171,11 +171,17 @@ func (c *hopCluster) logTails() string {
 }
 
 func (b *bench) hopCells(ctx context.Context, pair int, c *hopCluster) error {
-	ways := slices.Clone(c.ways)
+	// Whoever comes first in one cell comes last in the next.
+	turn := slices.Clone(c.ways)
 	if pair%2 == 1 {
-		slices.Reverse(ways)
+		slices.Reverse(turn)
 	}
-	for _, w := range ways {
+	next := func() []hopWay {
+		ways := slices.Clone(turn)
+		slices.Reverse(turn)
+		return ways
+	}
+	for _, w := range c.ways {
 		warm := perfRun{Records: max(1, int(hopPerSecond*b.Warmup))}
 		if _, _, _, err := w.produce(ctx, "warm-up", shape{1000, 8}, contender{}, warm); err != nil {
 			return err
@@ -186,18 +192,18 @@ func (b *bench) hopCells(ctx context.Context, pair int, c *hopCluster) error {
 			continue
 		}
 		for _, cl := range []client{defaults, lz4} {
-			for _, w := range ways {
+			for _, w := range next() {
 				if err := b.hopProduce(ctx, pair, w, sh, cl); err != nil {
 					return err
 				}
 			}
 		}
 		for _, from := range hopFrom {
-			if err := b.hopConsume(ctx, pair, ways, sh, from); err != nil {
+			if err := b.hopConsume(ctx, pair, next(), sh, from); err != nil {
 				return err
 			}
 		}
-		if err := b.hopLatency(ctx, pair, ways, sh); err != nil {
+		if err := b.hopLatency(ctx, pair, next(), sh); err != nil {
 			return err
 		}
 	}
