@@ -39,8 +39,12 @@ type Config struct {
 	AddConnections  int           // per bookie: 2
 	ReadConnections int           // per bookie: 2
 	AddTimeout      time.Duration // after which a bookie failed an add: 3 s
-	ReadTimeout     time.Duration // after which another copy is read: 2 s
-	ConnectTimeout  time.Duration // 1 s
+	// StallAfter is how long a bookie that owes answers to adds may be silent before
+	// ledgers whose entries wait for it alone leave it, or end if another ledger could
+	// do without it: 1 s.
+	StallAfter     time.Duration
+	ReadTimeout    time.Duration // after which another copy is read: 2 s
+	ConnectTimeout time.Duration // 1 s
 	// MinSpeculative is the least time after which a copy is asked for a second
 	// time, from another bookie; the 95th percentile of the bookie's reads if that
 	// is longer: 50 ms.
@@ -112,6 +116,7 @@ func (c *Config) validate() error {
 		c.Housekeeper = func() bool { return true }
 	}
 	c.AddTimeout = cmp.Or(c.AddTimeout, 3*time.Second)
+	c.StallAfter = cmp.Or(c.StallAfter, time.Second)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, 2*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, time.Second)
 	c.MinSpeculative = cmp.Or(c.MinSpeculative, 50*time.Millisecond)
@@ -129,7 +134,7 @@ func (c *Config) validate() error {
 	}
 	for name, v := range map[string]int64{
 		"AddConnections": int64(c.AddConnections), "ReadConnections": int64(c.ReadConnections),
-		"AddTimeout": int64(c.AddTimeout), "ReadTimeout": int64(c.ReadTimeout), "ConnectTimeout": int64(c.ConnectTimeout),
+		"AddTimeout": int64(c.AddTimeout), "StallAfter": int64(c.StallAfter), "ReadTimeout": int64(c.ReadTimeout), "ConnectTimeout": int64(c.ConnectTimeout),
 		"MinSpeculative": int64(c.MinSpeculative), "MaxLedgerEntries": int64(c.MaxLedgerEntries),
 		"MaxLedgerBytes": c.MaxLedgerBytes, "MaxBytes": c.MaxBytes, "ReplaceAfter": int64(c.ReplaceAfter),
 		"MarkAfter": int64(c.MarkAfter), "CloseTimeout": int64(c.CloseTimeout), "RollAfter": int64(c.RollAfter),

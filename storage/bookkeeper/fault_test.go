@@ -211,6 +211,113 @@ func TestStalledBookieIsGivenUp(t *testing.T) {
 	c.bookies[bookies[2]].Resume()
 }
 
+// patient makes adds wait for as long as it takes, and hold nothing up for long.
+func patient(cf *Config) { cf.AddTimeout, cf.StallAfter = time.Hour, 50*time.Millisecond }
+
+// TestStalledBookieIsLeftByANarrowLedger: an ack quorum needs the bookie, and a spare
+// takes its place long before an add to it fails.
+func TestStalledBookieIsLeftByANarrowLedger(t *testing.T) {
+	c := newCluster(t, 3)
+	tier := c.open(func(cf *Config) {
+		patient(cf)
+		cf.Ensemble = 2
+	})
+	w := c.create(tier)
+	c.acknowledged(w, 0, 10)
+	bookies, _ := w.ensemble()
+	stalled := c.bookies[bookies[1]]
+	stalled.Pause()
+	c.acknowledged(w, 10, 10)
+	if now, _ := w.ensemble(); slices.Contains(now, bookies[1]) {
+		t.Fatalf("entries were acknowledged without a change of %v", now)
+	}
+	c.sealed(w, 20)
+	stalled.Resume()
+	r, err := tier.Open(t.Context(), w.ID())
+	c.ok(err)
+	c.reads(r, 20)
+	c.ok(r.Close())
+}
+
+// TestStalledBookieEndsALedgerThatNeedsIt: nobody can take its place, and another
+// ledger does without it.
+func TestStalledBookieEndsALedgerThatNeedsIt(t *testing.T) {
+	c := newCluster(t, 4)
+	tier := c.open(func(cf *Config) {
+		patient(cf)
+		cf.Ensemble, cf.WriteQuorum, cf.AckQuorum = 4, 2, 2
+	})
+	w := c.create(tier)
+	c.acknowledged(w, 0, 8)
+	bookies, _ := w.ensemble()
+	stalled := c.bookies[bookies[1]]
+	stalled.Pause()
+	acked := 8
+	for _, o := range c.append(w, 8, 8) {
+		switch {
+		case o.Err == nil:
+			acked++
+		case !errors.Is(o.Err, ledger.ErrFailed):
+			t.Fatalf("append without an ack quorum ended with %v", o.Err)
+		}
+	}
+	if acked == 16 {
+		t.Fatal("all entries were acknowledged by a bookie that stands still")
+	}
+	next := c.create(tier)
+	c.acknowledged(next, 0, 10)
+	c.sealed(next, 10)
+	stalled.Resume()
+	c.recovered(tier, w.ID(), acked)
+}
+
+// TestAllBookiesStall: no ledger is better than another, and all go on afterwards.
+func TestAllBookiesStall(t *testing.T) {
+	c := newCluster(t, 3)
+	tier := c.open(func(cf *Config) {
+		patient(cf)
+		cf.AckQuorum = 3
+	})
+	w := c.create(tier)
+	c.acknowledged(w, 0, 10)
+	for _, b := range c.bookies {
+		b.Pause()
+	}
+	rec := ledgertest.NewRecorder()
+	for i := 10; i < 20; i++ {
+		w.Append(&ledger.Append{Body: body(i), Done: rec})
+	}
+	c.await("all are told of", func() bool { return tier.members.usable() == 0 })
+	for _, b := range c.bookies {
+		b.Resume()
+	}
+	for i, o := range rec.Wait(10) {
+		if o.Err != nil || o.Entry != int64(10+i) {
+			t.Fatalf("append %d became entry %d, error %v", 10+i, o.Entry, o.Err)
+		}
+	}
+	c.sealed(w, 20)
+	if s := c.stored(w.ID()); len(s.Segments) != 1 {
+		t.Fatalf("ledger has %d segments, want one", len(s.Segments))
+	}
+}
+
+// TestRecoveryLeavesAStalledBookie: it needs an ack quorum, and need not wait for
+// this one.
+func TestRecoveryLeavesAStalledBookie(t *testing.T) {
+	c := newCluster(t, 3)
+	narrow := func(cf *Config) {
+		patient(cf)
+		cf.Ensemble = 2
+	}
+	w := c.create(c.open(narrow))
+	c.acknowledged(w, 0, 10)
+	bookies, _ := w.ensemble()
+	c.bookies[bookies[0]].Pause()
+	c.recovered(c.open(narrow), w.ID(), 10)
+	c.bookies[bookies[0]].Resume()
+}
+
 func TestReadOnlyBookieIsReplaced(t *testing.T) {
 	c := newCluster(t, 4)
 	tier := c.open(nil)

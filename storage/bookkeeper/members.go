@@ -17,6 +17,7 @@ import (
 	"github.com/quirelog/quire/storage/bookkeeper/bookie"
 	"github.com/quirelog/quire/storage/bookkeeper/metadata"
 	"github.com/quirelog/quire/storage/bookkeeper/place"
+	"github.com/quirelog/quire/storage/bookkeeper/quorum"
 	"github.com/quirelog/quire/storage/bookkeeper/wire"
 )
 
@@ -77,6 +78,7 @@ func (m *members) get(id metadata.BookieID) *member {
 		b.client = bookie.New(id, bookie.Config{
 			Resolve: m.resolve, TLS: c.TLS, AddConnections: c.AddConnections, ReadConnections: c.ReadConnections,
 			AddTimeout: c.AddTimeout, ReadTimeout: c.ReadTimeout, ConnectTimeout: c.ConnectTimeout, ConnectGrace: c.connectGrace,
+			StallAfter: c.StallAfter, Stalled: func(metadata.BookieID) { m.stalled(b) },
 			// The tier's own budget refuses earlier.
 			MaxFrameBytes: c.MaxFrameBytes, MaxBytesInFlight: 2 * c.MaxBytes,
 			Observe: func(_ metadata.BookieID, op wire.Op, elapsed time.Duration, err error) {
@@ -91,9 +93,14 @@ func (m *members) get(id metadata.BookieID) *member {
 	return b
 }
 
+// resolve returns the address that a bookie registered with last. One whose lease
+// lapsed before this process came may serve on; most are named by their address.
 func (m *members) resolve(id metadata.BookieID) (string, error) {
 	if addr := m.registry.Get(id).Addr; addr != "" {
 		return addr, nil
+	}
+	if host, port, err := net.SplitHostPort(string(id)); err == nil && host != "" && port != "" {
+		return string(id), nil
 	}
 	return "", fmt.Errorf("bookie %s: its address is not known, it is not registered", id)
 }
@@ -138,6 +145,23 @@ func (m *members) observe(b *member, op wire.Op, elapsed time.Duration, err erro
 		m.quarantine.Succeeded(b.id, now)
 		b.suspect.Store(m.quarantine.Avoid(b.id, now))
 		m.mu.Unlock()
+	}
+}
+
+// stalled hears that a bookie is silent though it owes answers. What waits for it
+// alone goes on without it. When all bookies are silent none is better than another.
+func (m *members) stalled(b *member) {
+	now := m.t.c.Now()
+	if !b.failedWithin(recent, now) {
+		m.t.log.Warn("bookie does not answer adds", zap.String("bookie", string(b.id)), zap.Duration("since", m.t.c.StallAfter))
+	}
+	b.failedAt.Store(now.UnixNano())
+	usable := m.usable()
+	for _, w := range m.t.openWriters() {
+		w.event(func(machine *quorum.Writer) { machine.BookieStalled(b.id, usable >= w.want.ack) })
+	}
+	for _, r := range m.t.openRecoveries() {
+		r.post(func() { r.machine.BookieStalled(b.id) }, func() {})
 	}
 }
 

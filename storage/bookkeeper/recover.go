@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,6 +153,9 @@ func (t *Tier) recoverOnce(ctx context.Context, meta *metadata.Ledger, version m
 		t: t, ctx: ctx, id: meta.ID, codec: codec, machine: machine,
 		packets: make(map[int64]*bookie.Packet), maxRead: recoverGuess, wake: make(chan struct{}, 1),
 	}
+	t.mu.Lock()
+	t.recoveries[r] = struct{}{}
+	t.mu.Unlock()
 	defer r.end()
 	machine.Start()
 	for {
@@ -195,6 +199,9 @@ func (r *recovery) post(f, drop func()) {
 
 // end drops what is left. Answers that come later find the recovery over.
 func (r *recovery) end() {
+	r.t.mu.Lock()
+	delete(r.t.recoveries, r)
+	r.t.mu.Unlock()
 	r.mu.Lock()
 	r.over = true
 	events := r.events
@@ -316,13 +323,18 @@ func (r *recovery) packet(entry int64, e wire.Entry, buf *buffer.Buffer) *bookie
 func (r *recovery) send(e quorum.Effect) {
 	err := r.t.members.get(e.Bookie).client.Add(r.packets[e.Entry], 0, r, uint64(e.Index))
 	if err != nil {
-		r.Added(e.Bookie, e.Entry, uint64(e.Index), err)
+		r.Added(e.Bookie, []bookie.AddReply{{Entry: e.Entry, Tag: uint64(e.Index), Err: err}})
 	}
 }
 
 // Added implements bookie.AddHandler.
-func (r *recovery) Added(id metadata.BookieID, entry int64, index uint64, err error) {
-	r.post(func() { r.machine.AddReply(entry, int(index), id, classOf(err)) }, func() {})
+func (r *recovery) Added(id metadata.BookieID, replies []bookie.AddReply) {
+	replies = slices.Clone(replies)
+	r.post(func() {
+		for _, a := range replies {
+			r.machine.AddReply(a.Entry, int(a.Tag), id, classOf(a.Err))
+		}
+	}, func() {})
 }
 
 // store changes the metadata. While it waits no answer of a bookie matters.

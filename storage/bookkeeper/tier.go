@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -42,9 +43,10 @@ type Tier struct {
 		idle    sync.Cond
 	}
 
-	mu      sync.Mutex
-	ledgers map[ledger.ID]*ledgerState
-	writers map[*writer]struct{} // until they are closed
+	mu         sync.Mutex
+	ledgers    map[ledger.ID]*ledgerState
+	writers    map[*writer]struct{}   // until they are closed
+	recoveries map[*recovery]struct{} // under way
 }
 
 var _ ledger.Tier = (*Tier)(nil)
@@ -64,7 +66,7 @@ func Open(ctx context.Context, c Config) (*Tier, error) {
 	}
 	t := &Tier{
 		c: c, log: c.Logger,
-		ledgers: make(map[ledger.ID]*ledgerState), writers: make(map[*writer]struct{}),
+		ledgers: make(map[ledger.ID]*ledgerState), writers: make(map[*writer]struct{}), recoveries: make(map[*recovery]struct{}),
 	}
 	t.metrics = newMetrics(t)
 	registry, err := c.Store.Bookies(ctx)
@@ -237,11 +239,14 @@ func (t *Tier) closed(w *writer) {
 func (t *Tier) openWriters() []*writer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := make([]*writer, 0, len(t.writers))
-	for w := range t.writers {
-		list = append(list, w)
-	}
-	return list
+	return slices.Collect(maps.Keys(t.writers))
+}
+
+// openRecoveries returns the recoveries that are under way.
+func (t *Tier) openRecoveries() []*recovery {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.recoveries))
 }
 
 // quorumsOf returns the quorums that the properties ask for, and the tier's for

@@ -198,8 +198,13 @@ func (w *writer) release(entry int64) {
 }
 
 // Added implements bookie.AddHandler: index of the ensemble is the tag.
-func (w *writer) Added(id metadata.BookieID, entry int64, index uint64, err error) {
-	w.event(func(m *quorum.Writer) { m.AddReply(entry, int(index), id, classOf(err)) })
+func (w *writer) Added(id metadata.BookieID, replies []bookie.AddReply) {
+	w.event(func(m *quorum.Writer) {
+		for i := range replies {
+			r := &replies[i]
+			m.AddReply(r.Entry, int(r.Tag), id, classOf(r.Err))
+		}
+	})
 }
 
 // event tells the machine of something and carries out what it wants.

@@ -14,11 +14,13 @@ import (
 // window keeps a number of adds under way.
 type window struct{ free chan struct{} }
 
-func (w *window) Added(_ metadata.BookieID, entry int64, _ uint64, err error) {
-	if err != nil {
-		panic(err)
+func (w *window) Added(_ metadata.BookieID, replies []AddReply) {
+	for _, r := range replies {
+		if r.Err != nil {
+			panic(r.Err)
+		}
+		w.free <- struct{}{}
 	}
-	w.free <- struct{}{}
 }
 
 func newWindow(n int) *window {

@@ -41,7 +41,8 @@ type channel struct {
 	answered bool        // conn brought an answer
 	reason   error       // why the client closed conn
 	serial   uint64
-	earliest time.Duration // no deadline is before it
+	earliest time.Duration // no deadline, and no end of patience, is before it
+	heardAt  time.Duration // last answer to an add
 	free     []*op
 }
 
@@ -94,12 +95,15 @@ func (ch *channel) enqueueRead(o *op, now, timeout time.Duration) bool {
 // put queues o and unlocks.
 func (ch *channel) put(o *op) {
 	ch.queue = append(ch.queue, o)
-	ch.earliest = min(ch.earliest, o.deadline)
-	deadline := o.deadline
+	due := o.deadline
+	if o.packet != nil && ch.c.cfg.Stalled != nil {
+		due = min(due, o.started+ch.c.cfg.StallAfter)
+	}
+	ch.earliest = min(ch.earliest, due)
 	wake := ch.asleep
 	ch.asleep = false
 	ch.mu.Unlock()
-	ch.c.clock.arm(deadline)
+	ch.c.clock.arm(due)
 	if wake {
 		ch.poke()
 	}
@@ -235,21 +239,27 @@ func (ch *channel) cancelRead(o *op) {
 	ch.mu.Unlock()
 }
 
+// stallLooks is how often in StallAfter a stall is told while it lasts.
+const stallLooks = 5
+
 // expire ends what is past its deadline, closes a connection that owes an answer
-// for too long, and returns when to look again.
-func (ch *channel) expire(now time.Duration, outcomes []outcome) (time.Duration, []outcome) {
+// for too long, and returns when to look again and whether adds are stalled.
+func (ch *channel) expire(now time.Duration, outcomes []outcome) (next time.Duration, stalled bool, _ []outcome) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if now < ch.earliest {
-		return ch.earliest, outcomes
+		return ch.earliest, false, outcomes
 	}
-	earliest := never
+	earliest, oldest := never, never // deadline, start of an add
 	var err error
 	check := func(o *op) {
 		switch {
 		case o.over:
 		case o.deadline > now:
 			earliest = min(earliest, o.deadline)
+			if o.packet != nil {
+				oldest = min(oldest, o.started)
+			}
 		default:
 			if err == nil {
 				err = ch.c.refuse(ErrTimeout)
@@ -284,8 +294,17 @@ func (ch *channel) expire(now time.Duration, outcomes []outcome) (time.Duration,
 			last = next
 		}
 	}
+	if oldest != never && ch.c.cfg.Stalled != nil {
+		after := ch.c.cfg.StallAfter
+		if silent := now - max(oldest, ch.heardAt); silent < after {
+			earliest = min(earliest, now+after-silent)
+		} else {
+			stalled = true
+			earliest = min(earliest, now+after/stallLooks)
+		}
+	}
 	ch.earliest = earliest
-	return earliest, outcomes
+	return earliest, stalled, outcomes
 }
 
 // hangUp makes both goroutines of the connection see that it is over, for this
@@ -377,7 +396,7 @@ func (ch *channel) detach(cause error) {
 	}
 	ch.queue = append(ch.queue, queued...)
 	ch.mu.Unlock()
-	ch.c.report(outcomes)
+	ch.c.report(outcomes, nil)
 }
 
 // failQueue ends what is queued.
@@ -392,7 +411,7 @@ func (ch *channel) failQueue(err error) {
 	clear(ch.queue)
 	ch.queue, ch.head = ch.queue[:0], 0
 	ch.mu.Unlock()
-	ch.c.report(outcomes)
+	ch.c.report(outcomes, nil)
 }
 
 // run is the channel's goroutine.

@@ -37,6 +37,14 @@ type Config struct {
 	// fail at once between dials. Default 1 s; negative: none.
 	ConnectGrace time.Duration
 
+	// Stalled, if not nil, is called when the bookie has owed an answer to an add for
+	// StallAfter and given none to any add over the same connection meanwhile, and
+	// then several times in each StallAfter for as long as that lasts. A connection that
+	// cannot be made counts alike. Calls come one at a time from a goroutine of the
+	// client with none of its locks held, and must not block.
+	Stalled    func(metadata.BookieID)
+	StallAfter time.Duration // default 1 s
+
 	// MaxFrameBytes is the bookie's nettyMaxFrameSizeBytes; default 5 MiB.
 	MaxFrameBytes int
 
@@ -54,13 +62,21 @@ type Config struct {
 	Observe func(bookie metadata.BookieID, op wire.Op, elapsed time.Duration, err error)
 }
 
-// AddHandler hears the outcome of adds.
+// AddHandler hears the outcome of adds. Its type must be comparable.
 type AddHandler interface {
-	// Added is called once for each add that Client.Add took, from a goroutine
-	// of the client and never from within Add. It must not block and not
-	// call Client.Close; it may call everything else. Answers come in the order in which the
-	// bookie gives them. tag is what Add was given.
-	Added(bookie metadata.BookieID, entry int64, tag uint64, err error)
+	// Added is called for each add that Client.Add took, from a goroutine of the
+	// client and never from within Add. Bookies answer in bursts, after each sync of
+	// the journal: what comes at once for one handler is told with one call, in the order
+	// in which the bookie gave it. replies is the client's again when Added returns. It
+	// must not block and not call Client.Close; it may call everything else.
+	Added(bookie metadata.BookieID, replies []AddReply)
+}
+
+// AddReply is the outcome of an add.
+type AddReply struct {
+	Entry int64
+	Tag   uint64 // what Add was given
+	Err   error
 }
 
 // ReadRequest is what Read asks for.
@@ -120,6 +136,7 @@ const (
 	defaultConnections      = 2
 	defaultTimeout          = 2 * time.Second
 	defaultConnectTimeout   = time.Second
+	defaultStallAfter       = time.Second
 	defaultMaxBytesInFlight = 64 << 20
 )
 
@@ -133,6 +150,7 @@ func (cfg Config) withDefaults() Config {
 	cfg.ReadTimeout = cmp.Or(cfg.ReadTimeout, defaultTimeout)
 	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout)
 	cfg.ConnectGrace = cmp.Or(cfg.ConnectGrace, defaultConnectTimeout)
+	cfg.StallAfter = cmp.Or(cfg.StallAfter, defaultStallAfter)
 	cfg.MaxFrameBytes = cmp.Or(cfg.MaxFrameBytes, wire.DefaultMaxFrameBytes)
 	cfg.MaxBytesInFlight = cmp.Or(cfg.MaxBytesInFlight, defaultMaxBytesInFlight)
 	return cfg
@@ -272,5 +290,5 @@ func (c *Client) Close() {
 	}
 	c.cancel()
 	c.wg.Wait()
-	c.report(c.clock.takeLate())
+	c.report(c.clock.takeLate(), nil)
 }

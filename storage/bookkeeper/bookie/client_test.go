@@ -74,8 +74,10 @@ type answer struct {
 	err    error
 }
 
-func (h answers) Added(bookie metadata.BookieID, entry int64, tag uint64, err error) {
-	h <- answer{bookie, entry, tag, err}
+func (h answers) Added(bookie metadata.BookieID, replies []AddReply) {
+	for _, r := range replies {
+		h <- answer{bookie, r.Entry, r.Tag, r.Err}
+	}
 }
 
 // add starts an add; its outcome comes over the result.
@@ -289,8 +291,8 @@ func TestLateAnswerIsNotTakenForAnother(t *testing.T) {
 				(<-firstReply).want(t, ErrCanceled)
 			} else {
 				ch := first.ch
-				_, outcomes := ch.expire(first.op.deadline, nil)
-				c.report(outcomes)
+				_, _, outcomes := ch.expire(first.op.deadline, nil)
+				c.report(outcomes, nil)
 				(<-firstReply).want(t, ErrTimeout)
 			}
 			// It is as if the first answer, no such entry, were on its way.
@@ -330,8 +332,8 @@ func TestOwedAnswerEndsTheConnection(t *testing.T) {
 	first := add(t, c, codec(1), 1, 0, time.Millisecond+long)
 	b.AwaitRequests(1, isNew)
 	expire := func(now time.Duration) {
-		_, outcomes := c.adds[0].expire(now, nil)
-		c.report(outcomes)
+		_, _, outcomes := c.adds[0].expire(now, nil)
+		c.report(outcomes, nil)
 	}
 	now := c.now()
 	expire(now + 3*long/2)
@@ -343,6 +345,79 @@ func TestOwedAnswerEndsTheConnection(t *testing.T) {
 	}
 	expire(now + 3*long)
 	second.want(t, nil)
+}
+
+// TestStalled: a bookie that is silent while it owes answers to adds is told of, as
+// often as it takes; one that answers others is slow and not silent. The time is the
+// test's.
+func TestStalled(t *testing.T) {
+	told := make(chan metadata.BookieID, 10)
+	b := listen(t, bookietest.Config{})
+	c := connect(t, b, Config{AddConnections: 1, AddTimeout: 100 * long, StallAfter: long, Stalled: func(id metadata.BookieID) { told <- id }})
+	ch := c.adds[0]
+	look := func(now time.Duration) bool {
+		t.Helper()
+		_, stalled, outcomes := ch.expire(now, nil)
+		if len(outcomes) > 0 {
+			t.Fatalf("%d adds ended", len(outcomes))
+		}
+		return stalled
+	}
+	if look(1000 * long) {
+		t.Error("an idle bookie is told of")
+	}
+	isFirst := func(r wire.Request) bool { return r.Op == wire.OpAdd && r.Entry == 0 }
+	release := make(chan struct{})
+	b.Inject(bookietest.Fault{Match: isFirst, Until: release})
+	first := add(t, c, codec(1), 0, 0, 0)
+	started := c.now()
+	if look(started + long/2) {
+		t.Error("a bookie is told of that has half of its time left")
+	}
+	if !look(started + long) {
+		t.Error("a silent bookie is not told of")
+	}
+	add(t, c, codec(1), 1, 0, 0).want(t, nil)
+	answered := ch.heardAt
+	if look(answered + long - 1) {
+		t.Error("a bookie is told of that has answered since")
+	}
+	for i := range time.Duration(3) {
+		if !look(answered + long + i*long/stallLooks) {
+			t.Error("a silent bookie is not told of again")
+		}
+	}
+	close(release)
+	first.want(t, nil)
+	if look(1000 * long) {
+		t.Error("a bookie that owes nothing is told of")
+	}
+	if len(told) > 0 {
+		t.Error("told of by the wrong clock")
+	}
+}
+
+// TestStalledIsTold: by the client's own clock.
+func TestStalledIsTold(t *testing.T) {
+	told := make(chan metadata.BookieID)
+	over := make(chan struct{})
+	b := listen(t, bookietest.Config{})
+	c := connect(t, b, Config{StallAfter: 10 * time.Millisecond, Stalled: func(id metadata.BookieID) {
+		select {
+		case told <- id:
+		case <-over:
+		}
+	}})
+	b.Pause()
+	h := add(t, c, codec(1), 0, 0, 0)
+	for range 3 {
+		if id := <-told; id != c.ID() {
+			t.Errorf("told of %s", id)
+		}
+	}
+	b.Resume()
+	h.want(t, nil)
+	close(over)
 }
 
 func TestPausedBookie(t *testing.T) {
@@ -564,8 +639,8 @@ func TestPayloadIsHeldUntilWrittenAndAnswered(t *testing.T) {
 			}
 			h.want(t, nil)
 		} else {
-			_, outcomes := ch.expire(time.Second, nil)
-			c.report(outcomes)
+			_, _, outcomes := ch.expire(time.Second, nil)
+			c.report(outcomes, nil)
 			h.want(t, ErrTimeout)
 		}
 		if buf.Load() != 1 || c.budget.used.Load() == 0 {
@@ -603,7 +678,7 @@ func TestStorm(t *testing.T) {
 	before := buffer.InUseBytes()
 	var made, ended atomic.Int64
 	var buf held
-	h := handlerFunc(func() { ended.Add(1) })
+	h := endings{&ended}
 	var wg sync.WaitGroup
 	const ledgers, entries = 4, 400
 	for l := range int64(ledgers) {
@@ -669,9 +744,10 @@ func TestStorm(t *testing.T) {
 	}
 }
 
-type handlerFunc func()
+// endings counts outcomes.
+type endings struct{ n *atomic.Int64 }
 
-func (f handlerFunc) Added(metadata.BookieID, int64, uint64, error) { f() }
+func (e endings) Added(_ metadata.BookieID, replies []AddReply) { e.n.Add(int64(len(replies))) }
 
 func TestPacketIsCounted(t *testing.T) {
 	var buf held

@@ -15,8 +15,9 @@ const never = time.Duration(math.MaxInt64)
 
 // clock ends requests whose time is up, and makes the calls that cannot be made
 // where their reason is found. Requests have no timers of their own: the
-// clock sleeps until the earliest deadline that anybody knew when it last looked.
-// As most deadlines lie equally far ahead, it wakes about once in a timeout.
+// clock sleeps until the earliest deadline, or end of patience with a bookie that is
+// silent, that anybody knew when it last looked. As most lie equally far ahead, it
+// wakes about once in the shortest of them.
 type clock struct {
 	armed atomic.Int64 // when it wakes, a time.Duration
 	wake  chan struct{}
@@ -71,7 +72,7 @@ func (c *Client) keepTime() {
 		case <-c.clock.wake:
 		case <-timer.C:
 		}
-		c.report(c.clock.takeLate())
+		c.report(c.clock.takeLate(), nil)
 		if high, changed := c.budget.pressure(); changed && c.cfg.Pressure != nil {
 			c.cfg.Pressure(c.id, high)
 		}
@@ -80,11 +81,17 @@ func (c *Client) keepTime() {
 		c.clock.armed.Store(int64(never))
 		now := c.now()
 		next := never
+		stalled := false
 		for _, ch := range c.channels {
 			var earliest time.Duration
-			earliest, outcomes = ch.expire(now, outcomes[:0])
-			c.report(outcomes)
+			var stalls bool
+			earliest, stalls, outcomes = ch.expire(now, outcomes[:0])
+			c.report(outcomes, nil)
 			next = min(next, earliest)
+			stalled = stalled || stalls
+		}
+		if stalled {
+			c.cfg.Stalled(c.id)
 		}
 		if next == never {
 			timer.Stop()

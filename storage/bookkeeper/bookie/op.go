@@ -56,21 +56,36 @@ func (o *op) outcome(err error) outcome {
 	return outcome{key: o.key, started: o.started, handler: o.handler, tag: o.tag, call: o.call, err: err}
 }
 
-// report calls the handlers. No lock may be held.
-func (c *Client) report(outcomes []outcome) {
-	for i := range outcomes {
+// report calls the handlers. No lock may be held. room is for what it gathers on the
+// way; it returns that for the next call, empty.
+func (c *Client) report(outcomes []outcome, room []AddReply) []AddReply {
+	if len(outcomes) == 0 {
+		return room
+	}
+	now := c.now()
+	for i := 0; i < len(outcomes); {
 		o := &outcomes[i]
 		if c.cfg.Observe != nil {
-			c.cfg.Observe(c.id, o.key.op, c.now()-o.started, o.err)
+			c.cfg.Observe(c.id, o.key.op, now-o.started, o.err)
 		}
-		switch {
-		case o.handler != nil:
-			c.addCount.Add(-1)
-			o.handler.Added(c.id, o.key.entry, o.tag, o.err)
-		default:
+		if o.handler == nil {
 			c.readCount.Add(-1)
 			o.call.fail(c.id, o.err)
+			i++
+			continue
 		}
-		*o = outcome{}
+		room = append(room[:0], AddReply{o.key.entry, o.tag, o.err})
+		for i++; i < len(outcomes) && outcomes[i].handler == o.handler; i++ {
+			p := &outcomes[i]
+			if c.cfg.Observe != nil {
+				c.cfg.Observe(c.id, p.key.op, now-p.started, p.err)
+			}
+			room = append(room, AddReply{p.key.entry, p.tag, p.err})
+		}
+		c.addCount.Add(-int64(len(room)))
+		o.handler.Added(c.id, room)
 	}
+	clear(outcomes)
+	clear(room)
+	return room[:0]
 }

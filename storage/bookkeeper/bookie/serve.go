@@ -140,7 +140,8 @@ type reader struct {
 	r        *bufio.Reader
 	answers  []wire.Response // of adds, not looked up yet
 	outcomes []outcome
-	heard    bool // an answer
+	replies  []AddReply // room for report
+	heard    bool       // an answer
 }
 
 func (ch *channel) read(conn net.Conn) error {
@@ -201,7 +202,9 @@ func (r *reader) moreAdds() bool {
 // answerAdds calls the handlers of the adds whose answers were gathered.
 func (r *reader) answerAdds() error {
 	var stray error
+	now := r.ch.c.now()
 	r.ch.mu.Lock()
+	r.ch.heardAt = now
 	for _, a := range r.answers {
 		k := key{op: a.Op, ledger: a.Ledger, entry: a.Entry}
 		o := r.ch.table[k]
@@ -218,7 +221,7 @@ func (r *reader) answerAdds() error {
 	}
 	r.ch.mu.Unlock()
 	r.answers = r.answers[:0]
-	r.ch.c.report(r.outcomes)
+	r.replies = r.ch.c.report(r.outcomes, r.replies)
 	r.outcomes = r.outcomes[:0]
 	return stray
 }
@@ -266,7 +269,7 @@ func (r *reader) answerRead(a wire.Response, body int) error {
 			buf.Release()
 		}
 	case buf == nil:
-		r.ch.c.report(append(r.outcomes[:0], out))
+		r.ch.c.report(append(r.outcomes[:0], out), nil)
 	default:
 		c := r.ch.c
 		c.readCount.Add(-1)

@@ -183,6 +183,12 @@ func (a *adds) returned(index int) {
 	}
 }
 
+// holdsUp returns whether the oldest entry that is not acknowledged waits for an
+// answer from the position.
+func (a *adds) holdsUp(index int) bool {
+	return a.pending() > 0 && a.at(a.lac+1).waiting&(1<<index) != 0
+}
+
 // feasible returns whether every write set has an ack quorum without the
 // positions in away.
 func (a *adds) feasible(away uint64) bool {

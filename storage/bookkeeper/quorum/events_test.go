@@ -39,7 +39,7 @@ func FuzzEvents(f *testing.F) {
 			kind, a, b, c := events[i], int(events[i+1]), events[i+2], events[i+3]
 			entry, index, bookie := int64(a)-2, int(b%8)-1, names[int(b/8)%len(names)]
 			class := Class(c % 11)
-			switch kind % 17 {
+			switch kind % 18 {
 			case 0:
 				if _, _, _, err := w.Append(int(c)); err == nil {
 					entries++
@@ -72,6 +72,9 @@ func FuzzEvents(f *testing.F) {
 				if c == 0 {
 					w.Close()
 				}
+			case 17:
+				w.BookieStalled(bookie, c%2 == 0)
+				r.BookieStalled(bookie)
 			case 16:
 				if c == 0 {
 					w.Abort(errAborted)

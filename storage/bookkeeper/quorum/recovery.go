@@ -301,19 +301,43 @@ func (r *Recovery) AddReply(entry int64, index int, bookie metadata.BookieID, cl
 	r.proceed()
 }
 
-// replace changes the ensemble in memory: readers, and other recoveries, go by
-// the stored one until the ledger is closed.
+// BookieStalled tells that bookie has owed answers for some time, though no add to
+// it has failed yet. It is replaced if that can be and the oldest entry that has no
+// ack quorum waits for it.
+func (r *Recovery) BookieStalled(bookie metadata.BookieID) {
+	if r.stage != reading {
+		return
+	}
+	index := slices.Index(r.ensemble, bookie)
+	if index < 0 || !r.holdsUp(index) {
+		return
+	}
+	if b, found := replacement(r.placement, r.ensemble, index); found {
+		r.give(index, b)
+		r.deliver()
+		r.proceed()
+	}
+}
+
+// replace takes the bookie that failed out of the ensemble. It is false if the
+// recovery failed because there is no ack quorum without it.
 func (r *Recovery) replace(index int) (ok bool) {
-	b, found := replacement(r.placement, r.ensemble, index)
-	if !found {
-		r.away |= 1 << index
-		if !r.feasible(r.away) {
-			r.fail(ErrNotEnoughBookies)
-			return false
-		}
-		r.effects = append(r.effects, Effect{Kind: Degraded, Index: int32(index), Bookie: r.ensemble[index]})
+	if b, found := replacement(r.placement, r.ensemble, index); found {
+		r.give(index, b)
 		return true
 	}
+	r.away |= 1 << index
+	if !r.feasible(r.away) {
+		r.fail(ErrNotEnoughBookies)
+		return false
+	}
+	r.effects = append(r.effects, Effect{Kind: Degraded, Index: int32(index), Bookie: r.ensemble[index]})
+	return true
+}
+
+// give changes the ensemble in memory: readers, and other recoveries, go by the
+// stored one until the ledger is closed.
+func (r *Recovery) give(index int, b metadata.BookieID) {
 	ensemble := slices.Clone(r.ensemble)
 	ensemble[index] = b
 	s := metadata.Segment{First: r.rules.firstOfSegment(r.lac, r.next-1), Bookies: ensemble}
@@ -323,7 +347,6 @@ func (r *Recovery) replace(index int) (ok bool) {
 		r.segments = append(r.segments, s)
 	}
 	r.switchTo(ensemble)
-	return true
 }
 
 func (r *Recovery) storeEnd() {

@@ -196,6 +196,7 @@ func newSimRecovery(s *simulation, name string, tries int) {
 	}
 	r := &simRecovery{machine: m, tries: tries, kept: map[int64]int64{}}
 	r.client = client{s: s, name: name, role: "recovery", effects: m.Effects, carry: r.carryOut}
+	s.recoveries = append(s.recoveries, r)
 	s.after(s.delay(), func() { r.event("starts", m.Start) })
 	if !s.healed && s.chance(10) {
 		s.after(s.rng.Int64N(200), func() {

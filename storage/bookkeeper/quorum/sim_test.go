@@ -28,9 +28,10 @@ type simulation struct {
 
 	storeAway int64 // the metadata store takes no writes before this time
 
-	bookies []*simBookie
-	store   *simStore
-	writer  *simWriter
+	bookies    []*simBookie
+	store      *simStore
+	writer     *simWriter
+	recoveries []*simRecovery // all that ever were
 
 	payload []int64 // length of each entry written
 	length  []int64 // of the ledger with each entry
@@ -116,13 +117,16 @@ func (s *simulation) build() {
 func (s *simulation) fault() {
 	b := s.bookies[s.rng.IntN(len(s.bookies))]
 	length := 20 + s.rng.Int64N(400)
-	switch s.rng.IntN(16) {
+	switch s.rng.IntN(17) {
 	case 0, 1, 2:
 		b.crash()
 		s.after(length, b.restart)
 	case 3:
 		b.stuck = s.now + length
 		s.log("%s stops answering until %d", b.id, b.stuck)
+		s.after(s.rng.Int64N(length), func() { s.stalled(b) })
+	case 16:
+		s.stalled(b)
 	case 4:
 		b.readOnly = true
 		s.after(length, func() { b.readOnly = false })
@@ -156,6 +160,15 @@ func (s *simulation) fault() {
 		s.log("requests of the %s to %s are held until %d", role, b.id, s.now+length)
 	case 11:
 		newSimRecovery(s, "R"+fmt.Sprint(s.rng.IntN(90)+10), 3)
+	}
+}
+
+// stalled tells everybody that a bookie is slow to answer, whether it is or not.
+func (s *simulation) stalled(b *simBookie) {
+	elsewhere := s.chance(2)
+	s.writer.event("stalled "+string(b.id), func() { s.writer.machine.BookieStalled(b.id, elsewhere) })
+	for _, r := range s.recoveries {
+		r.event("stalled "+string(b.id), func() { r.machine.BookieStalled(b.id) })
 	}
 }
 

@@ -188,6 +188,61 @@ func TestVanished(t *testing.T) {
 	expect(t, w, "Send 5: b5 b1 b2")
 }
 
+// TestStalled: a bookie that is slow to answer is replaced where an entry waits for it
+// alone, and not where the others are enough.
+func TestStalled(t *testing.T) {
+	w := writerAt(t, 4, "b4 b5")
+	w.BookieStalled("b3", true) // nothing waits
+	appendUpTo(t, w, 5)
+	w.Effects(nil)
+	reply(t, w, trio, "5 b1", "5 b2")
+	expect(t, w, "Acknowledge 5…5")
+	w.BookieStalled("b3", true)
+	w.BookieStalled("b9", true)
+	expect(t, w)
+	appendUpTo(t, w, 6)
+	reply(t, w, trio, "6 b1")
+	w.Effects(nil)
+	w.BookieStalled("b1", true) // has answered
+	expect(t, w)
+	w.BookieStalled("b2", true)
+	expect(t, w, "Store over 1: OPEN 0[b1 b2 b3] 6[b1 b4 b3]")
+	w.BookieStalled("b3", true) // one after the other
+	w.Stored(2)
+	expect(t, w, "Send 6: b4")
+	reply(t, w, "b1 b4 b3", "6 b4")
+	expect(t, w, "Acknowledge 6…6")
+
+	// Nobody replaces them: two of three may be slow.
+	appendUpTo(t, w, 7)
+	w.Effects(nil)
+	w.placement.(*spares).ids = nil
+	w.BookieStalled("b1", true)
+	w.BookieStalled("b4", true)
+	expect(t, w)
+	if w.Degraded() {
+		t.Fatal("degraded without a failed add")
+	}
+	reply(t, w, "b1 b4 b3", "7 b4", "7 b1")
+	expect(t, w, "Acknowledge 7…7")
+}
+
+// TestStalledWithoutWhomThereIsNoQuorum: the ledger ends if another one is better off.
+func TestStalledWithoutWhomThereIsNoQuorum(t *testing.T) {
+	w := newTestWriter(t, open(2, 2, "0 b1 b2 b3 b4"), "")
+	appendUpTo(t, w, 0)
+	w.Effects(nil)
+	reply(t, w, "b1 b2 b3 b4", "0 b1")
+	w.BookieStalled("b2", false)
+	expect(t, w)
+	w.BookieStalled("b2", true)
+	expect(t, w, "Failed: ledger 7: not enough bookies for the ack quorum", "Store over 1: CLOSED at -1 length 0 0[b1 b2 b3 b4]")
+	w.BookieStalled("b1", true)
+	reply(t, w, "b1 b2 b3 b4", "0 b2")
+	w.Stored(2)
+	expect(t, w, "Sealed: CLOSED at -1 length 0 0[b1 b2 b3 b4]")
+}
+
 // TestNoSpare: without a bookie to replace it with, a failed one is left out as
 // long as there is an ack quorum.
 func TestNoSpare(t *testing.T) {
