@@ -86,6 +86,21 @@ func TestVanishedBookieThatServesIsKeptIfNobodyReplacesIt(t *testing.T) {
 	c.sealed(w, 20)
 }
 
+// TestBookieThatNobodyRegisteredIsRead: its lease had lapsed before this process came,
+// and it serves.
+func TestBookieThatNobodyRegisteredIsRead(t *testing.T) {
+	c := newCluster(t, 2)
+	one := func(cf *Config) { cf.Ensemble = 1 }
+	w := c.create(c.open(one))
+	c.acknowledged(w, 0, 10)
+	c.sealed(w, 10)
+	c.store.Unregister(c.stored(w.ID()).Segments[0].Bookies[0])
+	r, err := c.open(one).Open(t.Context(), w.ID())
+	c.ok(err)
+	c.reads(r, 10)
+	c.ok(r.Close())
+}
+
 func TestNarrowLedgers(t *testing.T) {
 	c := newCluster(t, 3)
 	now := newClock()
