@@ -18,6 +18,11 @@ const (
 	maxWriteBytes = 1 << 20
 	// maxFreeOps is how many ops a channel keeps for reuse.
 	maxFreeOps = 4096
+	// While a bookie owes answers to adds, further ones wait until it gives some, but
+	// for no longer than gatherFor, and no more than gatherBytes: what it gets at once
+	// it syncs at once, and that costs it little more than one add by itself.
+	gatherFor   = time.Millisecond
+	gatherBytes = 64 << 10
 	// maxTries bounds how often a request is repeated because connections broke
 	// before any answer.
 	maxTries = 6
@@ -33,10 +38,13 @@ type channel struct {
 
 	mu       sync.Mutex
 	closed   bool
-	asleep   bool  // the writer waits for wake
+	asleep   bool  // the writer waits for wake, with nothing to do
+	gathers  bool  // the writer waits for wake, or for gathered to be many, or old
+	gathered int   // bytes of the queue meanwhile
 	queue    []*op // from head on: not sent
 	head     int
 	table    map[key]*op // sent, or being sent, over conn
+	owed     int         // adds of the table
 	conn     net.Conn    // nil if there is none
 	answered bool        // conn brought an answer
 	reason   error       // why the client closed conn
@@ -101,7 +109,15 @@ func (ch *channel) put(o *op) {
 	}
 	ch.earliest = min(ch.earliest, due)
 	wake := ch.asleep
-	ch.asleep = false
+	if ch.gathers {
+		if o.packet != nil {
+			ch.gathered += o.packet.Bytes()
+		}
+		wake = o.packet == nil || ch.gathered >= gatherBytes
+	}
+	if wake {
+		ch.asleep, ch.gathers = false, false
+	}
 	ch.mu.Unlock()
 	ch.c.clock.arm(due)
 	if wake {
@@ -120,15 +136,38 @@ func (ch *channel) poke() {
 func (ch *channel) idle() bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	ch.asleep = ch.head == len(ch.queue)
+	ch.asleep, ch.gathers = ch.head == len(ch.queue), false
 	return ch.asleep
 }
 
-// take moves what is to be written next from the queue to the table and to batch.
-// Of requests with the same key the later ones are chained to the first.
-func (ch *channel) take(batch []*op) []*op {
+// wait returns for how long the queue may wait for more. The lock is held.
+func (ch *channel) wait(now time.Duration) time.Duration {
+	if ch.owed == 0 || ch.head == len(ch.queue) {
+		return 0
+	}
+	ch.gathered = 0
+	for _, o := range ch.queue[ch.head:] {
+		if o.packet == nil { // a read
+			return 0
+		}
+		if ch.gathered += o.packet.Bytes(); ch.gathered >= gatherBytes {
+			return 0
+		}
+	}
+	return ch.queue[ch.head].started + gatherFor - now
+}
+
+// take moves what is to be written next from the queue to the table and to batch, or
+// returns for how long that may wait for more. Of requests with the same key the later
+// ones are chained to the first.
+func (ch *channel) take(batch []*op, now time.Duration) ([]*op, time.Duration) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	ch.gathers = false
+	if wait := ch.wait(now); wait > 0 {
+		ch.gathers = true
+		return batch, wait
+	}
 	bytes := 0
 	for ch.head < len(ch.queue) && len(batch) < maxWriteOps && bytes < maxWriteBytes {
 		o := ch.queue[ch.head]
@@ -149,6 +188,7 @@ func (ch *channel) take(batch []*op) []*op {
 		ch.table[o.key] = o
 		if o.packet != nil {
 			bytes += o.packet.Bytes()
+			ch.owed++
 		} else {
 			bytes += len(o.frame)
 		}
@@ -163,7 +203,7 @@ func (ch *channel) take(batch []*op) []*op {
 		ch.queue, ch.head = ch.queue[:n], 0
 	}
 	ch.asleep = len(batch) == 0 && ch.head == len(ch.queue)
-	return batch
+	return batch, 0
 }
 
 // written says that the bytes of batch are no longer needed by the writer.
@@ -207,6 +247,9 @@ func (ch *channel) drop(o *op) {
 func (ch *channel) unchain(o *op) {
 	delete(ch.table, o.key)
 	o.pending = false
+	if o.key.op == wire.OpAdd {
+		ch.owed--
+	}
 	if next := o.next; next != nil {
 		o.next = nil
 		ch.requeue(next)
@@ -221,8 +264,13 @@ func (ch *channel) requeue(o *op) {
 		ch.queue = append(ch.queue, o)
 		o = next
 	}
-	if ch.asleep {
-		ch.asleep = false
+	ch.rouse()
+}
+
+// rouse wakes the writer if it waits. The lock is held.
+func (ch *channel) rouse() {
+	if ch.asleep || ch.gathers {
+		ch.asleep, ch.gathers = false, false
 		ch.poke()
 	}
 }

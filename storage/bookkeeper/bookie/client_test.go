@@ -628,7 +628,7 @@ func TestPayloadIsHeldUntilWrittenAndAnswered(t *testing.T) {
 		}
 		ch.enqueueAdd(p, 0, time.Second, h, 0)
 		p.Release()
-		batch := ch.take(nil)
+		batch, _ := ch.take(nil, 0)
 		if len(batch) != 1 || buf.Load() != 1 {
 			t.Fatalf("%d in the batch, %d references", len(batch), buf.Load())
 		}
@@ -667,6 +667,94 @@ func TestPayloadIsHeldUntilWrittenAndAnswered(t *testing.T) {
 			t.Errorf("an answer that was not asked for: %v", err)
 		}
 	}
+}
+
+// TestGathering drives a channel by hand: while answers are owed adds wait for more of
+// them, for a while, and up to so many bytes.
+func TestGathering(t *testing.T) {
+	c := &Client{cfg: Config{MaxFrameBytes: 1 << 20}, budget: budget{limit: 1 << 30}}
+	c.clock.init()
+	ch := newChannel(c)
+	h := make(answers, 100)
+	entry := int64(0)
+	enqueue := func(now time.Duration, bytes int) {
+		t.Helper()
+		p := NewPacket(codec(1), 0, entry, entry-1, 1<<30, nil, make([]byte, bytes), nil)
+		entry++
+		if err := c.budget.take(int64(p.Bytes())); err != nil {
+			t.Fatal(err)
+		}
+		ch.enqueueAdd(p, now, long, h, 0)
+		p.Release()
+	}
+	woken := func() bool {
+		select {
+		case <-ch.wake:
+			return true
+		default:
+			return false
+		}
+	}
+	take := func(now time.Duration, count int, wantWait bool) {
+		t.Helper()
+		batch, wait := ch.take(nil, now)
+		if len(batch) != count || wait > 0 != wantWait {
+			t.Fatalf("at %v: %d taken, %v to wait; want %d, to wait %v", now, len(batch), wait, count, wantWait)
+		}
+		ch.written(batch)
+	}
+	answer := func(entry int64) {
+		t.Helper()
+		r := &reader{ch: ch, answers: []wire.Response{{Op: wire.OpAdd, Ledger: 1, Entry: entry}}}
+		if err := r.answerAdds(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take(0, 0, false)
+	enqueue(0, 100)
+	if !woken() {
+		t.Fatal("the first add does not wake the writer")
+	}
+	take(0, 1, false)
+	enqueue(1, 100)
+	take(1, 0, true)
+	enqueue(2, 100)
+	if woken() {
+		t.Error("an add that may wait wakes the writer")
+	}
+	answer(0)
+	if !woken() {
+		t.Error("an answer does not wake a writer that gathers")
+	}
+	take(3, 2, false)
+	enqueue(4, 100)
+	take(4, 0, true)
+	take(4+gatherFor-1, 0, true)
+	take(4+gatherFor, 1, false)
+	enqueue(10, 100)
+	take(10, 0, true)
+	enqueue(10, gatherBytes)
+	if !woken() {
+		t.Error("many bytes do not wake the writer")
+	}
+	take(10, 2, false)
+	enqueue(20, 100)
+	take(20, 0, true)
+	call := &Call{ch: ch}
+	call.op = op{key: key{op: wire.OpRead, ledger: 1}, call: call, frame: []byte{1}}
+	ch.enqueueRead(&call.op, 20, long)
+	if !woken() {
+		t.Error("a read waits for adds")
+	}
+	take(20, 2, false)
+	for e := int64(1); e < entry; e++ {
+		answer(e)
+	}
+	if ch.owed != 0 {
+		t.Errorf("%d answers are owed to nobody", ch.owed)
+	}
+	enqueue(30, 100)
+	take(30, 1, false)
 }
 
 // TestStorm has adds, reads, cancels, crashes and restarts at once: every request

@@ -8,8 +8,8 @@
 //	high priority     one: fencing, and the reads and adds of a recovery
 //
 // Each connection is opened when it is first needed and kept. One goroutine
-// writes what is queued, many requests with one writev; another reads the answers
-// and calls the handlers. An add's bytes are not copied: a Packet is shared by the
+// writes what is queued, many requests with one writev: while the bookie syncs some
+// adds, the next ones gather. Another reads the answers and calls the handlers. An add's bytes are not copied: a Packet is shared by the
 // adds of all replicas and holds its payload until every one of them is written
 // and answered, or given up.
 //

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/quirelog/quire/protocol/buffer"
 	"github.com/quirelog/quire/storage/bookkeeper/wire"
@@ -41,11 +42,19 @@ func (ch *channel) serve(conn net.Conn) error {
 func (ch *channel) write(conn net.Conn, over chan error) error {
 	w := newVector(conn)
 	batch := make([]*op, 0, maxWriteOps)
+	timer := time.NewTimer(never)
+	defer timer.Stop()
 	for {
-		batch = ch.take(batch[:0])
+		var wait time.Duration
+		batch, wait = ch.take(batch[:0], ch.c.now())
 		if len(batch) == 0 {
+			if wait > 0 {
+				timer.Reset(wait)
+			}
 			select {
 			case <-ch.wake:
+				continue
+			case <-timer.C:
 				continue
 			case err := <-over:
 				over <- err
@@ -218,6 +227,9 @@ func (r *reader) answerAdds() error {
 			continue
 		}
 		r.outcomes = append(r.outcomes, r.ch.end(o, r.err(a)))
+	}
+	if r.ch.gathers {
+		r.ch.rouse()
 	}
 	r.ch.mu.Unlock()
 	r.answers = r.answers[:0]
