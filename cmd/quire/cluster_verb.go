@@ -230,9 +230,15 @@ func skipLedgerIDs(ctx context.Context, c *config) error {
 	if err != nil {
 		return err
 	}
+	counters, ours := store.(interface {
+		SkipIDs(context.Context, time.Time) error
+	})
+	if !ours {
+		return done() // no backup of etcd has them
+	}
 	_, err = store.InstanceID(ctx)
 	if err == nil {
-		err = store.SkipIDs(ctx, time.Now())
+		err = counters.SkipIDs(ctx, time.Now())
 	} else if errors.Is(err, metadata.ErrNotInitialised) {
 		err = nil // there are no bookies
 	}

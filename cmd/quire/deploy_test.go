@@ -133,7 +133,7 @@ func TestExampleConfigOnBookies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tier, endpoints := c.str("storage.tier"), bookieEndpoints(c); tier != tierBookKeeper || len(endpoints) != 3 {
+	if tier, endpoints := c.str("storage.tier"), bookiesAt(c).etcd; tier != tierBookKeeper || len(endpoints) != 3 {
 		t.Errorf("tier %s, endpoints %v", tier, endpoints)
 	}
 }

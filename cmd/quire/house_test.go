@@ -63,7 +63,7 @@ var imports = map[string][]string{
 	"proxy":         {"proxy/loop", "proxy/forward", "protocol", "protocol/buffer"},
 	"proxy/api":     {"proxy", "proxy/forward", "coordinator", "coordinator/group", "offsets", "storage", "storage/ledger", "storage/meta", "storage/planted", "protocol", "protocol/batch", "protocol/buffer"},
 
-	"cmd/quire": {"proxy/api", "proxy", "proxy/forward", "coordinator", "storage", "storage/bookkeeper", "storage/bookkeeper/metadata", "storage/bookkeeper/metadata/etcd", "storage/embedded", "storage/ledger", "storage/meta", "storage/meta/etcd", "storage/vfs", "protocol/buffer"},
+	"cmd/quire": {"proxy/api", "proxy", "proxy/forward", "coordinator", "storage", "storage/bookkeeper", "storage/bookkeeper/metadata", "storage/bookkeeper/metadata/etcd", "storage/bookkeeper/metadata/zookeeper", "storage/embedded", "storage/ledger", "storage/meta", "storage/meta/etcd", "storage/vfs", "protocol/buffer"},
 }
 
 // testImports lists what tests may import beside that: the fakes and suites of

@@ -38,21 +38,25 @@ type bookieFlags struct {
 func (f *bookieFlags) bookies(p *process, use func(*bookkeeper.Tier) error) error {
 	flags := configFlags{Config: f.Config, Override: f.Override}
 	if f.Etcd != "" {
-		flags.Override = append(flags.Override, "bookkeeper.metadata.endpoints="+f.Etcd)
+		flags.Override = append(flags.Override, "bookkeeper.metadata.endpoints="+f.Etcd, "bookkeeper.metadata.service.uri=")
 	}
 	c, err := flags.load(p)
 	if err != nil {
 		return err
 	}
-	if len(bookieEndpoints(c)) == 0 {
+	if !bookiesAt(c).set() {
 		return errors.New("nothing says where the bookies register: give --etcd, or the server's --config")
+	}
+	secure, err := bookieTLS(c)
+	if err != nil {
+		return err
 	}
 	store, done, err := bookieMetadata(c, zap.NewNop())
 	if err != nil {
 		return err
 	}
 	tier, err := bookkeeper.Open(p.ctx, bookkeeper.Config{
-		Store: store, Ensemble: 1, WriteQuorum: 1, AckQuorum: 1,
+		Store: store, Ensemble: 1, WriteQuorum: 1, AckQuorum: 1, TLS: secure,
 		MaxFrameBytes: int(c.number("bookkeeper.max.frame.bytes")), JanitorInterval: -1,
 	})
 	if err != nil {

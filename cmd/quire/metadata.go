@@ -95,7 +95,7 @@ func etcdCluster(c *config, endpoints []string, log *zap.Logger) (etcd.ClusterCo
 	}
 	var err error
 	if strings.HasPrefix(endpoints[0], "https://") {
-		cluster.TLS, err = etcdTLS(c)
+		cluster.TLS, err = clientTLS(c, "etcd.tls.")
 	}
 	return cluster, err
 }
@@ -104,18 +104,20 @@ func (n *node) closeMetadata() {
 	n.onClose("metadata store", func(context.Context) error { return n.meta.Close() })
 }
 
-// etcdTLS is how to talk to members of an etcd cluster that have certificates.
-func etcdTLS(c *config) (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.str("etcd.tls.server.name")}
-	if file := c.str("etcd.tls.ca.file"); file != "" {
-		pool, err := readCertificates("etcd.tls.ca.file", file)
+// clientTLS is how to talk to servers that have certificates, as the keys say whose
+// names begin with prefix.
+func clientTLS(c *config, prefix string) (*tls.Config, error) {
+	ca, cert, key := prefix+"ca.file", prefix+"cert.file", prefix+"key.file"
+	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.str(prefix + "server.name")}
+	if file := c.str(ca); file != "" {
+		pool, err := readCertificates(ca, file)
 		if err != nil {
 			return nil, err
 		}
 		t.RootCAs = pool
 	}
-	if c.str("etcd.tls.cert.file") != "" {
-		load, err := loadCertificate(c, "etcd.tls.cert.file", "etcd.tls.key.file")
+	if c.str(cert) != "" {
+		load, err := loadCertificate(c, cert, key)
 		if err != nil {
 			return nil, err
 		}
@@ -159,11 +161,14 @@ func checkEtcdSet(c *config) error {
 			return fmt.Errorf("%s: %s is set and etcd.endpoints are not https", where, k.Name)
 		}
 	}
-	for _, pair := range [][2]string{{"etcd.tls.cert.file", "etcd.tls.key.file"}, {"etcd.username", "etcd.password"}} {
-		for i, name := range pair {
-			if other := pair[1-i]; c.str(name) != "" && c.str(other) == "" {
-				return fmt.Errorf("%s: %s is set and %s is not", c.get(name).Where, name, other)
-			}
+	return cmp.Or(checkPair(c, "etcd.tls.cert.file", "etcd.tls.key.file"), checkPair(c, "etcd.username", "etcd.password"))
+}
+
+// checkPair checks that both keys are set or neither.
+func checkPair(c *config, a, b string) error {
+	for _, pair := range [][2]string{{a, b}, {b, a}} {
+		if c.str(pair[0]) != "" && c.str(pair[1]) == "" {
+			return fmt.Errorf("%s: %s is set and %s is not", c.get(pair[0]).Where, pair[0], pair[1])
 		}
 	}
 	return nil

@@ -42,7 +42,7 @@ func (n *node) openTiers(ctx context.Context, registry *prometheus.Registry) (le
 		}
 		tiers[numberEmbedded] = n.embedded
 	}
-	if toBookies || n.config.str("bookkeeper.metadata.endpoints") != "" {
+	if toBookies || n.config.str("bookkeeper.metadata.endpoints") != "" || n.config.str("bookkeeper.metadata.service.uri") != "" {
 		if err := n.openBookKeeper(ctx, registry); err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ func (n *node) checkBookies(ctx context.Context, store metadata.Store) error {
 		case err == nil && string(kv.Value) == id:
 			return nil
 		case err == nil:
-			return fmt.Errorf("bookies of the cluster in etcd at %s: they are of %s, and the records of this cluster lie on bookies of %s: check bookkeeper.metadata.endpoints", bookieEndpoints(n.config), id, kv.Value)
+			return fmt.Errorf("bookies of the cluster in %s: they are of %s, and the records of this cluster lie on bookies of %s: check bookkeeper.metadata.endpoints and bookkeeper.metadata.service.uri", bookiesAt(n.config), id, kv.Value)
 		case !errors.Is(err, meta.ErrNotFound):
 			return fmt.Errorf("etcd at %s: %w", n.config.str("etcd.endpoints"), err)
 		}
@@ -101,7 +101,11 @@ func (n *node) checkBookies(ctx context.Context, store metadata.Store) error {
 
 func (n *node) openBookKeeper(ctx context.Context, registry prometheus.Registerer) error {
 	c := n.config
-	store, done, err := bookieMetadata(n.config, n.log)
+	secure, err := bookieTLS(c)
+	if err != nil {
+		return err
+	}
+	store, done, err := bookieMetadata(c, n.log)
 	if err != nil {
 		return err
 	}
@@ -117,6 +121,7 @@ func (n *node) openBookKeeper(ctx context.Context, registry prometheus.Registere
 		WriteQuorum:   int(c.number("bookkeeper.write.quorum")),
 		AckQuorum:     int(c.number("bookkeeper.ack.quorum")),
 		MaxFrameBytes: int(c.number("bookkeeper.max.frame.bytes")),
+		TLS:           secure,
 		Housekeeper:   n.marksLedgers,
 		Registerer:    registry,
 		Logger:        n.log.Named("bookkeeper"),
