@@ -49,6 +49,13 @@ func onBookiesCell(q [3]int, sh shape) string {
 	return fmt.Sprintf("bookies/%s/%s", quorumsText(q), sh.key())
 }
 
+// catchUpCell reads records of before from the first on while others are produced at
+// half of what the producer reaches alone.
+const catchUpCell = "bookies/catch-up"
+
+// catchUpOn is the shape and the quorums of the cell.
+var catchUpOn, catchUpQuorums = shape{1000, 1}, quorumSets[0]
+
 // recoveryCell opens a ledger of 100,000 entries whose writer is gone.
 const recoveryCell = "recovery/100000"
 
@@ -144,7 +151,8 @@ func (b *bench) throughQuire(ctx context.Context, pair int, cluster *peer.BookKe
 			wanted = append(wanted, sh)
 		}
 	}
-	if len(wanted) == 0 {
+	catchUp := q == catchUpQuorums && b.wants(catchUpCell)
+	if len(wanted) == 0 && !catchUp {
 		return nil
 	}
 	raw, err := loops.quire(ctx, cluster, q, rawBytes, rawWindow, b.Seconds)
@@ -196,7 +204,118 @@ func (b *bench) throughQuire(ctx context.Context, pair int, cluster *peer.BookKe
 		addPercentiles(v, res)
 		b.add(pair, onBookiesCell(q, sh), "quire", v)
 	}
+	if catchUp {
+		return b.catchUp(ctx, pair, s, ours)
+	}
 	return nil
+}
+
+// Figures of the catch-up cell.
+const (
+	p99Alone    = "p99 alone"
+	p99Beside   = "p99 beside ÷ alone"
+	readAlone   = "MB/s read alone"
+	machineBusy = "machine CPU %"
+)
+
+// catchUp has a reader of old records beside a paced producer.
+func (b *bench) catchUp(ctx context.Context, pair int, s *session, c contender) error {
+	fill := perfRun{Records: int(b.GB / 2 * gigabyte / float64(catchUpOn.RecordBytes))}
+	old, full, _, err := s.produce(ctx, catchUpCell+" before", catchUpOn, c, fill)
+	if err != nil {
+		return err
+	}
+	ends, err := s.ends(ctx, old)
+	if err != nil {
+		return err
+	}
+	read := func(ctx context.Context) (int64, error) {
+		r, err := newReader(ctx, s.server.Addr(), old, map[int32]int64{0: 0})
+		if err != nil {
+			return 0, err
+		}
+		defer r.close()
+		return r.readTo(ctx, ends)
+	}
+	begun := time.Now()
+	bytes, err := read(ctx)
+	if err != nil {
+		return err
+	}
+	v := map[string]float64{readAlone: float64(bytes) / megabyte / time.Since(begun).Seconds()}
+
+	run := b.paced(int(full.RecordsPerSecond / 2))
+	_, alone, _, err := s.produce(ctx, catchUpCell+" alone", catchUpOn, c, run)
+	if err != nil {
+		return err
+	}
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	type outcome struct {
+		bytes int64
+		took  time.Duration
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		begun := time.Now()
+		for o.err == nil && reading.Err() == nil {
+			var n int64
+			n, o.err = read(reading)
+			o.bytes += n
+		}
+		if reading.Err() != nil {
+			o.err = nil
+		}
+		o.took = time.Since(begun)
+		done <- o
+	}()
+	busy, total, err := machineCPU()
+	if err != nil {
+		return err
+	}
+	_, res, _, err := s.produce(ctx, catchUpCell+" beside", catchUpOn, c, run)
+	busyAfter, totalAfter, err2 := machineCPU()
+	stop()
+	o := <-done
+	if err := errors.Join(err, err2, o.err); err != nil {
+		return err
+	}
+	v[megabytesPerSec] = float64(o.bytes) / megabyte / o.took.Seconds()
+	v[machineBusy] = 100 * (busyAfter - busy) / (totalAfter - total)
+	v[recordsPerSecond], v[p99Alone] = res.RecordsPerSecond, alone.P99
+	if alone.P99 > 0 { // the tool counts whole milliseconds
+		v[p99Beside] = res.P99 / alone.P99
+	}
+	addPercentiles(v, res)
+	b.add(pair, catchUpCell, "quire", v)
+	return nil
+}
+
+// machineCPU returns the time that all processors have spent so far on anything but
+// waiting, and all of their time, in ticks.
+func machineCPU() (busy, total float64, err error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	line, _, _ := strings.Cut(string(stat), "\n")
+	const idle, wait, steal = 4, 5, 8
+	for i, f := range strings.Fields(line) {
+		n, err := strconv.ParseFloat(f, 64)
+		if i == 0 || i > steal {
+			continue
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("/proc/stat: %q: %w", line, err)
+		}
+		total += n
+		if i != idle && i != wait {
+			busy += n
+		}
+	}
+	return busy, total, nil
 }
 
 // ofRaw is what part of its own client's loop a server reaches.
@@ -354,6 +473,17 @@ func (w *writer) bookkeeper() {
 				w.cellText(cell, "quire", serverCPUPerGB), w.cellText(cell, "quire", rssMB))
 		}
 	}
+	w.catchUpTable()
+}
+
+// catchUpTable is what a reader of old records reaches, and what it costs producers.
+func (w *writer) catchUpTable() {
+	if !w.any(catchUpCell) {
+		return
+	}
+	w.linef("\n| reader of old records beside a producer at half load, %s, %s | records/s produced | p99 ms alone | with the reader | MB/s read alone | beside the producer | machine CPU %% |\n|---|---|---|---|---|---|---|", strings.ReplaceAll(quorumsText(catchUpQuorums), "-", "/"), catchUpOn)
+	w.linef("| on three bookies | %s | %s | %s | %s | %s | %s |", w.cellText(catchUpCell, "quire", recordsPerSecond), w.cellText(catchUpCell, "quire", p99Alone),
+		w.cellText(catchUpCell, "quire", p99), w.cellText(catchUpCell, "quire", readAlone), w.cellText(catchUpCell, "quire", megabytesPerSec), w.cellText(catchUpCell, "quire", machineBusy))
 }
 
 // bookkeeperBars are what the tables above are held to.
@@ -375,5 +505,8 @@ func (w *writer) bookkeeperBars() []bar {
 			w.addMedian(&through, onBookiesCell(q, sh), "quire", ofRaw)
 		}
 	}
-	return []bar{rate, cpu, tail, through, w.absolute("recovery of an open ledger of 100,000 entries, s", recoveryCell, seconds, 2)}
+	return []bar{
+		rate, cpu, tail, through, w.absolute("recovery of an open ledger of 100,000 entries, s", recoveryCell, seconds, 2),
+		w.absolute("p99 of produce beside a reader of old records on bookies ÷ alone", catchUpCell, p99Beside, 2),
+	}
 }
