@@ -49,6 +49,7 @@ public final class Ledgers {
         conf.setUseV2WireProtocol(args[1].equals("v2"));
         conf.setNettyMaxFrameSizeBytes(5253120);
         conf.setAddEntryTimeout(5);
+        conf.setThrottleValue(0); // else 5,000 requests a second
         try (BookKeeper client = new BookKeeper(conf)) {
             Ledgers ledgers = new Ledgers(client);
             System.out.println("ok ready");
