@@ -222,7 +222,7 @@ func TestShutdown(t *testing.T) {
 				parked.Done()
 			case 2:
 				go func() { // work under way
-					for !s0(r).draining.Load() {
+					for !s0(r).leaving.Load() {
 						runtime.Gosched()
 					}
 					echo(r)

@@ -36,7 +36,8 @@ type Config struct {
 
 	Limits
 
-	now func() time.Time // replaced by tests
+	now       func() time.Time // replaced by tests
+	leaveTime time.Duration    // the same
 }
 
 // Listener is an address that clients connect to.
@@ -132,6 +133,7 @@ func (c *Config) fill() error {
 		c.now = time.Now
 	}
 	setDefault(&c.Workers, 64)
+	setDefault(&c.leaveTime, defaultLeaveTime)
 	l := &c.Limits
 	setDefault(&l.MaxFrameBytes, 100<<20)
 	setDefault(&l.MaxClientIDBytes, math.MaxInt16)

@@ -85,6 +85,13 @@ type Conn struct {
 	active   time.Time // last byte in or out
 	opened   time.Time
 
+	// At Shutdown; see leave.
+	knowsVersions bool // the client has asked for ApiVersions
+	produces      bool // and has sent Produce
+	leaving       bool // a moment to close is looked for
+	parting       bool // it has come
+	leaveAt       time.Time
+
 	eof       bool // the client sends nothing more
 	ending    bool // nothing more is read; close when the answers have left
 	draining  bool // ending or eof: what waits should not
@@ -136,8 +143,11 @@ func (s *Server) newConn(l *Listener, sock loop.Sock, via string, local bool) *C
 		}
 		ce.Write(fields...)
 	}
-	if s.draining.Load() {
+	switch {
+	case s.draining.Load():
 		c.end(errShutdown)
+	case s.leaving.Load():
+		c.leave()
 	}
 	return c
 }
@@ -174,6 +184,12 @@ func (c *Conn) accept(b *buffer.Buffer, frame []byte) {
 	r.Body, r.Message, r.Frame, r.Conn = body, frame, b, c
 	r.Received = c.loop.Now()
 	r.frameBytes, r.prefixBytes = len(frame), sizeBytes
+	switch r.Key {
+	case keyAPIVersions:
+		c.knowsVersions = true
+	case keyProduce:
+		c.produces = true
+	}
 	c.push(r)
 	c.start()
 }
@@ -298,7 +314,13 @@ func (c *Conn) turn() {
 
 // settle closes a connection that has nothing left to do.
 func (c *Conn) settle() {
-	if c.closed || !c.draining || c.out.blocked || c.lingering {
+	if c.closed || c.out.blocked || c.lingering {
+		return
+	}
+	if !c.draining {
+		if c.leaving {
+			c.part()
+		}
 		return
 	}
 	if c.len() > 0 || c.unanswered > 0 || c.link.waitsForEnd() || c.paused&(pausedFull|pausedMemory) != 0 && !c.ending {
@@ -503,6 +525,9 @@ func (c *Conn) watch(d time.Duration) {
 // again when the next one may.
 func (c *Conn) check() {
 	c.watchAt = time.Time{}
+	if c.leaving && !c.draining {
+		c.turn()
+	}
 	if c.closed {
 		return
 	}

@@ -30,6 +30,9 @@ func (o *output) rewind() { o.part, o.off, o.done = 0, 0, 0 }
 
 // flush sends what is ready, in order.
 func (c *Conn) flush() {
+	if c.holds() {
+		return
+	}
 	for total := 0; !c.out.blocked && !c.closed && !c.lingering; {
 		parts, want := c.gather()
 		if want == 0 {

@@ -224,7 +224,7 @@ func (r *Request) OnClose(f func()) { r.onClose = f }
 // so already. Loop only, at most one per request.
 func (r *Request) OnDrain(f func()) {
 	r.onDrain = f
-	if c := r.Conn; c.draining {
+	if c := r.Conn; c.draining || c.leaving {
 		c.loop.Post(&loop.Task{Run: c.drainHooks})
 	} else if r.cancelled {
 		c.loop.Post(&loop.Task{Run: r.stream.drainHooks})

@@ -39,8 +39,9 @@ type Server struct {
 	serving   chan error
 
 	ids      atomic.Uint64 // of connections
-	shakes   warning       // about TLS handshakes
-	refusals warning       // about nodes that are not let in
+	leaving  atomic.Bool
+	shakes   warning // about TLS handshakes
+	refusals warning // about nodes that are not let in
 	draining atomic.Bool
 	stop     sync.Once
 	stopped  chan struct{} // closed when Shutdown or Close is done
@@ -52,6 +53,7 @@ type Server struct {
 	uncounted int
 	perIP     map[ipKey]int
 	live      int           // until closed and answered
+	parted    chan struct{} // closed when conns is 0 and they are to leave; nil before
 	empty     chan struct{} // closed when live is 0 and nothing is accepted any more; nil before
 }
 
@@ -322,6 +324,7 @@ func (s *Server) closedConn(c *Conn) {
 	if s.perIP[c.ip]--; s.perIP[c.ip] <= 0 {
 		delete(s.perIP, c.ip)
 	}
+	s.checkParted()
 }
 
 // handshakeFailed tells why a client could not begin, which most clients do not.
@@ -362,18 +365,22 @@ func (s *Server) checkEmpty() {
 	}
 }
 
-// Shutdown stops accepting, lets requests that have been received be answered,
-// has parked ones answer early (Request.OnDrain), sends all answers and closes. If
-// ctx ends first it closes as Close does and returns ctx's error.
-func (s *Server) Shutdown(ctx context.Context) error {
-	empty := s.drain()
-	for _, l := range s.loops {
-		l.Post(&loop.Task{Run: func() {
-			for c := range l.Local.(*loopState).conns {
-				c.end(errShutdown)
-			}
-		}})
+func (s *Server) checkParted() {
+	if s.conns == 0 && s.parted != nil {
+		close(s.parted)
+		s.parted = nil
 	}
+}
+
+// Shutdown closes each connection when nothing is under way on it, as far as its client
+// lets that happen within a second, while it goes on to serve and to accept; parked
+// requests answer early (Request.OnDrain). Then it stops accepting, lets requests that
+// have been received be answered, sends all answers and closes. If ctx ends first it
+// closes as Close does and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.leave(ctx)
+	empty := s.drain()
+	s.onConns(func(c *Conn) { c.end(errShutdown) })
 	var err error
 	select {
 	case <-empty:
@@ -382,6 +389,35 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.Close()
 	return err
+}
+
+// leave returns when all clients are gone, after leaveTime, or with ctx.
+func (s *Server) leave(ctx context.Context) {
+	parted := make(chan struct{})
+	s.mu.Lock()
+	s.leaving.Store(true)
+	s.parted = parted
+	s.checkParted()
+	s.mu.Unlock()
+	s.onConns((*Conn).leave)
+	late := time.NewTimer(s.cfg.leaveTime)
+	defer late.Stop()
+	select {
+	case <-parted:
+	case <-late.C:
+	case <-ctx.Done():
+	}
+}
+
+// onConns has f called on the loop of each connection.
+func (s *Server) onConns(f func(*Conn)) {
+	for _, l := range s.loops {
+		l.Post(&loop.Task{Run: func() {
+			for c := range l.Local.(*loopState).conns {
+				f(c)
+			}
+		}})
+	}
 }
 
 // drain stops accepting. What it returns is closed when no connection is left.
@@ -405,13 +441,7 @@ func (s *Server) Close() error {
 	s.stop.Do(func() {
 		defer close(s.stopped)
 		empty := s.drain()
-		for _, l := range s.loops {
-			l.Post(&loop.Task{Run: func() {
-				for c := range l.Local.(*loopState).conns {
-					c.close(errServerClose)
-				}
-			}})
-		}
+		s.onConns(func(c *Conn) { c.close(errServerClose) })
 		late := time.NewTimer(s.cfg.DrainTimeout)
 		defer late.Stop()
 		select {

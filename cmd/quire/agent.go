@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -29,6 +31,16 @@ type agentServer struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 	places chan struct{} // taken by connections
+
+	mu     sync.Mutex
+	askers map[string]asker // load balancers by host
+	heard  chan struct{}    // closed when askers changes
+}
+
+// asker is a load balancer that has asked.
+type asker struct {
+	at    time.Time
+	sends bool // new clients, after what it was told
 }
 
 // agentState is where the line comes from.
@@ -38,16 +50,23 @@ type agentState struct {
 }
 
 const (
-	// maxAgentConns bounds the connections; one more is closed at once.
+	// maxAgentConns bounds the connections, and the load balancers that are
+	// remembered; one more is closed at once, resp. forgotten.
 	maxAgentConns = 64
 	// agentTimeout is how long one may take, beyond the checks.
 	agentTimeout   = time.Second
 	maxAgentReason = 200
+	// agentMemory is after how long a load balancer that does not ask is taken for gone.
+	agentMemory = 10 * time.Second
+	agentUp     = "up ready"
 )
 
 // startAgent answers on l until Close, at first that the node starts.
 func startAgent(l net.Listener, log *zap.Logger) *agentServer {
-	a := &agentServer{listener: l, log: log, places: make(chan struct{}, maxAgentConns)}
+	a := &agentServer{
+		listener: l, log: log, places: make(chan struct{}, maxAgentConns),
+		askers: map[string]asker{}, heard: make(chan struct{}),
+	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.done.Go(a.accept)
 	return a
@@ -100,6 +119,48 @@ func (a *agentServer) answer(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok && t.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, c, 1<<10)
 	}
+	if host, _, err := net.SplitHostPort(c.RemoteAddr().String()); err == nil {
+		a.told(host, line)
+	}
+}
+
+// told remembers what a load balancer was told.
+func (a *agentServer) told(host, line string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	if _, known := a.askers[host]; !known && len(a.askers) >= maxAgentConns {
+		maps.DeleteFunc(a.askers, func(_ string, k asker) bool { return now.Sub(k.at) > agentMemory })
+		if len(a.askers) >= maxAgentConns {
+			return
+		}
+	}
+	a.askers[host] = asker{at: now, sends: line == agentUp}
+	close(a.heard)
+	a.heard = make(chan struct{})
+}
+
+// awaitDrain returns when every load balancer that asks has been told to send no new
+// clients, or with ctx. Any goroutine, once the lines say so.
+func (a *agentServer) awaitDrain(ctx context.Context) error {
+	for {
+		a.mu.Lock()
+		unaware, heard := 0, a.heard
+		for _, k := range a.askers {
+			if k.sends && time.Since(k.at) <= agentMemory {
+				unaware++
+			}
+		}
+		a.mu.Unlock()
+		if unaware == 0 {
+			return nil
+		}
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return fmt.Errorf("%d load balancers have not asked since: %w", unaware, ctx.Err())
+		}
+	}
 }
 
 // line is what is to be said now.
@@ -122,7 +183,7 @@ func (a *agentServer) line() string {
 			return "down #" + reason[:min(len(reason), maxAgentReason)]
 		}
 	}
-	return "up ready"
+	return agentUp
 }
 
 // Close stops answering.

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -88,6 +91,62 @@ func TestAgent(t *testing.T) {
 	says("up ready")
 	if err := a.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A node that ends waits for the load balancers that still send clients to it, and for
+// no other.
+func TestAgentAwaitsDrain(t *testing.T) {
+	l := listenLoopback(t)
+	a := startAgent(l, zap.NewNop())
+	defer a.Close()
+	var draining atomic.Bool
+	a.watch(draining.Load, nil)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	// settled asks, and returns when it is remembered.
+	settled := func(want string) {
+		t.Helper()
+		a.mu.Lock()
+		heard := a.heard
+		a.mu.Unlock()
+		if got := ask(t, l.Addr().String()); got != want+"\n" {
+			t.Fatalf("says %q, want %q", got, want)
+		}
+		<-heard
+	}
+	if err := a.awaitDrain(over); err != nil {
+		t.Errorf("nobody asks, and somebody is waited for: %v", err)
+	}
+	settled(agentUp)
+	draining.Store(true)
+	if err := a.awaitDrain(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("who was told %q is not waited for: %v", agentUp, err)
+	}
+	waited := make(chan error)
+	go func() { waited <- a.awaitDrain(t.Context()) }()
+	settled("drain")
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+	// Those that are gone are not waited for, and do not keep others from being known.
+	long := time.Now().Add(-2 * agentMemory)
+	a.mu.Lock()
+	for i := range maxAgentConns {
+		a.askers[fmt.Sprint("gone-", i)] = asker{at: long, sends: true}
+	}
+	a.mu.Unlock()
+	if err := a.awaitDrain(over); err != nil {
+		t.Errorf("those that are gone are waited for: %v", err)
+	}
+	a.told("new", agentUp)
+	if err := a.awaitDrain(over); err == nil {
+		t.Error("one more is not known")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.askers) > maxAgentConns {
+		t.Errorf("%d are remembered", len(a.askers))
 	}
 }
 

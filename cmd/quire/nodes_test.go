@@ -226,7 +226,7 @@ func TestNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	roll := exec.Command("sh", filepath.Join(root, "deploy", "rolling-restart"), restart, red.admin, green.admin)
-	roll.Env = append(os.Environ(), beQuire+"=1", "QUIRE="+self, "AWAIT_TIMEOUT=30s")
+	roll.Env = append(os.Environ(), beQuire+"=1", "QUIRE="+self, "AWAIT_TIMEOUT=30s", "BALANCER_WAIT=0")
 	if out, err := roll.CombinedOutput(); err != nil || !strings.Contains(string(out), "done, 2 nodes") {
 		t.Errorf("rolling-restart: %v\n%s", err, out)
 	}

@@ -388,11 +388,8 @@ func (n *node) serve() {
 	}()
 	n.onClose("connections", func(ctx context.Context) error {
 		// Half of the time is for clients, the rest for sealing ledgers.
-		if deadline, ok := ctx.Deadline(); ok {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
-			defer cancel()
-		}
+		ctx, cancel := share(ctx, 2)
+		defer cancel()
 		err := n.server.Shutdown(ctx)
 		<-ended
 		return err

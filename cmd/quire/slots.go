@@ -52,17 +52,36 @@ func (n *node) topicChanged(t *coordinator.Topic, deleted bool) {
 }
 
 // drain gives all slots to other nodes while clients are still served, if there are
-// other nodes, for half of the time that ctx has left. A node that has failed does not:
-// it may be one whose id another process has by now.
+// other nodes, for half of the time that ctx has left, and waits until load balancers
+// send new clients there. A node that has failed does not: it may be one whose id
+// another process has by now.
 func (n *node) drain(ctx context.Context) {
 	if !n.orderly || !n.serving || !n.shared || len(n.coordinator.Nodes()) < 2 {
 		return
 	}
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
-		defer cancel()
+	n.giveSlots(ctx)
+	if n.agent == nil {
+		return
 	}
+	ctx, cancel := share(ctx, 3)
+	defer cancel()
+	if err := n.agent.awaitDrain(ctx); err != nil {
+		n.log.Warn("new clients may still be sent to this node, and are refused when it ends", zap.Error(err))
+	}
+}
+
+// share is the nth part of the time that ctx has left.
+func share(ctx context.Context, n time.Duration) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/n)
+}
+
+func (n *node) giveSlots(ctx context.Context) {
+	ctx, cancel := share(ctx, 2)
+	defer cancel()
 	started := time.Now()
 	if err := n.coordinator.Drain(ctx); err != nil {
 		n.log.Warn("not all is handed over; the other nodes take the rest when this one is gone", zap.Error(err))

@@ -434,6 +434,12 @@ func (s *epollSock) Resume() {
 	s.update()
 }
 
+func (s *epollSock) Cork() {
+	if s.tcp && !s.closed && !s.shut {
+		corkFD(s.fd, true)
+	}
+}
+
 func (s *epollSock) CloseWrite() {
 	if !s.closed && !s.shut {
 		s.shut = true

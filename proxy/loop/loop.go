@@ -77,6 +77,11 @@ type Sock interface {
 	Pause()
 	Resume()
 
+	// Cork keeps back what is written from now on, some tenths of a second at most, so
+	// that its last bytes leave together with the end that CloseWrite tells of. Where
+	// the system or the network has no such thing it does nothing.
+	Cork()
+
 	// CloseWrite tells the peer that nothing more will come. No Writev may be
 	// called afterwards, and none may be under way.
 	CloseWrite()

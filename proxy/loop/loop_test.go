@@ -414,3 +414,36 @@ func (l *failingListener) Accept() (net.Conn, error) {
 	}
 	return nil, l.err
 }
+
+// What is corked arrives, with the end.
+func TestCork(t *testing.T) {
+	onEachKind(t, func(t *testing.T, g Group, ln net.Listener) {
+		h := &scripted{closed: make(chan error, 1)}
+		h.space = func() []byte { return make([]byte, 1) }
+		h.filled = func(int) {
+			h.sock.Cork()
+			n, err := h.sock.Writev([][]byte{[]byte("la"), []byte("st")})
+			if err != nil {
+				t.Error(err)
+			}
+			if n > 0 {
+				h.sock.CloseWrite()
+			}
+		}
+		h.written = func(int) { h.sock.CloseWrite() }
+		h.eof = func() { h.sock.Close(nil) }
+		defer serve(t, g, ln, func(s Sock) Handler {
+			h.sock = s
+			return h
+		})()
+		c := dial(t, ln)
+		if _, err := c.Write([]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(c); err != nil || string(got) != "last" {
+			t.Errorf("read %q, %v", got, err)
+		}
+		c.Close()
+		<-h.closed
+	})
+}

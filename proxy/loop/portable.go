@@ -202,6 +202,7 @@ type netSock struct {
 	resume chan struct{}
 	closed bool
 	shut   bool
+	corked bool
 	err    error
 	gone   Task
 
@@ -398,6 +399,13 @@ func (s *netSock) kick() {
 	}
 }
 
+func (s *netSock) Cork() {
+	if !s.closed && !s.shut {
+		s.corked = true
+		cork(underlying(s.c), true)
+	}
+}
+
 // CloseWrite does not wait: TLS sends an alert first.
 func (s *netSock) CloseWrite() {
 	if s.closed || s.shut {
@@ -405,10 +413,15 @@ func (s *netSock) CloseWrite() {
 	}
 	s.shut = true
 	if c, ok := s.c.(interface{ CloseWrite() error }); ok {
+		corked := s.corked
 		s.users++
 		go func() {
 			// It fails only if the peer is gone, which reading tells.
 			_ = c.CloseWrite()
+			if corked {
+				// TLS's alert is no end of TCP's, which would take along what is kept back.
+				cork(underlying(s.c), false)
+			}
 			s.loop.enter()
 			s.left()
 			s.loop.leave()

@@ -34,6 +34,30 @@ func tuneFD(fd int, keepAlive time.Duration) error {
 	return nil
 }
 
+// corkFD has a TCP socket keep back what fills no segment, for 200 ms at most, or send it
+// with its end. Nothing depends on it.
+func corkFD(fd int, on bool) {
+	value := 0
+	if on {
+		value = 1
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_CORK, value)
+}
+
+// cork is corkFD of what lies under a net.Conn.
+func cork(c net.Conn, on bool) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return
+	}
+	// It fails if the connection is closed.
+	_ = raw.Control(func(fd uintptr) { corkFD(int(fd), on) })
+}
+
 // silentFD is Sock.Silent of a TCP socket.
 func silentFD(fd int) (waits bool, d time.Duration) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)

@@ -9,3 +9,6 @@ import (
 
 // silent needs TCP_INFO, which is Linux's.
 func silent(net.Conn) (waits bool, d time.Duration) { return false, 0 }
+
+// cork needs TCP_CORK, which is Linux's.
+func cork(net.Conn, bool) {}
