@@ -43,12 +43,21 @@ func TestConfigurations(t *testing.T) {
 	if err != nil || len(files) != len(told) {
 		t.Fatalf("the configurations are %v, %v", files, err)
 	}
-	bk := bookies(t)
+	bk := bookies(t, 1)
+	// What TestRollingRestart does to all nodes, done to one.
+	t.Run("restart", func(t *testing.T) {
+		t.Parallel()
+		r := &rolling{
+			site:      newSite(t, "one-address", bk, variant{quorums: single.quorums, known: true}),
+			producers: []string{"java-0.10.2.2-defaults", "franz-go-defaults"}, perSecond: 100,
+		}
+		r.run()
+	})
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".cfg")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, name, bk)
+			s := newSite(t, name, bk, single)
 			for i := range nodes {
 				s.await(fmt.Sprintf("quire-%d", i+1), "UP")
 			}
@@ -72,14 +81,14 @@ func TestConfigurations(t *testing.T) {
 	}
 }
 
-// bookies is one bookie, which is enough for what is tested here.
-func bookies(t *testing.T) *peer.BookKeeper {
+// bookies are some, with an etcd. One is enough for most of what is tested here.
+func bookies(t *testing.T, count int) *peer.BookKeeper {
 	t.Helper()
 	dir, err := peer.DataDir("", "haproxy")
 	if err != nil {
 		t.Fatal(err)
 	}
-	bk, err := peer.NewBookKeeper(t.Context(), peer.BookKeeperOptions{Dir: dir, Bookies: 1})
+	bk, err := peer.NewBookKeeper(t.Context(), peer.BookKeeperOptions{Dir: dir, Bookies: count})
 	if err != nil {
 		if errors.Is(err, peer.ErrMissingTool) && os.Getenv("CI") != "true" {
 			t.Skip(err)
@@ -187,8 +196,8 @@ func (s *site) refusesSpoofers() {
 	}
 }
 
-// A load writes without a pause until it ends.
-type load struct {
+// A traffic writes without a pause until it ends.
+type traffic struct {
 	s       *site
 	client  *kgo.Client
 	stop    context.CancelFunc
@@ -199,10 +208,10 @@ type load struct {
 	failed []error
 }
 
-func (s *site) load() *load {
+func (s *site) load() *traffic {
 	s.t.Helper()
 	ctx, stop := context.WithCancel(s.t.Context())
-	l := &load{s: s, client: s.client(kgo.DefaultProduceTopic("orders")), stop: stop}
+	l := &traffic{s: s, client: s.client(kgo.DefaultProduceTopic("orders")), stop: stop}
 	l.running.Go(func() {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
@@ -225,7 +234,7 @@ func (s *site) load() *load {
 }
 
 // more waits until what is sent from now on is acknowledged.
-func (l *load) more() {
+func (l *traffic) more() {
 	l.s.t.Helper()
 	count := func() int {
 		l.mu.Lock()
@@ -242,7 +251,7 @@ func (l *load) more() {
 }
 
 // end stops it and reads everything back: no send has failed, each is there once.
-func (l *load) end() {
+func (l *traffic) end() {
 	s := l.s
 	s.t.Helper()
 	l.stop()
@@ -338,7 +347,7 @@ func (s *site) reloads() {
 }
 
 // stops ends a node by SIGTERM and starts it again.
-func (s *site) stops(load *load) {
+func (s *site) stops(load *traffic) {
 	s.t.Helper()
 	node := s.nodes[1]
 	if err := node.Stop(step(s.t)); err != nil {
@@ -353,7 +362,7 @@ func (s *site) stops(load *load) {
 }
 
 // kills ends a node by SIGKILL and HAProxy after it.
-func (s *site) kills(load *load) {
+func (s *site) kills(load *traffic) {
 	s.t.Helper()
 	node := s.nodes[2]
 	if err := node.Process().Signal(syscall.SIGKILL); err != nil {

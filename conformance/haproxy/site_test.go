@@ -42,8 +42,8 @@ func nodeIP(i int) string { return fmt.Sprintf("127.0.0.1%d", i+1) }
 var (
 	machine   = regexp.MustCompile(`\b10\.0\.0\.(1[0-9])\b`)
 	knownPort = regexp.MustCompile(`\b(909[2-9]|910[123]|9191|9644)\b`)
-	checks    = strings.NewReplacer("agent-inter 1s", "agent-inter 100ms", " inter 2s", " inter 200ms",
-		"hard-stop-after 10m", "hard-stop-after 20s", "stats socket /run/haproxy/admin.sock", "stats socket ${SOCKET}")
+	quick     = strings.NewReplacer("agent-inter 1s", "agent-inter 100ms", " inter 2s", " inter 200ms",
+		"hard-stop-after 10m", "hard-stop-after 20s")
 )
 
 // A site is HAProxy with one of the configurations in front of nodes with its other half.
@@ -80,8 +80,21 @@ func deployed(t *testing.T, name string) string {
 	return string(text)
 }
 
+// A variant is how a site differs from what its files say.
+type variant struct {
+	quorums [3]int
+	// patient leaves all times as they are; else what takes seconds does not.
+	patient bool
+	// known has clients be told of addresses that are there, for those that cannot be
+	// told where to find kafka.example.com.
+	known bool
+}
+
+// single is for one bookie, and for clients that come by site.client.
+var single = variant{quorums: [3]int{1, 1, 1}}
+
 // newSite starts all of it, with the bookies of bk.
-func newSite(t *testing.T, name string, bk *peer.BookKeeper) *site {
+func newSite(t *testing.T, name string, bk *peer.BookKeeper, v variant) *site {
 	t.Helper()
 	// Short: the path of a socket has a limit.
 	dir, err := os.MkdirTemp("", "haproxy")
@@ -105,12 +118,19 @@ func newSite(t *testing.T, name string, bk *peer.BookKeeper) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !v.patient {
+		cfg = quick.Replace(cfg)
+	}
 	s.proxy.Use(s.localized(cfg), s.here(s.front))
+	if v.known {
+		yaml = strings.ReplaceAll(yaml, s.front, s.here(s.front))
+		s.front = s.here(s.front)
+	}
 	if err := s.proxy.Check(step(t)); err != nil {
 		t.Fatal(err)
 	}
 	for i := range nodes {
-		s.addNode(i, yaml, bk)
+		s.addNode(i, yaml, bk, v)
 	}
 	s.each(func(n *peer.Server) error { return n.Start(step(t)) })
 	if err := s.proxy.Start(step(t)); err != nil {
@@ -139,7 +159,7 @@ func (s *site) port() string {
 
 // localized is a configuration of HAProxy's for this machine.
 func (s *site) localized(cfg string) string {
-	cfg = strings.ReplaceAll(checks.Replace(cfg), "${SOCKET}", s.socket)
+	cfg = strings.ReplaceAll(cfg, "/run/haproxy/admin.sock", s.socket)
 	cfg = strings.ReplaceAll(cfg, "/etc/haproxy/kafka.pem", filepath.Join(s.dir, "both.pem"))
 	cfg = machine.ReplaceAllString(cfg, "127.0.0.$1")
 	cfg = knownPort.ReplaceAllStringFunc(cfg, func(p string) string { return s.ports[p] })
@@ -165,7 +185,7 @@ func (s *site) here(told string) string {
 
 // addNode prepares a node with the configuration that the yaml file has for it, but
 // for what it keeps where and listens on.
-func (s *site) addNode(i int, yaml string, bk *peer.BookKeeper) {
+func (s *site) addNode(i int, yaml string, bk *peer.BookKeeper, v variant) {
 	s.t.Helper()
 	name := fmt.Sprintf("quire-%d", i+1)
 	dir := filepath.Join(s.dir, name)
@@ -192,10 +212,13 @@ func (s *site) addNode(i int, yaml string, bk *peer.BookKeeper) {
 	for _, m := range regexp.MustCompile(`(?m)^  - ([A-Z]+)://:(\d+)$`).FindAllStringSubmatch(yaml, -1) {
 		listeners += "," + m[1] + "://" + net.JoinHostPort(ip, s.ports[m[2]])
 	}
-	overrides := slices.Concat(peer.OnBookies(bk, [3]int{1, 1, 1}), []string{
-		"listeners=" + listeners, "cluster.name=" + s.name, "group.initial.rebalance.delay.ms=0", "node.lease.ttl.ms=3000",
+	overrides := slices.Concat(peer.OnBookies(bk, v.quorums), []string{
+		"listeners=" + listeners, "cluster.name=" + filepath.Base(s.dir),
 		"peer.listen=" + net.JoinHostPort(ip, s.ports["9191"]), "peer.advertised=" + net.JoinHostPort(ip, s.ports["9191"]),
 	})
+	if !v.patient {
+		overrides = append(overrides, "group.initial.rebalance.delay.ms=0", "node.lease.ttl.ms=3000")
+	}
 	for key, port := range map[string]string{"agent.listen": "9099", "admin.listen": "9644"} {
 		if strings.Contains(yaml, key+": ") {
 			overrides = append(overrides, key+"="+net.JoinHostPort(ip, s.ports[port]))

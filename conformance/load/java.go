@@ -42,7 +42,15 @@ var errJava = errors.New("java")
 
 func javaLibrary(version string, plain bool) Library {
 	return Library{Name: "java-" + version, Plain: plain, Open: func(ctx context.Context, bootstrap, dir string) (Producer, error) {
-		return newJava(ctx, version, plain, bootstrap, dir)
+		return newJava(ctx, version, dir, patientConfig(version, plain, bootstrap))
+	}}
+}
+
+// javaDefaults is the library as it comes: only from 3.0 on it is idempotent, and before
+// 2.1 it sends nothing again.
+func javaDefaults(version string, plain bool) Library {
+	return Library{Name: "java-" + version + defaults, Plain: plain, Open: func(ctx context.Context, bootstrap, dir string) (Producer, error) {
+		return newJava(ctx, version, dir, []string{"bootstrap.servers=" + bootstrap, "acks=all"})
 	}}
 }
 
@@ -57,7 +65,7 @@ func JavaClient(version string) peer.JarSet {
 
 // Fetch brings what the library called name needs, so that New needs no registry.
 func Fetch(ctx context.Context, name string) error {
-	version, ok := strings.CutPrefix(name, "java-")
+	version, ok := strings.CutPrefix(strings.TrimSuffix(name, defaults), "java-")
 	if !ok {
 		return nil
 	}
@@ -66,49 +74,57 @@ func Fetch(ctx context.Context, name string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	_, _, err = fetchJava(ctx, version, dir)
+	_, _, err = fetchJava(ctx, version, "Writer", writerSource, dir)
 	return err
 }
 
-// fetchJava returns the class path of a version and the folder of the compiled
-// Writer; dir is for its source.
-func fetchJava(ctx context.Context, version, dir string) (classPath, classes string, err error) {
+// fetchJava returns the class path of a version and the folder of a compiled class; dir is
+// for its source.
+func fetchJava(ctx context.Context, version, class string, text []byte, dir string) (classPath, classes string, err error) {
 	if classPath, err = JavaClient(version).Fetch(ctx); err != nil {
 		return "", "", err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", "", err
 	}
-	source := filepath.Join(dir, "Writer.java")
-	if err := os.WriteFile(source, writerSource, 0o644); err != nil {
+	source := filepath.Join(dir, class+".java")
+	if err := os.WriteFile(source, text, 0o644); err != nil {
 		return "", "", err
 	}
-	classes, err = peer.Javac(ctx, "writer-"+version, classPath, source)
+	classes, err = peer.Javac(ctx, strings.ToLower(class)+"-"+version, classPath, source)
 	return classPath, classes, err
 }
 
-func newJava(ctx context.Context, version string, plain bool, bootstrap, dir string) (Producer, error) {
-	classPath, classes, err := fetchJava(ctx, version, dir)
+// patientConfig never gives a record up.
+func patientConfig(version string, plain bool, bootstrap string) []string {
+	config := []string{
+		"bootstrap.servers=" + bootstrap, "acks=all", "retries=2147483647",
+		"linger.ms=" + strconv.Itoa(lingerMillis), "request.timeout.ms=" + strconv.Itoa(requestMillisMax),
+		"retry.backoff.ms=" + strconv.Itoa(RedialMillisMax/2), "reconnect.backoff.ms=" + strconv.Itoa(RedialMillisMax/4),
+		"reconnect.backoff.max.ms=" + strconv.Itoa(RedialMillisMax), "max.block.ms=600000",
+	}
+	if plain {
+		config = append(config, "max.in.flight.requests.per.connection=1")
+		if !strings.HasPrefix(version, "0.") {
+			config = append(config, "enable.idempotence=false")
+		}
+	} else {
+		config = append(config, "enable.idempotence=true")
+	}
+	if !strings.HasPrefix(version, "0.") {
+		config = append(config, "delivery.timeout.ms=2147483647")
+	}
+	return config
+}
+
+func newJava(ctx context.Context, version, dir string, config []string) (Producer, error) {
+	classPath, classes, err := fetchJava(ctx, version, "Writer", writerSource, dir)
 	if err != nil {
 		return nil, err
 	}
 	args := append(append([]string{}, peer.QuickJVM...), "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
-		"-cp", classes+string(filepath.ListSeparator)+classPath, "Writer",
-		"bootstrap.servers="+bootstrap, "acks=all", "retries=2147483647",
-		"linger.ms="+strconv.Itoa(lingerMillis), "request.timeout.ms="+strconv.Itoa(requestMillisMax),
-		"retry.backoff.ms="+strconv.Itoa(RedialMillisMax/2), "reconnect.backoff.ms="+strconv.Itoa(RedialMillisMax/4),
-		"reconnect.backoff.max.ms="+strconv.Itoa(RedialMillisMax), "max.block.ms=600000")
-	if plain {
-		args = append(args, "max.in.flight.requests.per.connection=1")
-		if !strings.HasPrefix(version, "0.") {
-			args = append(args, "enable.idempotence=false")
-		}
-	} else {
-		args = append(args, "enable.idempotence=true")
-	}
-	if !strings.HasPrefix(version, "0.") {
-		args = append(args, "delivery.timeout.ms=2147483647")
-	}
+		"-cp", classes+string(filepath.ListSeparator)+classPath, "Writer")
+	args = append(args, config...)
 	log, err := os.Create(filepath.Join(dir, "java-"+version+".log"))
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +38,6 @@ type Load struct {
 	refusals map[check.Partition][]check.Refusal
 	failures int
 	failure  error // the first
-
 }
 
 // Options say what a Load sends.
@@ -48,7 +48,7 @@ type Options struct {
 	Partitions []check.Partition
 	PerSecond  int
 	Epoch      time.Time     // zero of the history's clock
-	Acked      *atomic.Int64 // counts the acknowledgements of all loads
+	Acked      *atomic.Int64 // counts the acknowledgements of all loads; may be nil
 }
 
 // New opens a producer of the library called name. End it by Close.
@@ -127,7 +127,9 @@ func (l *Load) answered(p check.Partition, id check.ID, offset int64, err error)
 	switch {
 	case err == nil:
 		l.acks[p] = append(l.acks[p], check.Ack{ID: id, Offset: offset, At: at})
-		l.acked.Add(1)
+		if l.acked != nil {
+			l.acked.Add(1)
+		}
 	case Refused(err):
 		l.refusals[p] = append(l.refusals[p], check.Refusal{ID: id, At: at, Why: err.Error()})
 	case l.library.Once:
@@ -156,6 +158,31 @@ func (l *Load) Failures() (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failures, l.failure
+}
+
+// Waits are the times from each send between two times of the history's clock to its
+// acknowledgement, the shortest first. Run must have ended.
+func (l *Load) Waits(from, to time.Duration) []time.Duration {
+	sent := map[check.ID]int64{}
+	for _, sends := range l.sends {
+		for _, s := range sends {
+			if s.At >= int64(from) && s.At < int64(to) {
+				sent[s.ID] = s.At
+			}
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var waits []time.Duration
+	for _, acks := range l.acks {
+		for _, a := range acks {
+			if at, ok := sent[a.ID]; ok {
+				waits = append(waits, time.Duration(a.At-at))
+			}
+		}
+	}
+	slices.Sort(waits)
+	return waits
 }
 
 // FirstFailure is the first record that any of the loads gave up.

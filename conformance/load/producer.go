@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// A Producer is one client library with acks=all and without any limit on
-// retries: whatever it fails is the server's doing.
+// A Producer is one client library with acks=all, without any limit on retries or
+// with those that it comes with: whatever it fails is the server's doing.
 type Producer interface {
 	// Send hands over one record. done is called exactly once unless the
 	// producer is closed first, from any goroutine.
@@ -51,6 +51,18 @@ var Libraries = func() map[string]Library {
 		javaLibrary("4.3.1", false),
 		javaLibrary("2.8.2", false),
 		javaLibrary("0.10.2.2", true),
+		{Name: "franz-go" + defaults, Open: func(_ context.Context, bootstrap, _ string) (Producer, error) {
+			return franzOf(kgo.SeedBrokers(bootstrap), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		}},
+		{Name: "librdkafka" + defaults, Plain: true, Open: func(_ context.Context, bootstrap, _ string) (Producer, error) {
+			return librdkafkaOf(kafka.ConfigMap{"bootstrap.servers": bootstrap, "acks": "all", "log_level": 0})
+		}},
+		{Name: "librdkafka-idempotent" + defaults, Open: func(_ context.Context, bootstrap, _ string) (Producer, error) {
+			return librdkafkaOf(kafka.ConfigMap{"bootstrap.servers": bootstrap, "enable.idempotence": true, "log_level": 0})
+		}},
+		javaDefaults("4.3.1", false),
+		javaDefaults("2.8.2", true),
+		javaDefaults("0.10.2.2", true),
 	} {
 		all[l.Name] = l
 	}
@@ -59,6 +71,10 @@ var Libraries = func() map[string]Library {
 
 // RedialMillisMax is the longest that a client waits before it connects again.
 const RedialMillisMax = 200
+
+// defaults ends the names of libraries with the settings that they come with, but for
+// acks=all: what they do of their own.
+const defaults = "-defaults"
 
 const (
 	lingerMillis     = 5
@@ -78,7 +94,7 @@ func Refused(err error) bool {
 type franz struct{ client *kgo.Client }
 
 func newFranz(bootstrap string, more ...kgo.Opt) (Producer, error) {
-	client, err := kgo.NewClient(append([]kgo.Opt{
+	return franzOf(append([]kgo.Opt{
 		kgo.SeedBrokers(bootstrap),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -94,6 +110,10 @@ func newFranz(bootstrap string, more ...kgo.Opt) (Producer, error) {
 		kgo.StopProducerOnDataLossDetected(),
 		kgo.MaxBufferedRecords(2 * MaxOutstanding),
 	}, more...)...)
+}
+
+func franzOf(opts ...kgo.Opt) (Producer, error) {
+	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +154,10 @@ func newLibrdkafka(bootstrap string, idempotent bool) (Producer, error) {
 	} else {
 		config["max.in.flight"] = 1
 	}
+	return librdkafkaOf(config)
+}
+
+func librdkafkaOf(config kafka.ConfigMap) (Producer, error) {
 	client, err := kafka.NewProducer(&config)
 	if err != nil {
 		return nil, err
