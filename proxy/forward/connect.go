@@ -29,12 +29,14 @@ func (p *Peers) connect(node int32) (connected, error) {
 	deadline := time.Now().Add(p.cfg.DialTimeout)
 	ctx, cancel := context.WithDeadline(p.ctx, deadline)
 	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	socket, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return connected{}, err
 	}
-	// Peers.Close does not wait for a peer that is silent.
-	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	// Peers.Close does not wait for a peer that is silent. What runs then has the socket
+	// for itself: c may be about to change.
+	defer context.AfterFunc(ctx, func() { socket.SetDeadline(time.Unix(1, 0)) })()
+	c := socket
 	if p.cfg.TLS != nil {
 		if c, err = p.secure(ctx, c, address); err != nil {
 			return connected{}, fmt.Errorf("%s: %w", address, err)

@@ -102,7 +102,7 @@ type Sender interface {
 	// were sent before its Done had returned. Done may be called from within Send.
 	Send(node int32, c *Call)
 	// Cancel asks for an answer now: a long poll answers with what it has. Done
-	// comes all the same. Any goroutine; once Done was called it does nothing. The
-	// Call is not sent again meanwhile.
+	// comes all the same. Any goroutine; once Done was called it does nothing, nor does
+	// it before Send has returned, perhaps. The Call is not sent again meanwhile.
 	Cancel(c *Call)
 }

@@ -45,7 +45,7 @@ var (
 
 // linkCall is what a link keeps in a Call under way.
 type linkCall struct {
-	owner *link
+	owner atomic.Pointer[link] // set behind id, which Cancel may look for meanwhile
 	id    uint64
 	head  []byte // the envelope; its memory is kept for the Call's next use
 	since time.Time
@@ -188,7 +188,8 @@ func (l *link) send(c *Call) error {
 	}
 	l.uses[index]++
 	l.queued += frameBytes(head)
-	c.link.owner, c.link.id = l, id
+	c.link.id = id
+	c.link.owner.Store(l)
 	c.link.since = time.Now()
 	l.queue = append(l.queue, c)
 	l.mu.Unlock()

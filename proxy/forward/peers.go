@@ -210,7 +210,7 @@ func (p *Peers) checkAll() {
 
 // Send is Sender's.
 func (p *Peers) Send(to int32, c *Call) {
-	c.link.owner = nil
+	c.link.owner.Store(nil)
 	if planted.Is(planted.ForwardTwice) {
 		p.sendTwice(to, c)
 	}
@@ -241,7 +241,7 @@ func (p *Peers) done(c *Call, a Answer) {
 
 // Cancel is Sender's.
 func (p *Peers) Cancel(c *Call) {
-	if l := c.link.owner; l != nil {
+	if l := c.link.owner.Load(); l != nil {
 		l.cancel(c.link.id)
 	}
 }

@@ -1,0 +1,75 @@
+package forward
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A node that takes connections and says nothing, as one that is stopped does, costs no
+// more than the time to dial it, with TLS and without.
+func TestSilentNode(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for name, secured := range map[string]*tls.Config{"plain": nil, "tls": {}} {
+		t.Run(name, func(t *testing.T) {
+			p := newPeers(t, ln, func(c *Config) { c.TLS, c.DialTimeout = secured, 10*time.Millisecond })
+			for i := range uint64(20) {
+				ended := make(chan Answer, 1)
+				c := &Call{Message: [][]byte{request(1, 0)}, Stream: i, Timeout: patience, Done: func(_ *Call, a Answer) { ended <- a }}
+				p.Send(1, c)
+				if a := <-ended; !errors.Is(a.Err, ErrUnreachable) {
+					t.Fatalf("ended with %d, %v", a.Status, a.Err)
+				}
+			}
+		})
+	}
+}
+
+// Whoever gives a call up need not know whether it has been sent yet.
+func TestCancelBesideSend(t *testing.T) {
+	u := newUnreliable(t, 1, false)
+	t.Cleanup(u.close) // when nothing is connected any more
+	p := newPeers(t, u.ln, func(*Config) {})
+	for i := range 100 {
+		ended := make(chan Answer, 1)
+		c := &Call{Message: [][]byte{request(uint32(i), 0)}, Timeout: patience, Done: func(_ *Call, a Answer) { ended <- a }}
+		var cancelled sync.WaitGroup
+		cancelled.Go(func() { p.Cancel(c) })
+		p.Send(1, c)
+		cancelled.Wait()
+		p.Cancel(c) // the first may have come too early
+		a := <-ended
+		if a.Status > Silent {
+			t.Fatalf("call %d ended with %d, %v", i, a.Status, a.Err)
+		}
+		if a.Buf != nil {
+			a.Buf.Release()
+		}
+	}
+}
+
+// newPeers returns links of node two, to what listens as node one.
+func newPeers(t *testing.T, ln net.Listener, change func(*Config)) *Peers {
+	c := Config{
+		Self: nodeTwo, Secret: secret,
+		Nodes: func(node int32) (string, string, bool) { return ln.Addr().String(), nodeOne.Incarnation, node == 1 },
+	}
+	change(&c)
+	p, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(t.Context()); err != nil && !errors.Is(err, t.Context().Err()) {
+			t.Error(err)
+		}
+	})
+	return p
+}
