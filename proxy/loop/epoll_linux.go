@@ -231,7 +231,15 @@ func (l *epollLoop) adopt(fd int, remote net.Addr, tcp bool, cfg *Config, a *Acc
 		}
 		l.socks[fd] = s
 		s.h = a.open(s, cfg, s.opened)
-		s.update()
+		if !l.ended {
+			s.update()
+			return
+		}
+		// It came behind stop, in the loop's last turn: nobody else closes it.
+		s.Close(ErrStopped)
+		if !l.Post(&s.gone) {
+			s.gone.Run()
+		}
 	}}
 	if !l.Post(start) {
 		l.conns.Add(-1)
