@@ -67,6 +67,9 @@ func named(name string) func(*coordinator.Config) {
 	return func(c *coordinator.Config) { c.NodeName = name }
 }
 
+// still keeps what is balanced by the system's clock where it is: nodes that join get nothing.
+func still(c *coordinator.Config) { c.BalanceDelay = time.Hour }
+
 // create makes topics that must not fail.
 func create(t *testing.T, c *coordinator.Coordinator, topics ...coordinator.NewTopic) []*coordinator.Topic {
 	t.Helper()

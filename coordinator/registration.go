@@ -43,6 +43,10 @@ type registration struct {
 	lease meta.LeaseID
 	sent  moment
 
+	// unsure: the node has registered again, or tried to, and does not know yet what it
+	// owns as of then. Of who has lease.
+	unsure bool
+
 	// validUntil is when nothing may be taken for granted any more; nil: now.
 	validUntil atomic.Pointer[moment]
 	// steady is since when, on the monotonic clock, each renewal was answered in
@@ -129,6 +133,7 @@ func (r *registration) begin(ctx context.Context) error {
 // revoked by hand. Its slots stay its own unless others have claimed them, which
 // it learns before it trusts its memory again.
 func (r *registration) again(ctx context.Context) error {
+	r.unsure = true
 	r.validUntil.Store(nil)
 	r.steady.Store(int64(r.c.now().monotonic))
 	for {
@@ -157,6 +162,7 @@ func (r *registration) again(ctx context.Context) error {
 	if _, err := r.c.slots.list(ctx); err != nil {
 		return err
 	}
+	r.unsure = false
 	r.trust()
 	r.c.slots.look()
 	return nil
@@ -261,9 +267,10 @@ func (r *registration) renew() {
 }
 
 // renewOnce sends one renewal. It does not wait for long: the next may reach
-// another member of the metadata store.
+// another member of the metadata store. That the new lease can be renewed says nothing of
+// what happened before it was there, so what again has not brought to its end begins anew.
 func (r *registration) renewOnce(lost bool) error {
-	if !lost {
+	if !lost && !r.unsure {
 		err := r.keepAlive(r.c.now())
 		if !errors.Is(err, meta.ErrLeaseNotFound) {
 			return err

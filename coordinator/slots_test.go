@@ -356,6 +356,81 @@ func TestCutOff(t *testing.T) {
 	})
 }
 
+// partial is a connection to the metadata store that works for some keys only.
+type partial struct {
+	meta.Store
+	unlisted atomic.Bool                   // nodes cannot be listed
+	deaf     atomic.Pointer[chan struct{}] // not nil: what becomes of slots is not heard until it is closed
+}
+
+func (p *partial) List(ctx context.Context, prefix string, f func(meta.KV) bool) (meta.Revision, error) {
+	if p.unlisted.Load() && strings.HasSuffix(prefix, "/node/") {
+		return 0, meta.ErrUnavailable
+	}
+	return p.Store.List(ctx, prefix, f)
+}
+
+func (p *partial) Watch(ctx context.Context, prefix string, after meta.Revision) <-chan meta.Events {
+	from := p.Store.Watch(ctx, prefix, after)
+	if !strings.HasSuffix(prefix, "/own/") {
+		return from
+	}
+	to := make(chan meta.Events)
+	go func() {
+		defer close(to)
+		for e := range from {
+			if deaf := p.deaf.Load(); deaf != nil {
+				select {
+				case <-*deaf:
+				case <-ctx.Done():
+					return
+				}
+			}
+			select {
+			case to <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return to
+}
+
+// A node that has registered again trusts its memory only when it has learned what it
+// still owns, however well its new lease is renewed meanwhile.
+func TestRegisteredAgainInPart(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		store := new(partial)
+		// The other node gives nothing back before all is looked at.
+		a := c.start("a", func(c *coordinator.Config) { c.BalanceDelay = 10 * time.Second })
+		b := c.start("b", func(c *coordinator.Config) {
+			store.Store = c.Meta
+			c.Meta = store
+		})
+		eventually(t, "both have their share", func() bool { return c.balanced(a, b) })
+		slot := slotsOf(b)[0]
+		b.link.cut()
+		eventually(t, "the other serves the slot", func() bool { return a.Route(slot).Here })
+		deaf := make(chan struct{})
+		store.deaf.Store(&deaf)
+		store.unlisted.Store(true)
+		b.link.heal()
+		for range 50 {
+			time.Sleep(100 * time.Millisecond)
+			if _, ok := coordinator.Trusted(b.Coordinator, slot); ok {
+				t.Fatal("it answers for a slot that another node has")
+			}
+		}
+		if !b.Route(slot).Here {
+			t.Fatal("it has heard of its loss")
+		}
+		store.unlisted.Store(false)
+		eventually(t, "it has learned of its loss", func() bool { return !b.Route(slot).Here })
+		close(deaf)
+		eventually(t, "both have their share", func() bool { return c.balanced(a, b) })
+	})
+}
+
 // A clock that is set, or a machine that slept, ends the trust in a lease until
 // the next renewal; one set back does not make it longer.
 func TestClocks(t *testing.T) {
