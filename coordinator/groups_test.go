@@ -394,7 +394,7 @@ func (s *noTxn) Txn(ctx context.Context, conds []meta.Cond, ops []meta.Op) (meta
 func TestMetadataStoreAway(t *testing.T) {
 	t.Parallel()
 	s := newGate(newMem(t))
-	c := openLoaded(t, s, func(c *coordinator.Config) { c.Groups.CommitTimeout = 20 * time.Millisecond })
+	c := openLoaded(t, s, func(c *coordinator.Config) { c.Groups.CommitTimeout = time.Second / 2 })
 	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
 	j := join(t, c, "g", "")
 	if a := syncGroup(t, c, "g", j.MemberID, 1); a.Err != nil {
@@ -446,7 +446,7 @@ func ownedBy(c *coordinator.Coordinator) string {
 func TestLostSlot(t *testing.T) {
 	t.Parallel()
 	s := newMem(t)
-	first := openLoaded(t, s, named("first"))
+	first := openLoaded(t, s, named("first"), still)
 	topic := create(t, first, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
 	j := join(t, first, "g", "")
 	if a := syncGroup(t, first, "g", j.MemberID, 1); a.Err != nil {
@@ -523,7 +523,7 @@ func TestFencedWithoutKnowing(t *testing.T) {
 	t.Parallel()
 	s := newMem(t)
 	deaf := &deafStore{Store: s}
-	c := openLoaded(t, deaf)
+	c := openLoaded(t, deaf, still)
 	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
 	if err := commit(t, c, "g", nobody, partition(topic, 0), 3); err != nil {
 		t.Fatal(err)
@@ -708,8 +708,9 @@ func TestHeartbeatNow(t *testing.T) {
 	t.Parallel()
 	var seconds atomic.Int64
 	s := newMem(t)
+	start := time.Now()
 	c := openLoaded(t, s, func(c *coordinator.Config) {
-		c.Groups.Now = func() time.Time { return time.Now().Add(time.Duration(seconds.Load()) * time.Second) }
+		c.Groups.Now = func() time.Time { return start.Add(time.Duration(seconds.Load()) * time.Second) }
 	})
 	j := join(t, c, "g", "")
 	if a := syncGroup(t, c, "g", j.MemberID, 1); a.Err != nil {

@@ -69,8 +69,8 @@ func TestNodeRegistersAgain(t *testing.T) {
 	clock := new(mem.ManualClock)
 	s := mem.New(clock)
 	defer s.Close()
-	a := openLoaded(t, s, named("a"))
-	b := open(t, s, named("b"))
+	a := openLoaded(t, s, named("a"), still)
+	b := open(t, s, named("b"), still)
 	before := make(map[string]meta.Revision)
 	for _, key := range keysUnder(t, s, "quire/test/") {
 		kv, err := s.Get(t.Context(), key)

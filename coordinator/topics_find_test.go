@@ -16,6 +16,8 @@ func TestFindTopic(t *testing.T) {
 	s := newMem(t)
 	cut := &cuttable{Store: s}
 	a, b := open(t, cut, named("a")), open(t, s, named("b"))
+	createOne(t, b, "first")
+	eventually(t, "the first node follows", func() bool { return a.Topic("first") != nil })
 	cut.cut()
 	defer cut.mend()
 	made := createOne(t, b, "made.later")

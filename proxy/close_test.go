@@ -328,7 +328,7 @@ func TestIdleTimeout(t *testing.T) {
 			}
 		})
 		idle, active, waiting := dial(t, s), dial(t, s), dial(t, s)
-		eventually(t, "all are served", func() bool { return s.connCount() == 3 })
+		eventually(t, "all are on their loops", func() bool { return s.openConns() == 3 })
 		waiting.send(frame(1, 3, 9, nil))
 		r := <-parked
 		clk.advance(s, 50*time.Minute)

@@ -22,6 +22,7 @@ func TestStorm(t *testing.T) {
 		a := s.listeners[0].Addr()
 		var open, done sync.WaitGroup
 		open.Add(clients)
+		counted := make(chan struct{}) // closed when the loops' connections are
 		var failed sync.Once
 		dialing := make(chan bool, 100)
 		for i := range clients {
@@ -58,7 +59,7 @@ func TestStorm(t *testing.T) {
 					}
 					if round == 0 {
 						opened()
-						open.Wait()
+						<-counted
 					}
 				}
 			})
@@ -69,6 +70,7 @@ func TestStorm(t *testing.T) {
 				t.Errorf("a loop has %d of %d connections", n, clients)
 			}
 		}
+		close(counted)
 		done.Wait()
 		eventually(t, "all are gone", func() bool { return s.connCount() == 0 && len(s.perIPs()) == 0 })
 	})

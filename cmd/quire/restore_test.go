@@ -17,7 +17,8 @@ import (
 func TestRestoredEtcd(t *testing.T) {
 	t.Parallel() // it waits for leases
 	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
-	endpoint, stop := startEtcd(t, nil, dir)
+	// No other test listens there, so that its port is free whenever it starts again.
+	endpoint, stop := startEtcdAt(t, nil, dir, "127.0.0.3:0")
 	host := strings.TrimPrefix(endpoint, "http://")
 	data := t.TempDir()
 	args := func(dir string) []string {

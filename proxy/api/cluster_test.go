@@ -185,12 +185,16 @@ func (c *cluster) live() (nodes []*clusterNode) {
 	return nodes
 }
 
-// settle waits until every slot is served by the node that all believe it is, and
-// each node serves some.
+// settle waits until every slot is served by the node that all believe it is and that is
+// to have it, so that none moves any more.
 func (c *cluster) settle() {
 	c.t.Helper()
 	until(c.t, "every slot is served by the one that all take for its owner", func() bool {
-		shares := make(map[int32]int)
+		for _, n := range c.live() {
+			if len(n.coord.Nodes()) != len(c.live()) {
+				return false
+			}
+		}
 		for slot := range coordinator.NumSlots {
 			owner := int32(-1)
 			for _, n := range c.live() {
@@ -198,11 +202,13 @@ func (c *cluster) settle() {
 				if r.Node < 1 || owner != -1 && r.Node != owner || r.Here != (r.Node == n.id) {
 					return false
 				}
+				if _, wanted := n.coord.Placement(slot); wanted != r.Node {
+					return false
+				}
 				owner = r.Node
 			}
-			shares[owner]++
 		}
-		return len(shares) == len(c.live())
+		return true
 	})
 }
 

@@ -868,7 +868,8 @@ func (c *client) abort() {
 // but its member does not; one on a connection that is about to close does not
 // wait; and what a connection sends after it waits for it.
 func TestParkedJoin(t *testing.T) {
-	s := newGroupServer(t)
+	// Whoever waits at a shutdown must not be cut off instead.
+	s := newGroupServer(t, restarts, func(o *options) { o.limits.DrainTimeout = 5 * time.Minute })
 	first := s.dial()
 	// parked has a second member join on a connection of its own, and wait for the first.
 	parked := func(t *testing.T, id string) (j *kmsg.JoinGroupResponse, second *client, q *kmsg.JoinGroupRequest) {
@@ -921,7 +922,7 @@ func TestParkedJoin(t *testing.T) {
 			second.conn.Close()
 		})
 		first.conn.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := s.proxy.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -48,6 +49,8 @@ type options struct {
 	store  storage.StoreConfig
 	coord  coordinator.Config
 
+	limits        proxy.Limits
+	address       string            // to listen on, before it is known; empty: a free port
 	otherListener bool              // the node is known by a listener that it does not have
 	records       map[string]string // in the metadata before the node opens
 }
@@ -63,7 +66,7 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 		f(&o)
 	}
 	before := buffer.InUseBytes()
-	s := &server{t: t, meta: mem.New(nil), tier: newMemTier(), addr: "127.0.0.1:0"}
+	s := &server{t: t, meta: mem.New(nil), tier: newMemTier(), addr: cmp.Or(o.address, "127.0.0.1:0")}
 	ctx := context.Background()
 	o.store.Tier, o.store.Meta, o.store.Prefix = s.tier, s.meta, "quire/test/"
 	var err error
@@ -95,6 +98,10 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 	return s
 }
 
+// restarts is for servers that start again: no other test listens where they do, so that
+// their port is free then.
+func restarts(o *options) { o.address = "127.0.0.5:0" }
+
 // start opens everything that a process has of its own: sockets, coordinator, handlers.
 func (s *server) start() {
 	t, o := s.t, s.options
@@ -106,6 +113,7 @@ func (s *server) start() {
 		Handler:   late,
 		Loops:     1,
 		Workers:   8,
+		Limits:    o.limits,
 	})
 	check(t, err)
 	s.addr = s.proxy.Addr(listenerName).String()

@@ -157,7 +157,7 @@ func TestAllBookiesDieInMidWrite(t *testing.T) {
 // once Recover has returned, whatever bookies still get and answer.
 func TestSettledBeforeItIsRecovered(t *testing.T) {
 	c := newCluster(t, 3)
-	tier := c.open(func(cf *Config) { cf.AddTimeout = 100 * time.Millisecond })
+	tier := c.open(func(cf *Config) { cf.AddTimeout = time.Second })
 	w := c.create(tier)
 	c.acknowledged(w, 0, 10)
 	for _, id := range c.ids[1:] {
@@ -197,7 +197,7 @@ func TestSlowBookieDelaysNobody(t *testing.T) {
 
 func TestStalledBookieIsGivenUp(t *testing.T) {
 	c := newCluster(t, 4)
-	tier := c.open(func(cf *Config) { cf.AddTimeout = 100 * time.Millisecond })
+	tier := c.open(func(cf *Config) { cf.AddTimeout = time.Second })
 	w := c.create(tier)
 	bookies, _ := w.ensemble()
 	c.bookies[bookies[2]].Pause()

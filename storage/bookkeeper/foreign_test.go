@@ -73,6 +73,7 @@ func TestOpenOfALedgerWrittenElsewhere(t *testing.T) {
 		c.ok(r.Close())
 	}
 	c.acknowledged(w, 11, 1)
+	c.await("all copies are there", func() bool { return tier.held.Load() == 0 })
 	if c.bookies[c.ids[0]].Fenced(int64(w.ID())) {
 		t.Fatal("opening fenced the ledger")
 	}
@@ -125,6 +126,7 @@ func TestDeletedUnderAReader(t *testing.T) {
 	tier, other := c.open(nil), c.open(nil)
 	w := c.create(tier)
 	c.acknowledged(w, 0, 10)
+	c.await("all copies are there", func() bool { return tier.held.Load() == 0 })
 	c.sealed(w, 10)
 	r, err := tier.Open(t.Context(), w.ID())
 	c.ok(err)

@@ -12,7 +12,7 @@ import (
 
 // Config makes a bookie. A zero field takes the default.
 type Config struct {
-	Address       string      // where to listen; default a free port of 127.0.0.1
+	Address       string      // where to listen; default a free port of this machine
 	TLS           *tls.Config // nil: START_TLS is answered with EBADREQ
 	MaxFrameBytes int         // default 5 MiB
 	MaxBatchBytes int64       // maxBatchReadSize; default 5 MiB
@@ -50,9 +50,6 @@ type Bookie struct {
 
 // Listen starts a bookie without data.
 func Listen(cfg Config) (*Bookie, error) {
-	if cfg.Address == "" {
-		cfg.Address = "127.0.0.1:0"
-	}
 	if cfg.MaxFrameBytes == 0 {
 		cfg.MaxFrameBytes = wire.DefaultMaxFrameBytes
 	}
@@ -61,13 +58,26 @@ func Listen(cfg Config) (*Bookie, error) {
 	}
 	b := &Bookie{cfg: cfg, memory: store{}, durable: store{}}
 	b.moved = sync.NewCond(&b.mu)
-	ln, err := net.Listen("tcp", cfg.Address)
+	ln, err := listenAt(cfg.Address)
 	if err != nil {
 		return nil, err
 	}
 	b.address = ln.Addr().String()
 	b.begin(ln, true)
 	return b, nil
+}
+
+// listenAt listens on an address, or on a free port. That port has to be free again
+// whenever the bookie restarts, so it is one of an address of its own, where there are
+// such: tests of other packages, which run meanwhile, listen on 127.0.0.1.
+func listenAt(address string) (net.Listener, error) {
+	if address != "" {
+		return net.Listen("tcp", address)
+	}
+	if ln, err := net.Listen("tcp", "127.0.0.4:0"); err == nil {
+		return ln, nil
+	}
+	return net.Listen("tcp", "127.0.0.1:0")
 }
 
 // Address returns host:port, which stays the same over restarts. It is a valid

@@ -295,16 +295,17 @@ func TestAway(t *testing.T) {
 	m, other := start(t)
 	cable := new(cable)
 	c := m.connectBy(t, cable.dial)
-	s := etcd.New(etcd.Config{Client: c, RequestTimeout: 300 * time.Millisecond})
+	// What is asked while etcd is there has the time that it needs.
+	well, s := etcd.New(etcd.Config{Client: c}), etcd.New(etcd.Config{Client: c, RequestTimeout: 300 * time.Millisecond})
 	for _, id := range []metadata.BookieID{"127.0.0.1:1", "127.0.0.1:2"} {
 		register(t, c, metadata.Registration{ID: id})
 	}
 	l := ledger()
-	v, err := s.Create(t.Context(), l)
+	v, err := well.Create(t.Context(), l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := s.Bookies(t.Context())
+	r, err := well.Bookies(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -217,11 +217,11 @@ func TestNoServer(t *testing.T) {
 // and not the store's end: Close gets by without it.
 func TestSilentServer(t *testing.T) {
 	f := newFake()
-	s := start(t, f, 20*time.Millisecond)
 	l := ledger()
-	if _, err := s.Create(t.Context(), l); err != nil {
+	if _, err := start(t, f, 0).Create(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
+	s := start(t, f, 20*time.Millisecond)
 	silent := make(chan struct{})
 	f.before = func(string, string) error { <-silent; return zk.ErrConnectionClosed }
 	if _, _, err := s.Read(t.Context(), l.ID); !errors.Is(err, metadata.ErrUnavailable) {
