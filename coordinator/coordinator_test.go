@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait; it is far above what anything here needs.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // onBoth runs a test on the store in memory and on embedded etcd.
 func onBoth(t *testing.T, test func(t *testing.T, s meta.Store)) {

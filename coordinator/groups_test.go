@@ -22,13 +22,16 @@ import (
 	"github.com/quirelog/quire/storage/meta/mem"
 )
 
+// session is so long that no member's ends in the pauses of a busy machine.
+const session = 5 * time.Minute
+
 // Calls of the groups, waited for.
 
 func join(t *testing.T, c *coordinator.Coordinator, id, member string) *group.JoinGroupResponse {
 	t.Helper()
 	return await(t, func(reply func(*group.JoinGroupResponse)) {
 		c.Groups().Join(id, &group.JoinGroupRequest{
-			MemberID: member, ClientID: "test", ClientHost: "/127.0.0.1", SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second,
+			MemberID: member, ClientID: "test", ClientHost: "/127.0.0.1", SessionTimeout: session, RebalanceTimeout: session,
 			ProtocolType: "consumer", Protocols: []group.Protocol{{Name: "range", Metadata: subscription("orders")}},
 		}, reply)
 	})
@@ -462,7 +465,7 @@ func TestLostSlot(t *testing.T) {
 	}
 	// A member that waits for others is told when the slot goes.
 	parked := make(chan *group.JoinGroupResponse, 1)
-	first.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
+	first.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: session, RebalanceTimeout: session, ProtocolType: "consumer",
 		Protocols: []group.Protocol{{Name: "range"}}}, func(a *group.JoinGroupResponse) { parked <- a })
 	if err := heartbeat(t, first, "g", j.MemberID, 1); !errors.Is(err, group.ErrRebalanceInProgress) {
 		t.Errorf("heartbeat while a member joins: %v", err)
@@ -731,13 +734,13 @@ func TestHeartbeatNow(t *testing.T) {
 		t.Errorf("of nobody: %v", err)
 	}
 	for range 5 {
-		seconds.Add(9) // of a session of 10
+		seconds.Add(int64(session/time.Second) - 1)
 		if err := now("g", j.MemberID, 1); err != nil {
 			t.Fatalf("after %d s: %v", seconds.Load(), err)
 		}
 	}
 	// Silence ends the session; the shard sees it when something makes it look.
-	seconds.Add(11)
+	seconds.Add(int64(session/time.Second) + 1)
 	if _, err := listGroups(t, c); err != nil {
 		t.Fatal(err)
 	}
@@ -811,23 +814,46 @@ func TestHeartbeatsAndAllElse(t *testing.T) {
 	}
 }
 
+// delayed makes a new group wait for a moment, which begins when all have joined.
+func delayed(all *atomic.Bool) func(*coordinator.Config) {
+	start := time.Now()
+	return func(c *coordinator.Config) {
+		c.Groups.Group.InitialRebalanceDelay = time.Millisecond
+		c.Groups.Now = func() time.Time {
+			if all.Load() {
+				return time.Now()
+			}
+			return start
+		}
+	}
+}
+
+// joining waits until a group has n members.
+func joining(t *testing.T, c *coordinator.Coordinator, id string, n int) {
+	t.Helper()
+	eventually(t, "all have joined", func() bool { d, err := describe(t, c, id); return err == nil && len(d.Members) == n })
+}
+
 // TestTooManyMembers: when the record of all is larger than a value may be, the
 // newest members are told that the group is full, and no more are let in.
 func TestTooManyMembers(t *testing.T) {
 	t.Parallel()
-	c := openLoaded(t, newMem(t), func(c *coordinator.Config) { c.Groups.Group.InitialRebalanceDelay = time.Second })
+	var all atomic.Bool
+	c := openLoaded(t, newMem(t), delayed(&all))
 	const n = 20
 	random := rand.NewChaCha8([32]byte{})
 	join := func(member string, reply func(*group.JoinGroupResponse)) {
 		metadata := append(subscription("orders"), make([]byte, meta.MaxValueBytes/n+1000)...)
 		random.Read(metadata[len(subscription("orders")):])
-		c.Groups().Join("g", &group.JoinGroupRequest{MemberID: member, SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second,
+		c.Groups().Join("g", &group.JoinGroupRequest{MemberID: member, SessionTimeout: session, RebalanceTimeout: session,
 			ProtocolType: "consumer", Protocols: []group.Protocol{{Name: "range", Metadata: metadata}}}, reply)
 	}
 	joined := make(chan *group.JoinGroupResponse, n)
 	for range n {
 		join("", func(a *group.JoinGroupResponse) { joined <- a })
 	}
+	joining(t, c, "g", n)
+	all.Store(true)
 	synced := make(chan error, n)
 	for range n {
 		select {
@@ -858,18 +884,20 @@ func TestTooManyMembers(t *testing.T) {
 }
 
 // TestManyMembers: a group whose record is too long for a value as it is.
-// The delay is longer than any pause between joins on a busy machine.
 func TestManyMembers(t *testing.T) {
 	t.Parallel()
 	s := newMem(t)
-	c := openLoaded(t, s, func(c *coordinator.Config) { c.Groups.Group.InitialRebalanceDelay = time.Second })
+	var all atomic.Bool
+	c := openLoaded(t, s, delayed(&all))
 	const n = 300
 	joined := make(chan *group.JoinGroupResponse, n)
 	for i := range n {
 		metadata := append(subscription("orders"), strings.Repeat(fmt.Sprintf("member %d of many, ", i), 500)...)
-		c.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
+		c.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: session, RebalanceTimeout: session, ProtocolType: "consumer",
 			Protocols: []group.Protocol{{Name: "range", Metadata: metadata}}}, func(a *group.JoinGroupResponse) { joined <- a })
 	}
+	joining(t, c, "g", n)
+	all.Store(true)
 	var leader *group.JoinGroupResponse
 	for range n {
 		select {
@@ -1063,7 +1091,7 @@ func TestCloseAnswersEverybody(t *testing.T) {
 	c := openLoaded(t, mem.New(nil), func(c *coordinator.Config) { c.Groups.Group.InitialRebalanceDelay = time.Hour })
 	answers := make(chan error, 10)
 	for i := range cap(answers) {
-		c.Groups().Join(fmt.Sprint("g", i), &group.JoinGroupRequest{SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
+		c.Groups().Join(fmt.Sprint("g", i), &group.JoinGroupRequest{SessionTimeout: session, RebalanceTimeout: session, ProtocolType: "consumer",
 			Protocols: []group.Protocol{{Name: "range"}}}, func(a *group.JoinGroupResponse) { answers <- a.Err })
 	}
 	if err := c.Close(); err != nil {

@@ -126,7 +126,7 @@ func TestHandoverAnswers(t *testing.T) {
 			t.Fatal(a.Err)
 		}
 		joining := make(chan error, 1)
-		m.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second, ProtocolType: "consumer",
+		m.Groups().Join("g", &group.JoinGroupRequest{SessionTimeout: session, RebalanceTimeout: session, ProtocolType: "consumer",
 			Protocols: []group.Protocol{{Name: "range"}}}, func(a *group.JoinGroupResponse) { joining <- a.Err })
 		time.Sleep(time.Millisecond)
 		committed := make(chan error, 100)
@@ -150,7 +150,11 @@ func TestHandoverAnswers(t *testing.T) {
 		if _, ok := m.Groups().HeartbeatNow("g", &group.HeartbeatRequest{MemberID: j.MemberID, Generation: 1}); ok {
 			t.Error("a heartbeat after that is answered at once")
 		}
-		if o, err := fetch(t, serving("g", all...).Coordinator, "g", partition(topic, 0)); err != nil || o != int64(cap(committed)-1) {
+		var o int64
+		if err := asked(t, "g", all, func(m *member) (err error) {
+			o, err = fetch(t, m.Coordinator, "g", partition(topic, 0))
+			return err
+		}); err != nil || o != int64(cap(committed)-1) {
 			t.Errorf("the next owner says %d (%v)", o, err)
 		}
 	})

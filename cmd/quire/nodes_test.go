@@ -81,7 +81,7 @@ func TestNodes(t *testing.T) {
 	red, green, blue := begin("red", "2"), begin("green", "2"), begin("blue", "2")
 	await := func(s *instance, nodes int) nodesReport {
 		t.Helper()
-		s.asked("node", "await", "--nodes", fmt.Sprint(nodes), "--timeout", "30s")
+		s.asked("node", "await", "--nodes", fmt.Sprint(nodes), "--timeout", "2m")
 		return s.nodes()
 	}
 	for _, n := range await(red, 3).Nodes {
@@ -229,7 +229,7 @@ func TestNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	roll := exec.Command("sh", filepath.Join(root, "deploy", "rolling-restart"), restart, red.admin, green.admin)
-	roll.Env = append(os.Environ(), beQuire+"=1", "QUIRE="+self, "AWAIT_TIMEOUT=30s", "BALANCER_WAIT=0")
+	roll.Env = append(os.Environ(), beQuire+"=1", "QUIRE="+self, "AWAIT_TIMEOUT=2m", "BALANCER_WAIT=0")
 	if out, err := roll.CombinedOutput(); err != nil || !strings.Contains(string(out), "done, 2 nodes") {
 		t.Errorf("rolling-restart: %v\n%s", err, out)
 	}

@@ -116,17 +116,25 @@ func TestAllBookiesDieInMidWrite(t *testing.T) {
 	tier := c.open(nil)
 	w := c.create(tier)
 	rec := ledgertest.NewRecorder()
-	const count = 3000
+	crashed := make(chan struct{})
+	count := 0
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for i := range count {
-			w.Append(&ledger.Append{Body: body(i), Done: rec})
+		for left := 100; left > 0; count++ {
+			select {
+			case <-crashed:
+				left--
+			default:
+			}
+			w.Append(&ledger.Append{Body: body(count), Done: rec})
+			rec.Wait(count - 3000)
 		}
 	})
 	rec.Wait(100)
 	for _, b := range c.bookies {
 		b.Crash()
 	}
+	close(crashed)
 	wg.Wait()
 	acked := 0
 	for _, o := range rec.Wait(count) {
