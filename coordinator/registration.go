@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,13 +39,15 @@ type registration struct {
 	c   *Coordinator
 	ttl time.Duration
 
-	// lease and sent, when the last answered renewal was sent, belong to whoever
-	// opens, then to the renewing goroutine, then to Close.
+	// lease belongs to whoever opens, then to the renewing goroutine, then to Close.
 	lease meta.LeaseID
-	sent  moment
 
+	// mu guards what whoever opens shares with the renewing goroutine, which begins
+	// before all is read: that may take longer than the lease.
+	mu   sync.Mutex
+	sent moment // when the last answered renewal was sent
 	// unsure: the node has registered again, or tried to, and does not know yet what it
-	// owns as of then. Of who has lease.
+	// owns as of then.
 	unsure bool
 
 	// validUntil is when nothing may be taken for granted any more; nil: now.
@@ -86,10 +89,41 @@ func (r *registration) remaining() time.Duration {
 }
 
 // trust makes the lease valid as of the last answered renewal. What this node
-// knows of the owners of slots must be younger than its registration.
+// knows of the owners of slots must be younger than its registration: it stays as it
+// is while the node registers again.
 func (r *registration) trust() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unsure {
+		return
+	}
 	until := r.sent.add(r.ttl - r.margin())
 	r.validUntil.Store(&until)
+}
+
+// doubt says whether what this node owns has to be read before its lease is worth
+// anything; trust has no effect from then on.
+func (r *registration) doubt(unsure bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unsure = unsure; unsure {
+		r.validUntil.Store(nil)
+	}
+}
+
+func (r *registration) doubts() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.unsure
+}
+
+// answered notes when a renewal was sent that was answered, and returns when the one
+// before was.
+func (r *registration) answered(sent moment) (before moment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, r.sent = r.sent, sent
+	return before
 }
 
 // begin registers a node that starts. What it finds at its id may be
@@ -133,8 +167,7 @@ func (r *registration) begin(ctx context.Context) error {
 // revoked by hand. Its slots stay its own unless others have claimed them, which
 // it learns before it trusts its memory again.
 func (r *registration) again(ctx context.Context) error {
-	r.unsure = true
-	r.validUntil.Store(nil)
+	r.doubt(true)
 	r.steady.Store(int64(r.c.now().monotonic))
 	for {
 		kv, found, err := r.read(ctx)
@@ -162,7 +195,7 @@ func (r *registration) again(ctx context.Context) error {
 	if _, err := r.c.slots.list(ctx); err != nil {
 		return err
 	}
-	r.unsure = false
+	r.doubt(false)
 	r.trust()
 	r.c.slots.look()
 	return nil
@@ -211,7 +244,8 @@ func (r *registration) write(ctx context.Context, before meta.KV) (bool, error) 
 	if !ok {
 		return false, nil
 	}
-	r.lease, r.sent = lease, sent
+	r.lease = lease
+	r.answered(sent)
 	return true, nil
 }
 
@@ -270,7 +304,7 @@ func (r *registration) renew() {
 // another member of the metadata store. That the new lease can be renewed says nothing of
 // what happened before it was there, so what again has not brought to its end begins anew.
 func (r *registration) renewOnce(lost bool) error {
-	if !lost && !r.unsure {
+	if !lost && !r.doubts() {
 		err := r.keepAlive(r.c.now())
 		if !errors.Is(err, meta.ErrLeaseNotFound) {
 			return err
@@ -287,11 +321,10 @@ func (r *registration) keepAlive(sent moment) error {
 	if _, err := r.c.meta.KeepAlive(ctx, r.lease); err != nil {
 		return err
 	}
-	if sent.monotonic-r.sent.monotonic > 2*r.ttl/3 {
+	if before := r.answered(sent); sent.monotonic-before.monotonic > 2*r.ttl/3 {
 		// More than one was not answered.
 		r.steady.Store(int64(sent.monotonic))
 	}
-	r.sent = sent
 	r.trust()
 	return nil
 }

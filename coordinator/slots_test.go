@@ -431,6 +431,29 @@ func TestRegisteredAgainInPart(t *testing.T) {
 	})
 }
 
+// slow is a store of which each listing takes longer than the time between two renewals.
+type slow struct{ meta.Store }
+
+func (s slow) List(ctx context.Context, prefix string, f func(meta.KV) bool) (meta.Revision, error) {
+	time.Sleep(1200 * time.Millisecond)
+	return s.Store.List(ctx, prefix, f)
+}
+
+// A node that takes longer to read all there is than its lease lasts renews it meanwhile.
+func TestSlowOpening(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		began := time.Now()
+		a := c.start("a", func(c *coordinator.Config) { c.LeaseTTL, c.Meta = 3*time.Second, slow{c.Meta} })
+		if took := time.Since(began); took < 3*time.Second {
+			t.Fatalf("opened in %s: the test needs more listings", took)
+		}
+		if !coordinator.LeaseValid(a.Coordinator) {
+			t.Error("the lease is not valid")
+		}
+		eventually(t, "it serves all", func() bool { return c.served(a) })
+	})
+}
+
 // A clock that is set, or a machine that slept, ends the trust in a lease until
 // the next renewal; one set back does not make it longer.
 func TestClocks(t *testing.T) {

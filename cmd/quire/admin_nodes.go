@@ -213,6 +213,9 @@ func (n *node) slotOf(slot, topic, partition, group string) (int, error) {
 		if t == nil {
 			return 0, refuse(http.StatusNotFound, "there is no topic %.249q", topic)
 		}
+		if partition == "" && t.Partitions > 1 {
+			return 0, refuse(http.StatusBadRequest, "topic %s has %d partitions: name one, as %s:0", topic, t.Partitions, topic)
+		}
 		p, err := strconv.ParseInt(cmp.Or(partition, "0"), 10, 32)
 		if err != nil || p < 0 || int32(p) >= t.Partitions {
 			return 0, refuse(http.StatusBadRequest, "topic %s has no partition %.16s", topic, partition)

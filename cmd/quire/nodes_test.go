@@ -174,6 +174,11 @@ func TestNodes(t *testing.T) {
 		t.Errorf("move-slot prints %q", out)
 	}
 
+	out, err := command(t, "node", "move-slot", "--topic", "orders", "--admin", red.admin).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "topic orders has 12 partitions: name one, as orders:0") {
+		t.Errorf("move-slot of no partition: %v, %s", err, out)
+	}
+
 	load.lap("moved by hand")
 	// One ends in order: the others have all of it, and hear of both in any order.
 	green.stop()
@@ -197,7 +202,7 @@ func TestNodes(t *testing.T) {
 	if got := red.tool("", "consume", "orders", "--end"); strings.Count(got, "\n") != 4 {
 		t.Errorf("records %q after all that", got)
 	}
-	out, err := command(t, "node", "drain", "red", "--admin", red.admin).CombinedOutput()
+	out, err = command(t, "node", "drain", "red", "--admin", red.admin).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "no other node could take the slots") {
 		t.Errorf("the only node was drained: %v, %s", err, out)
 	}
