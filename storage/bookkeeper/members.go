@@ -43,9 +43,10 @@ type member struct {
 	metrics memberMetrics
 	reads   delays
 
-	suspect  atomic.Bool  // the quarantine knows it; changed under members.mu
-	failedAt atomic.Int64 // unix ns
-	batches  atomic.Int32 // batchUnknown, batchWorks, batchBreaks
+	suspect   atomic.Bool  // the quarantine knows it; changed under members.mu
+	failedAt  atomic.Int64 // unix ns
+	stalledAt atomic.Int64 // unix ns, of the machine's clock
+	batches   atomic.Int32 // batchUnknown, batchWorks, batchBreaks
 }
 
 // What is known of BATCH_READ at a bookie. One that is older than 4.17.0 answers
@@ -148,21 +149,31 @@ func (m *members) observe(b *member, op wire.Op, elapsed time.Duration, err erro
 	}
 }
 
-// stalled hears that a bookie is silent though it owes answers. What waits for it
-// alone goes on without it. When all bookies are silent none is better than another.
+// stalled hears that a bookie is silent though it owes answers. What has to have them
+// goes on without it. When all bookies are silent none is better than another.
 func (m *members) stalled(b *member) {
 	now := m.t.c.Now()
 	if !b.failedWithin(recent, now) {
 		m.t.log.Warn("bookie does not answer adds", zap.String("bookie", string(b.id)), zap.Duration("since", m.t.c.StallAfter))
 	}
 	b.failedAt.Store(now.UnixNano())
+	b.stalledAt.Store(time.Now().UnixNano())
 	usable := m.usable()
 	for _, w := range m.t.openWriters() {
-		w.event(func(machine *quorum.Writer) { machine.BookieStalled(b.id, usable >= w.want.ack) })
+		w.event(func(machine *quorum.Writer) { machine.BookieStalled(b.id, m.isStalled, usable >= w.want.ack) })
 	}
 	for _, r := range m.t.openRecoveries() {
-		r.post(func() { r.machine.BookieStalled(b.id) }, func() {})
+		r.post(func() { r.machine.BookieStalled(b.id, m.isStalled) }, func() {})
 	}
+}
+
+// isStalled returns whether stalled was last told of a bookie a moment ago: it is told
+// several times in each StallAfter.
+func (m *members) isStalled(id metadata.BookieID) bool {
+	m.mu.Lock()
+	b := m.all[id]
+	m.mu.Unlock()
+	return b != nil && time.Now().UnixNano()-b.stalledAt.Load() < int64(m.t.c.StallAfter/2)
 }
 
 func (b *member) failedWithin(d time.Duration, now time.Time) bool {

@@ -184,9 +184,20 @@ func (a *adds) returned(index int) {
 }
 
 // holdsUp returns whether the oldest entry that is not acknowledged waits for an
-// answer from the position.
-func (a *adds) holdsUp(index int) bool {
-	return a.pending() > 0 && a.at(a.lac+1).waiting&(1<<index) != 0
+// answer from the position, and gets no ack quorum from the others without those that
+// are stalled.
+func (a *adds) holdsUp(index int, stalled func(metadata.BookieID) bool) bool {
+	if a.pending() == 0 || a.at(a.lac+1).waiting&(1<<index) == 0 {
+		return false
+	}
+	op := a.at(a.lac + 1)
+	hope := op.acked
+	for i, b := range a.ensemble {
+		if op.waiting&(1<<i) != 0 && i != index && !stalled(b) {
+			hope |= 1 << i
+		}
+	}
+	return !a.rules.acknowledged(bits.OnesCount64(hope), a.ackQuorum)
 }
 
 // feasible returns whether every write set has an ack quorum without the

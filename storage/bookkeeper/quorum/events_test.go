@@ -73,8 +73,9 @@ func FuzzEvents(f *testing.F) {
 					w.Close()
 				}
 			case 17:
-				w.BookieStalled(bookie, c%2 == 0)
-				r.BookieStalled(bookie)
+				stalled := func(id metadata.BookieID) bool { return id != names[c%3] }
+				w.BookieStalled(bookie, stalled, c%2 == 0)
+				r.BookieStalled(bookie, stalled)
 			case 16:
 				if c == 0 {
 					w.Abort(errAborted)

@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,11 @@ func (s *spares) Replace([]metadata.BookieID, int) (metadata.BookieID, bool) {
 	id := s.ids[0]
 	s.ids = s.ids[1:]
 	return id, true
+}
+
+// among returns whether a bookie is one of names.
+func among(names string) func(metadata.BookieID) bool {
+	return func(id metadata.BookieID) bool { return slices.Contains(ids(names), id) }
 }
 
 func ids(names string) []metadata.BookieID {

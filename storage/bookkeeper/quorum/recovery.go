@@ -302,14 +302,14 @@ func (r *Recovery) AddReply(entry int64, index int, bookie metadata.BookieID, cl
 }
 
 // BookieStalled tells that bookie has owed answers for some time, though no add to
-// it has failed yet. It is replaced if that can be and the oldest entry that has no
-// ack quorum waits for it.
-func (r *Recovery) BookieStalled(bookie metadata.BookieID) {
+// it has failed yet. It is replaced if that can be and the oldest entry that has no ack
+// quorum has to have its answer.
+func (r *Recovery) BookieStalled(bookie metadata.BookieID, stalled func(metadata.BookieID) bool) {
 	if r.stage != reading {
 		return
 	}
 	index := slices.Index(r.ensemble, bookie)
-	if index < 0 || !r.holdsUp(index) {
+	if index < 0 || !r.holdsUp(index, stalled) {
 		return
 	}
 	if b, found := replacement(r.placement, r.ensemble, index); found {

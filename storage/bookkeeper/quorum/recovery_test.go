@@ -279,22 +279,22 @@ func TestRecoveryReplacesSegment(t *testing.T) {
 // TestRecoveryLeavesAStalledBookie: as soon as another one can have its place.
 func TestRecoveryLeavesAStalledBookie(t *testing.T) {
 	r := fenced(t, "b4", 9, 1, 2, 2, "0 b1 b2")
-	r.BookieStalled("b2") // nothing waits for it
+	r.BookieStalled("b2", among("b2")) // nothing waits for it
 	reads(t, r, "10 b1")
 	r.Effects(nil)
 	reply(t, r, "b1 b2", "10 b1")
 	spare := r.placement.(*spares).ids
 	r.placement.(*spares).ids = nil
-	r.BookieStalled("b1") // has answered
-	r.BookieStalled("b2")
+	r.BookieStalled("b1", among("b1")) // has answered
+	r.BookieStalled("b2", among("b2"))
 	expect(t, r)
 	r.placement.(*spares).ids = spare
-	r.BookieStalled("b2")
+	r.BookieStalled("b2", among("b2"))
 	expect(t, r, "Send 10 recovery priority: b4")
 	reply(t, r, "b1 b4", "10 b4")
 	reads(t, r, "11 b1 negative")
 	expect(t, r, "Release 10", "Read 11 fence priority: b2 b1", "Store over 1: CLOSED at 10 length 110 0[b1 b2] 10[b1 b4]")
-	r.BookieStalled("b4")
+	r.BookieStalled("b4", among("b4"))
 	expect(t, r)
 }
 

@@ -165,10 +165,11 @@ func (s *simulation) fault() {
 
 // stalled tells everybody that a bookie is slow to answer, whether it is or not.
 func (s *simulation) stalled(b *simBookie) {
-	elsewhere := s.chance(2)
-	s.writer.event("stalled "+string(b.id), func() { s.writer.machine.BookieStalled(b.id, elsewhere) })
+	elsewhere, others := s.chance(2), s.chance(2)
+	stalled := func(metadata.BookieID) bool { return others }
+	s.writer.event("stalled "+string(b.id), func() { s.writer.machine.BookieStalled(b.id, stalled, elsewhere) })
 	for _, r := range s.recoveries {
-		r.event("stalled "+string(b.id), func() { r.machine.BookieStalled(b.id) })
+		r.event("stalled "+string(b.id), func() { r.machine.BookieStalled(b.id, stalled) })
 	}
 }
 

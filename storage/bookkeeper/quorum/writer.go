@@ -125,14 +125,14 @@ func (w *Writer) BookieFailed(bookie metadata.BookieID) {
 }
 
 // BookieStalled tells that bookie has owed answers for some time, though no add to
-// it has failed yet. If the oldest entry that is not acknowledged waits for it, it is
-// replaced. Where nobody can replace it and no ack quorum is to be had without it,
-// the writer fails if elsewhere says that another ledger would have one; else it
-// waits on, until the add fails. Entries that have their ack quorum without the
-// bookie leave it the time that an add may take.
-func (w *Writer) BookieStalled(bookie metadata.BookieID, elsewhere bool) {
+// it has failed yet. It is replaced if the oldest entry that is not acknowledged has to
+// have its answer, since too many others are stalled as well, or there are none. Where
+// nobody can replace it and no ack quorum is to be had without it, the writer fails if
+// elsewhere says that another ledger would have one; else it waits on, until the add
+// fails. A bookie without which there are enough has the time that an add may take.
+func (w *Writer) BookieStalled(bookie metadata.BookieID, stalled func(metadata.BookieID) bool, elsewhere bool) {
 	index := slices.Index(w.ensemble, bookie)
-	if w.phase >= closing || w.changing() || index < 0 || !w.holdsUp(index) {
+	if w.phase >= closing || w.changing() || index < 0 || !w.holdsUp(index, stalled) {
 		return
 	}
 	w.lose(bookie, elsewhere && !w.feasible(w.away|1<<index))

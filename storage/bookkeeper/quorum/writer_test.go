@@ -188,26 +188,27 @@ func TestVanished(t *testing.T) {
 	expect(t, w, "Send 5: b5 b1 b2")
 }
 
-// TestStalled: a bookie that is slow to answer is replaced where an entry waits for it
-// alone, and not where the others are enough.
+// TestStalled: a bookie that is slow to answer is replaced where an entry has to have
+// its answer, and not where the others are enough.
 func TestStalled(t *testing.T) {
 	w := writerAt(t, 4, "b4 b5")
-	w.BookieStalled("b3", true) // nothing waits
+	w.BookieStalled("b3", among("b3"), true) // nothing waits
 	appendUpTo(t, w, 5)
 	w.Effects(nil)
 	reply(t, w, trio, "5 b1", "5 b2")
 	expect(t, w, "Acknowledge 5…5")
-	w.BookieStalled("b3", true)
-	w.BookieStalled("b9", true)
-	expect(t, w)
+	w.BookieStalled("b3", among("b3"), true)
+	w.BookieStalled("b9", among("b9"), true)
 	appendUpTo(t, w, 6)
+	expect(t, w, "Send 6: b1 b2 b3")
+	w.BookieStalled("b2", among("b2"), true) // b1 and b3 will do
 	reply(t, w, trio, "6 b1")
-	w.Effects(nil)
-	w.BookieStalled("b1", true) // has answered
+	w.BookieStalled("b1", among("b1 b2 b3"), true) // has answered
+	w.BookieStalled("b2", among("b2"), true)       // b3 will do
 	expect(t, w)
-	w.BookieStalled("b2", true)
+	w.BookieStalled("b2", among("b2 b3"), true)
 	expect(t, w, "Store over 1: OPEN 0[b1 b2 b3] 6[b1 b4 b3]")
-	w.BookieStalled("b3", true) // one after the other
+	w.BookieStalled("b3", among("b3"), true) // one after the other
 	w.Stored(2)
 	expect(t, w, "Send 6: b4")
 	reply(t, w, "b1 b4 b3", "6 b4")
@@ -217,8 +218,8 @@ func TestStalled(t *testing.T) {
 	appendUpTo(t, w, 7)
 	w.Effects(nil)
 	w.placement.(*spares).ids = nil
-	w.BookieStalled("b1", true)
-	w.BookieStalled("b4", true)
+	w.BookieStalled("b1", among("b1 b4"), true)
+	w.BookieStalled("b4", among("b1 b4"), true)
 	expect(t, w)
 	if w.Degraded() {
 		t.Fatal("degraded without a failed add")
@@ -233,11 +234,11 @@ func TestStalledWithoutWhomThereIsNoQuorum(t *testing.T) {
 	appendUpTo(t, w, 0)
 	w.Effects(nil)
 	reply(t, w, "b1 b2 b3 b4", "0 b1")
-	w.BookieStalled("b2", false)
+	w.BookieStalled("b2", among("b2"), false)
 	expect(t, w)
-	w.BookieStalled("b2", true)
+	w.BookieStalled("b2", among("b2"), true)
 	expect(t, w, "Failed: ledger 7: not enough bookies for the ack quorum", "Store over 1: CLOSED at -1 length 0 0[b1 b2 b3 b4]")
-	w.BookieStalled("b1", true)
+	w.BookieStalled("b1", among("b1"), true)
 	reply(t, w, "b1 b2 b3 b4", "0 b2")
 	w.Stored(2)
 	expect(t, w, "Sealed: CLOSED at -1 length 0 0[b1 b2 b3 b4]")
