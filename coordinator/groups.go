@@ -24,6 +24,12 @@ type GroupsConfig struct {
 	// (group.coordinator.rebalance.protocols without consumer).
 	ClassicOnly bool
 
+	// These bound what a group's own configs may be set to
+	// (group.consumer.min.session.timeout.ms and so on); what holds for all groups is
+	// always allowed. 45 s and 60 s, 5 s and 15 s.
+	MinConsumerSessionTimeout, MaxConsumerSessionTimeout       time.Duration
+	MinConsumerHeartbeatInterval, MaxConsumerHeartbeatInterval time.Duration
+
 	OffsetsRetention time.Duration         // offsets.retention.minutes: 7 days
 	ExpiryInterval   time.Duration         // offsets.retention.check.interval.ms: 10 min
 	CommitTimeout    time.Duration         // offsets.commit.timeout.ms: 5 s
@@ -42,6 +48,14 @@ func (c *GroupsConfig) fill() {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	setDefault(&c.MinConsumerSessionTimeout, 45*time.Second)
+	setDefault(&c.MaxConsumerSessionTimeout, 60*time.Second)
+	setDefault(&c.MinConsumerHeartbeatInterval, 5*time.Second)
+	setDefault(&c.MaxConsumerHeartbeatInterval, 15*time.Second)
+	c.MinConsumerSessionTimeout = min(c.MinConsumerSessionTimeout, c.Group.ConsumerSessionTimeout)
+	c.MaxConsumerSessionTimeout = max(c.MaxConsumerSessionTimeout, c.Group.ConsumerSessionTimeout)
+	c.MinConsumerHeartbeatInterval = min(c.MinConsumerHeartbeatInterval, c.Group.ConsumerHeartbeatInterval)
+	c.MaxConsumerHeartbeatInterval = max(c.MaxConsumerHeartbeatInterval, c.Group.ConsumerHeartbeatInterval)
 	setDefault(&c.OffsetsRetention, 7*24*time.Hour)
 	setDefault(&c.ExpiryInterval, 10*time.Minute)
 	setDefault(&c.CommitTimeout, 5*time.Second)
@@ -79,7 +93,7 @@ const numCommitters = 4
 //	                                            ▼               │ written
 //	                                     offsets.Committer ─────┘
 //
-// Heartbeats need not go this way: HeartbeatNow.
+// Heartbeats need not go this way: HeartbeatNow, ConsumerHeartbeatNow.
 //
 // Each request ends in one call of its reply function, on a goroutine of this
 // package: at once, or when what it waits for has happened. A reply must not
@@ -99,6 +113,7 @@ type Groups struct {
 	metrics    *groupMetrics
 	offsets    *offsets.Metrics
 	topics     topicsView
+	configs    groupConfigs
 
 	running sync.WaitGroup // shards
 }
@@ -107,12 +122,16 @@ type Groups struct {
 func (c *Coordinator) Groups() *Groups { return c.groups }
 
 // openGroups starts the shards, which load the slots that this node owns in the background.
-func (c *Coordinator) openGroups(context.Context) error {
+func (c *Coordinator) openGroups(ctx context.Context) error {
 	config := c.config.Groups
 	config.fill()
 	g := &Groups{c: c, config: config}
 	g.topics.c = c
-	var err error
+	g.configs.g = g
+	revision, err := g.configs.list(ctx)
+	if err != nil {
+		return err
+	}
 	if g.metrics, err = newGroupMetrics(config.Registerer); err != nil {
 		return err
 	}
@@ -133,6 +152,7 @@ func (c *Coordinator) openGroups(context.Context) error {
 		g.shards[i] = newShard(g)
 		g.running.Go(g.shards[i].run)
 	}
+	g.configs.followFrom(revision)
 	c.groups = g
 	g.loads.init(g)
 	g.loads.start()

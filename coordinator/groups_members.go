@@ -87,12 +87,8 @@ func (g *Groups) HeartbeatNow(id string, q *group.HeartbeatRequest) (err error, 
 		return nil, false
 	}
 	defer s.leave()
-	slot := s.slots[n]
-	if slot == nil || slot.releasing {
-		return nil, false
-	}
-	e := slot.groups[id]
-	if e == nil || e.group == nil {
+	e := s.resting(n, id)
+	if e == nil {
 		return nil, false
 	}
 	err = e.group.Heartbeat(g.config.Now(), q)
@@ -101,6 +97,18 @@ func (g *Groups) HeartbeatNow(id string, q *group.HeartbeatRequest) (err error, 
 		return nil, false
 	}
 	return err, true
+}
+
+// resting finds a group that can be asked at once, nil if there is none.
+func (s *shard) resting(n int, id string) *entry {
+	slot := s.slots[n]
+	if slot == nil || slot.releasing {
+		return nil
+	}
+	if e := slot.groups[id]; e != nil && e.group != nil {
+		return e
+	}
+	return nil
 }
 
 // Leave answers a LeaveGroup request, when what it changes is durable.
@@ -120,20 +128,59 @@ func (g *Groups) Leave(id string, q *group.LeaveGroupRequest, reply func(*group.
 
 // ConsumerHeartbeat answers a ConsumerGroupHeartbeat request (KIP-848), when
 // what it tells the member is durable. q and what it points to are kept.
+//
+// That there is nothing new is told, as in Heartbeat, also if another node may own
+// the group by now. Anything else is told only by who is known to own it.
 func (g *Groups) ConsumerHeartbeat(id string, q *group.ConsumerHeartbeatRequest, reply func(*group.ConsumerHeartbeatResponse)) {
 	refuse := func(err error) { reply(&group.ConsumerHeartbeatResponse{Err: err, MemberID: q.MemberID}) }
 	if g.config.ClassicOnly {
 		refuse(group.ErrUnsupportedVersion)
 		return
 	}
-	g.do(id, func(s *shard, slot *ownedSlot) {
-		e, err := s.findOrMake(slot, id)
-		if err != nil {
-			refuse(err)
-			return
-		}
-		ticket := s.ticket(func(response any) { reply(response.(*group.ConsumerHeartbeatResponse)) })
-		e.group.ConsumerHeartbeat(g.config.Now(), ticket, q, g.topics, &s.effects)
-		s.settle(e)
-	}, refuse)
+	s := g.shardOf(SlotOf(id))
+	g.request(id, request{
+		f: func(s *shard, slot *ownedSlot) {
+			e, err := s.findOrMake(slot, id)
+			if err != nil {
+				refuse(err)
+				return
+			}
+			ticket := s.ticket(func(response any) { reply(response.(*group.ConsumerHeartbeatResponse)) })
+			e.group.ConsumerHeartbeat(g.config.Now(), ticket, q, g.topics, &s.effects)
+			s.settle(e)
+		},
+		atRest: func(slot *ownedSlot) bool {
+			answer, ok := s.consumerHeartbeatAtRest(slot.n, id, q)
+			if ok {
+				reply(answer)
+			}
+			return ok
+		},
+		refuse: refuse,
+	})
+}
+
+// ConsumerHeartbeatNow is ConsumerHeartbeat as HeartbeatNow is Heartbeat: for a
+// request that says nothing, of a member that is to be told nothing. q is not kept; the answer
+// is shared and only to be read.
+func (g *Groups) ConsumerHeartbeatNow(id string, q *group.ConsumerHeartbeatRequest) (*group.ConsumerHeartbeatResponse, bool) {
+	n := SlotOf(id)
+	s := g.shardOf(n)
+	if g.config.ClassicOnly || !s.enter() {
+		return nil, false
+	}
+	defer s.leave()
+	return s.consumerHeartbeatAtRest(n, id, q)
+}
+
+func (s *shard) consumerHeartbeatAtRest(n int, id string, q *group.ConsumerHeartbeatRequest) (*group.ConsumerHeartbeatResponse, bool) {
+	e := s.resting(n, id)
+	if e == nil {
+		return nil, false
+	}
+	answer, ok := e.group.ConsumerHeartbeatAtRest(s.g.config.Now(), q, s.g.topics)
+	if ok {
+		s.schedule(e)
+	}
+	return answer, ok
 }

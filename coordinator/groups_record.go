@@ -65,12 +65,12 @@ func unpackRecord(value []byte) ([]byte, error) {
 // is not available until it is deleted or a program that knows it comes. Any goroutine.
 func (g *Groups) decodeGroup(id string, value []byte) *group.Group {
 	if value == nil {
-		return group.New(id, &g.config.Group)
+		return group.New(id, g.configs.of(id))
 	}
 	record, err := unpackRecord(value)
 	if err == nil {
 		var loaded *group.Group
-		if loaded, err = group.Load(id, &g.config.Group, record, g.config.Now()); err == nil {
+		if loaded, err = group.Load(id, g.configs.of(id), record, g.config.Now()); err == nil {
 			return loaded
 		}
 	}

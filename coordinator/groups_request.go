@@ -18,6 +18,9 @@ type request struct {
 	// unproved requests are carried out whether or not the lease is known to
 	// last, and are refused at once while the slot is loaded.
 	unproved bool
+	// atRest, if it is not nil, carries out what may be answered from memory also if
+	// another node may own the slot by now. False: it has done nothing.
+	atRest func(slot *ownedSlot) bool
 }
 
 // serve carries out a request: now, when its slot is loaded, or when the
@@ -27,6 +30,7 @@ func (s *shard) serve(n int, r request) {
 	switch {
 	case r.unproved && err == nil:
 		r.f(s, slot)
+	case err == nil && r.atRest != nil && r.atRest(slot):
 	case errors.Is(err, group.ErrNotLoaded) && !r.unproved && s.park(n, r):
 	case err != nil:
 		r.refuse(err)

@@ -255,6 +255,8 @@ func (s *shard) loaded(slot *ownedSlot, table *offsets.Slot, groups map[string]*
 		return
 	}
 	slot.table, slot.groups = table, groups
+	// Configs may have changed since the groups were read.
+	s.configureSlot(slot)
 	s.g.loads.loaded.Add(1)
 	for _, e := range groups {
 		if e.group != nil {
@@ -286,7 +288,7 @@ func (s *shard) findOrMake(slot *ownedSlot, id string) (*entry, error) {
 	if e != nil || err != nil {
 		return e, err
 	}
-	e = &entry{id: id, slot: slot, group: group.New(id, &s.g.config.Group), index: -1}
+	e = &entry{id: id, slot: slot, group: group.New(id, s.g.configs.of(id)), index: -1}
 	slot.groups[id] = e
 	return e, nil
 }

@@ -22,6 +22,7 @@ import (
 //	ovr/{slot}       node that is to own a slot, JSON (overrideRecord); set by hand
 //	g/{slot}/{group} group, as package group encodes it (groupRecord)
 //	o/{slot}/...     what a slot's groups have committed (package offsets)
+//	gc/{group}       configs of one group, JSON (groupConfigRecord); all nodes follow them
 //
 // Beside them cmd/quire keeps there:
 //
@@ -44,15 +45,22 @@ func (k keys) topic(key string) string { return k.prefix + "t/" + key }
 func (k keys) topicID(id [16]byte) string {
 	return k.prefix + "tid/" + encodeID(id)
 }
-func (k keys) nodes() string               { return k.prefix + "node/" }
-func (k keys) node(id int32) string        { return k.prefix + "node/" + strconv.Itoa(int(id)) }
-func (k keys) nodeID(name string) string   { return k.prefix + "nodeid/" + name }
-func (k keys) nextNodeID() string          { return k.prefix + "nextnodeid" }
-func (k keys) nextProducerID() string      { return k.prefix + "nextproducerid" }
-func (k keys) owners() string              { return k.prefix + "own/" }
-func (k keys) owner(slot int) string       { return k.prefix + "own/" + slotName(slot) }
-func (k keys) overrides() string           { return k.prefix + "ovr/" }
-func (k keys) override(slot int) string    { return k.prefix + "ovr/" + slotName(slot) }
+func (k keys) nodes() string             { return k.prefix + "node/" }
+func (k keys) node(id int32) string      { return k.prefix + "node/" + strconv.Itoa(int(id)) }
+func (k keys) nodeID(name string) string { return k.prefix + "nodeid/" + name }
+func (k keys) nextNodeID() string        { return k.prefix + "nextnodeid" }
+func (k keys) nextProducerID() string    { return k.prefix + "nextproducerid" }
+func (k keys) owners() string            { return k.prefix + "own/" }
+func (k keys) owner(slot int) string     { return k.prefix + "own/" + slotName(slot) }
+func (k keys) overrides() string         { return k.prefix + "ovr/" }
+func (k keys) override(slot int) string  { return k.prefix + "ovr/" + slotName(slot) }
+func (k keys) groupConfigs() string      { return k.prefix + "gc/" }
+func (k keys) groupConfig(id string) string {
+	return k.prefix + "gc/" + id
+}
+func (k keys) groupOfConfig(path string) string {
+	return strings.TrimPrefix(path, k.groupConfigs())
+}
 func (k keys) topicKey(path string) string { return strings.TrimPrefix(path, k.topics()) }
 
 // TopicKey returns the key of the metadata store that exists as long as the topic

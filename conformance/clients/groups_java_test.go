@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/quirelog/quire/conformance/peer"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -192,6 +193,35 @@ func (g generation) administerGroup(t *testing.T, protocol string) {
 	}
 	mustContain(t, run("--delete"), "successful")
 	awaitGone(t, group)
+}
+
+// kafka-configs of 4.x on groups: what it sets is told to the members.
+func TestJavaGroupConfigs(t *testing.T) {
+	t.Parallel()
+	g, group := generations["4.3.1"], topicName(t)
+	configs := func(args ...string) []string { return append([]string{"--entity-type", "groups"}, args...) }
+	g.run(t, "", configCommand, configs("--entity-name", group, "--alter", "--add-config", "consumer.session.timeout.ms=50000,consumer.heartbeat.interval.ms=6000")...)
+	mustContain(t, g.run(t, "", configCommand, configs("--entity-name", group, "--describe")...), "Dynamic configs for group "+group+" are:",
+		"consumer.session.timeout.ms=50000", "DYNAMIC_GROUP_CONFIG:consumer.heartbeat.interval.ms=6000")
+	join := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	join.Group, join.MemberID, join.RebalanceTimeoutMillis = group, "member", 60_000
+	join.SubscribedTopicNames, join.Topics = []string{newTopic(t, 1)}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	awaitCoordinator(t, group)
+	resp, err := dial(t).Call(step(t), join, 1)
+	need(t, err)
+	if told := resp.(*kmsg.ConsumerGroupHeartbeatResponse); told.ErrorCode != 0 || told.HeartbeatIntervalMillis != 6000 {
+		t.Errorf("the member is told %+v", told)
+	}
+	if !full {
+		return
+	}
+	mustContain(t, g.run(t, "", configCommand, configs("--describe")...), group)
+	out, err := g.fails(t, configCommand, configs("--entity-name", group, "--alter", "--add-config", "consumer.session.timeout.ms=1")...)
+	mustContain(t, out+fmt.Sprint(err), "InvalidConfigurationException")
+	g.run(t, "", configCommand, configs("--entity-name", group, "--alter", "--delete-config", "consumer.session.timeout.ms,consumer.heartbeat.interval.ms")...)
+	if out := g.run(t, "", configCommand, configs("--entity-name", group, "--describe")...); strings.Contains(out, "DYNAMIC_GROUP_CONFIG") {
+		t.Errorf("after --delete-config it has\n%s", out)
+	}
 }
 
 // fails runs a tool that refuses, and returns what it printed. Some of them end

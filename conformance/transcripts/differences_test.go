@@ -9,7 +9,7 @@ var choices = []choice{
 	{"(all|an empty list of) settings.*: DescribeConfigs v.*", onKafka4, "the settings of the newest version"},
 	{"settings of client metrics: DescribeConfigs v.*", onKafka3, "no client metrics are configured"},
 	{"settings of a group: DescribeConfigs v.*", onKafka4, "groups have settings since 4.0"},
-	{"change a group.*: IncrementalAlterConfigs v.*", onKafka3, "settings of groups are told, not changed"},
+	{"change a group.*: IncrementalAlterConfigs v.*", onKafka4, "groups have settings since 4.0"},
 	{"unknown isolation: Fetch v.*", onKafka4, "an exception in both"},
 	{"coordinator of type 2: FindCoordinator v6", onKafka3, "there are no share groups"},
 	{"feature twice: UpdateFeatures v1", onKafka4, "the later level counts"},

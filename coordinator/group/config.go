@@ -3,7 +3,7 @@ package group
 import "time"
 
 // Config bounds what groups may do. Several groups share one; it does not
-// change while they use it.
+// change while they use it, but a group may be given another one.
 type Config struct {
 	// MinSessionTimeout and MaxSessionTimeout bound what a classic member may
 	// ask for (group.min.session.timeout.ms, group.max.session.timeout.ms).

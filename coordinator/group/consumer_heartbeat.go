@@ -166,15 +166,45 @@ func (c *consumer) heartbeat(now time.Time, ticket Ticket, r *ConsumerHeartbeatR
 		}, e)
 		return nil
 	}
-	if m.steady == nil || m.steady.MemberEpoch != m.epoch {
-		m.steady = &ConsumerHeartbeatResponse{
-			MemberID:          m.id,
-			MemberEpoch:       m.epoch,
-			HeartbeatInterval: c.g.config.ConsumerHeartbeatInterval,
-		}
-	}
-	c.answer(ticket, m.steady, e)
+	c.answer(ticket, c.steady(m), e)
 	return nil
+}
+
+// steady is the answer to a member that is told nothing.
+func (c *consumer) steady(m *consumerMember) *ConsumerHeartbeatResponse {
+	interval := c.g.config.ConsumerHeartbeatInterval
+	if m.steady == nil || m.steady.MemberEpoch != m.epoch || m.steady.HeartbeatInterval != interval {
+		m.steady = &ConsumerHeartbeatResponse{MemberID: m.id, MemberEpoch: m.epoch, HeartbeatInterval: interval}
+	}
+	return m.steady
+}
+
+// ConsumerHeartbeatAtRest is ConsumerHeartbeat for the request of a cluster at
+// rest: one that says nothing, of a member that has what it is to have, in a group
+// in which nothing is to be done. It renews the member's session, changes nothing
+// else and allocates nothing. False: it has done nothing.
+func (g *Group) ConsumerHeartbeatAtRest(now time.Time, r *ConsumerHeartbeatRequest, topics Topics) (*ConsumerHeartbeatResponse, bool) {
+	c := g.consumer
+	if c == nil || !g.log.idle() || r.MemberEpoch <= 0 || !r.empty() ||
+		c.epoch != c.targetEpoch || c.stale(now, topics) {
+		return nil, false
+	}
+	m := c.byID[r.MemberID]
+	if m == nil || m.classic != nil || m.epoch != r.MemberEpoch || !c.reconciled(m) || m.repeats > 0 ||
+		m.clientID != r.ClientID || m.clientHost != r.ClientHost {
+		return nil, false
+	}
+	if r.InstanceID != nil && (*r.InstanceID == "" || c.instances[*r.InstanceID] != m) {
+		return nil, false
+	}
+	c.renew(now, m)
+	return c.steady(m), true
+}
+
+// empty says that the request says nothing but whose it is.
+func (r *ConsumerHeartbeatRequest) empty() bool {
+	return r.RackID == nil && r.RebalanceTimeout < 0 && r.SubscribedTopicNames == nil && r.SubscribedTopicRegex == nil &&
+		r.ServerAssignor == nil && r.OwnedTopicPartitions == nil
 }
 
 // heartbeatMember finds the member that a heartbeat is of, or makes it one that joins.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -196,6 +197,8 @@ type modelMember struct {
 	sent   partitionSet
 	heard  time.Time     // its last request
 	pause  time.Duration // the longest before one, since it was answered
+	silent bool          // its last heartbeat said nothing
+	atRest bool          // and would have been answered as that of a member at rest
 
 	// Of the classic protocol.
 	joins    bool // it has to join
@@ -310,7 +313,22 @@ func (m *model) send(c *modelMember) {
 		r.OwnedTopicPartitions = c.has.list()
 		c.sent = maps.Clone(c.has)
 	}
-	m.event(c, func(ticket Ticket, e *Effects) { m.g.ConsumerHeartbeat(m.now, ticket, r, m.topics, e) })
+	m.event(c, func(ticket Ticket, e *Effects) {
+		c.silent = r.empty()
+		c.atRest = consumerHeartbeat(m.t, m.g, m.now, ticket, r, m.topics, e)
+	})
+}
+
+// consumerHeartbeat is ConsumerHeartbeat, with which ConsumerHeartbeatAtRest is to
+// agree where it answers; it says whether it did.
+func consumerHeartbeat(t interface{ Fatalf(string, ...any) }, g *Group, now time.Time, ticket Ticket, r *ConsumerHeartbeatRequest, topics Topics, e *Effects) bool {
+	told, atRest := g.ConsumerHeartbeatAtRest(now, r, topics)
+	before := len(e.Replies)
+	g.ConsumerHeartbeat(now, ticket, r, topics, e)
+	if atRest && (len(e.Replies) != before+1 || e.Write.Seq != 0 || !reflect.DeepEqual(e.Replies[before].Response, response(told))) {
+		t.Fatalf("at rest %+v is answered %+v, else %+v", r, told, e)
+	}
+	return atRest
 }
 
 // event runs one event, with a ticket if it is a request of c.
@@ -739,6 +757,9 @@ func (m *model) settle() {
 		}
 		if c.answer == nil {
 			m.t.Fatal("a heartbeat that changes nothing waits")
+		}
+		if told := c.answer.(*ConsumerHeartbeatResponse); c.silent && told.Assignment == nil && !c.atRest {
+			m.t.Fatalf("%s is at rest, and its heartbeat was not answered as such", c.id)
 		}
 		m.read(c)
 	}

@@ -232,7 +232,7 @@ func (s *tale) beat(who string, args map[string]string, e *Effects) {
 			s.t.Fatalf("unknown argument %s", key)
 		}
 	}
-	s.g.ConsumerHeartbeat(s.now, s.ticket(who), r, s.topics, e)
+	consumerHeartbeat(s.t, s.g, s.now, s.ticket(who), r, s.topics, e)
 }
 
 func (s *tale) join(who string, args map[string]string, e *Effects) {

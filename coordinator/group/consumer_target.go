@@ -8,21 +8,32 @@ import (
 // refresh looks at the topics that the group subscribes to, if they or the
 // subscriptions may have changed, and starts a new epoch if they have.
 func (c *consumer) refresh(now time.Time, topics Topics) {
-	if topics == nil {
+	if !c.stale(now, topics) {
 		return
 	}
 	revision := topics.Revision()
-	stale := len(c.regexes) > 0 && c.regexSeen != revision && !now.Before(c.regexAt.Add(regexRefreshInterval))
-	if c.fresh && c.seen == revision && !stale {
-		return
-	}
-	changed := c.resolveRegexes(now, topics, revision, stale)
+	changed := c.resolveRegexes(now, topics, revision, c.regexesStale(now, revision))
 	current := c.lookUp(topics)
 	if changed || !sameTopics(current, c.topics) {
 		c.topics = current
 		c.bump()
 	}
 	c.fresh, c.seen = true, revision
+}
+
+// stale says whether the topics that the group subscribes to, or the
+// subscriptions, may have changed since it last looked.
+func (c *consumer) stale(now time.Time, topics Topics) bool {
+	if topics == nil {
+		return false
+	}
+	revision := topics.Revision()
+	return !c.fresh || c.seen != revision || c.regexesStale(now, revision)
+}
+
+// regexesStale says whether it is time to match expressions against the topics again.
+func (c *consumer) regexesStale(now time.Time, revision uint64) bool {
+	return len(c.regexes) > 0 && c.regexSeen != revision && !now.Before(c.regexAt.Add(regexRefreshInterval))
 }
 
 // resolveRegexes matches expressions that are new, and all of them if stale. It

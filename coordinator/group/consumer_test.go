@@ -91,6 +91,9 @@ func TestConsumerHeartbeatDoesNotAllocate(t *testing.T) {
 			if len(e.Replies) != 1 {
 				t.Fatal("no answer")
 			}
+			if _, ok := g.ConsumerHeartbeatAtRest(now, r, view); !ok {
+				t.Fatal("not at rest")
+			}
 		}
 	})
 	if allocations != 0 {
@@ -98,6 +101,53 @@ func TestConsumerHeartbeatDoesNotAllocate(t *testing.T) {
 	}
 	if g.log.seq != seq {
 		t.Error("heartbeats write")
+	}
+}
+
+// TestConfigure: a group goes by another config from each member's next heartbeat on.
+func TestConfigure(t *testing.T) {
+	g, requests, view, now := crowded(t, 1, 1, 1)
+	r := requests[0]
+	told := func() time.Duration {
+		t.Helper()
+		a, ok := g.ConsumerHeartbeatAtRest(now, r, view)
+		if !ok {
+			t.Fatal("not at rest")
+		}
+		return a.HeartbeatInterval
+	}
+	if d := told(); d != 5*time.Second {
+		t.Fatalf("the interval is %s", d)
+	}
+	own := *g.config
+	own.ConsumerHeartbeatInterval, own.ConsumerSessionTimeout = 7*time.Second, 50*time.Second
+	g.Configure(&own)
+	var e Effects
+	now = now.Add(44 * time.Second)
+	if g.Tick(now, &e); g.State() != Stable {
+		t.Fatalf("after 44 s it is %s", g.State())
+	}
+	if d := told(); d != 7*time.Second {
+		t.Errorf("then the interval is %s", d)
+	}
+	now = now.Add(49 * time.Second)
+	if g.Tick(now, &e); g.State() != Stable {
+		t.Errorf("after 49 s of a session of 50 it is %s", g.State())
+	}
+	now = now.Add(time.Second)
+	if g.Tick(now, &e); g.State() != Empty {
+		t.Errorf("after 50 s of a session of 50 it is %s", g.State())
+	}
+}
+
+func BenchmarkConsumerHeartbeatAtRest(b *testing.B) {
+	g, requests, view, now := crowded(b, 500, 10, 1000)
+	i := 0
+	for b.Loop() {
+		if _, ok := g.ConsumerHeartbeatAtRest(now, requests[i%len(requests)], view); !ok {
+			b.Fatal("not at rest")
+		}
+		i++
 	}
 }
 

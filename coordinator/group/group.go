@@ -55,6 +55,10 @@ func New(id string, config *Config) *Group {
 	return g
 }
 
+// Configure lets the group go by another config from now on. Sessions that run
+// end when they would have; the next heartbeat of each member starts one by config.
+func (g *Group) Configure(config *Config) { g.config = config }
+
 // ID is the group id.
 func (g *Group) ID() string { return g.id }
 

@@ -23,6 +23,28 @@ type heartbeatScratch struct {
 	resp  kmsg.HeartbeatResponse
 	out   []byte
 	parts [1][]byte
+
+	consumer     kmsg.ConsumerGroupHeartbeatRequest // likewise, of the protocol of KIP-848
+	consumerResp kmsg.ConsumerGroupHeartbeatResponse
+	ask          group.ConsumerHeartbeatRequest
+	host         []byte
+}
+
+func heartbeatScratchOf(r *proxy.Request) *heartbeatScratch {
+	s, _ := r.Scratch.(*heartbeatScratch)
+	if s == nil {
+		s = new(heartbeatScratch)
+		r.Scratch = s
+	}
+	return s
+}
+
+// respond answers without an allocation.
+func (s *heartbeatScratch) respond(r *proxy.Request, resp kmsg.Response) {
+	s.out = protocol.AppendResponseHeader(s.out[:0], r.CorrelationID, protocol.FlexibleResponse(r.Key, r.Version))
+	s.out = resp.AppendTo(s.out)
+	s.parts[0] = s.out
+	r.Respond(proxy.Response{Parts: s.parts[:]})
 }
 
 func (h *Handlers) heartbeat(r *proxy.Request) {
@@ -34,11 +56,7 @@ func (h *Handlers) heartbeat(r *proxy.Request) {
 // heartbeatNow answers at once, or returns false and has done nothing: also for
 // what cannot be read.
 func (h *Handlers) heartbeatNow(r *proxy.Request) bool {
-	s, _ := r.Scratch.(*heartbeatScratch)
-	if s == nil {
-		s = new(heartbeatScratch)
-		r.Scratch = s
-	}
+	s := heartbeatScratchOf(r)
 	q := &s.q
 	// Its strings alias the frame, which outlives them: nothing keeps them.
 	defer func() { *q = kmsg.HeartbeatRequest{} }()
@@ -53,10 +71,7 @@ func (h *Handlers) heartbeatNow(r *proxy.Request) bool {
 		return false
 	}
 	s.resp = kmsg.HeartbeatResponse{Version: r.Version, ErrorCode: int16(groupErrors.code(err))}
-	s.out = protocol.AppendResponseHeader(s.out[:0], r.CorrelationID, protocol.FlexibleResponse(r.Key, r.Version))
-	s.out = s.resp.AppendTo(s.out)
-	s.parts[0] = s.out
-	r.Respond(proxy.Response{Parts: s.parts[:]})
+	s.respond(r, &s.resp)
 	return true
 }
 

@@ -25,7 +25,8 @@ import (
 // settings only, as it knows no others': clients send the question to the broker
 // that they ask about. There are no dynamic settings of brokers, so that the broker ""
 // (the default of all) has none; nor are there loggers whose level could be changed, or
-// subscriptions of client metrics. Groups have the broker's settings.
+// subscriptions of client metrics. Groups list the configs that they may have of their own,
+// be they there or not.
 
 // describedInline is how many resources are described on the loop.
 const describedInline = 16
@@ -152,7 +153,7 @@ func (h *Handlers) describeResource(listener string, in *kmsg.DescribeConfigsReq
 			return nil, fmt.Errorf("a resource of type %s needs a name: %w", in.ResourceType, errRequest)
 		}
 		if in.ResourceType == kmsg.ConfigResourceTypeGroupConfig {
-			return h.describeGroupConfigs(), nil
+			return h.describeGroupConfigs(in.ResourceName), nil
 		}
 		return nil, nil
 	}
@@ -219,16 +220,24 @@ func (h *Handlers) describeBrokerConfigs() []kmsg.DescribeConfigsResponseResourc
 	return out
 }
 
-// describeGroupConfigs tells what the broker sets for all groups, by the names
-// that the configs of one group have (GroupConfig.java).
-func (h *Handlers) describeGroupConfigs() []kmsg.DescribeConfigsResponseResourceConfig {
+// describeGroupConfigs tells what is set for a group, else what the broker sets for
+// all groups.
+func (h *Handlers) describeGroupConfigs(group string) []kmsg.DescribeConfigsResponseResourceConfig {
+	own := h.c.Coordinator.Groups().Config(group)
 	var out []kmsg.DescribeConfigsResponseResourceConfig
 	for _, c := range h.describeBrokerConfigs() {
 		name, ok := strings.CutPrefix(c.Name, "group.")
-		if ok && (name == "consumer.session.timeout.ms" || name == "consumer.heartbeat.interval.ms") {
-			c.Name, c.ReadOnly = name, false
-			out = append(out, c)
+		if !ok || !slices.Contains(coordinator.GroupConfigs(), name) {
+			continue
 		}
+		c.Name, c.ReadOnly = name, false
+		if value, set := own[name]; set {
+			c.Value, c.Source, c.IsDefault = &value, kmsg.ConfigSource(coordinator.SourceGroup), false
+			s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			s.Name, s.Value, s.Source = c.Name, c.Value, c.Source
+			c.ConfigSynonyms = slices.Insert(c.ConfigSynonyms, 0, s)
+		}
+		out = append(out, c)
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -254,7 +255,7 @@ func TestConfigsThatNobodySets(t *testing.T) {
 		{kmsg.ConfigResourceTypeBrokerLogger, "x", bad, bad, bad, ""},
 		{kmsg.ConfigResourceTypeClientMetrics, "m", none, none, bad, ""},
 		{kmsg.ConfigResourceTypeClientMetrics, "", bad, bad, bad, ""},
-		{kmsg.ConfigResourceTypeGroupConfig, "g", none, none, bad, "consumer.session.timeout.ms"},
+		{kmsg.ConfigResourceTypeGroupConfig, "g", none, none, protocol.InvalidConfig, "consumer.session.timeout.ms"},
 		{kmsg.ConfigResourceTypeGroupConfig, "", bad, bad, bad, ""},
 		{kmsg.ConfigResourceTypeUnknown, "x", bad, bad, bad, ""},
 		{3, "x", bad, bad, bad, ""},
@@ -282,6 +283,80 @@ func TestConfigsThatNobodySets(t *testing.T) {
 		q.Resources[0].Configs = []kmsg.IncrementalAlterConfigsRequestResourceConfig{op}
 		wantCode(t, what+" set", do[*kmsg.IncrementalAlterConfigsResponse](c, q).Resources[0].ErrorCode, tc.set)
 	}
+}
+
+// TestGroupConfigs: groups have configs that are told with where they come from.
+func TestGroupConfigs(t *testing.T) {
+	s := newGroupServer(t, func(o *options) {
+		o.config.Broker = []BrokerConfig{
+			{Name: "group.consumer.heartbeat.interval.ms", Value: "5000", Type: kmsg.ConfigTypeInt},
+			{Name: "group.consumer.session.timeout.ms", Value: "45000", Set: true, Type: kmsg.ConfigTypeInt},
+			{Name: "group.consumer.max.size", Value: "10", Type: kmsg.ConfigTypeInt},
+		}
+	})
+	s.createTopic("orders", 1)
+	c := s.dial()
+	describe := func() (out string) {
+		q := kmsg.NewPtrDescribeConfigsRequest()
+		q.Version, q.IncludeSynonyms = 4, true
+		q.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: "g"}}
+		described := do[*kmsg.DescribeConfigsResponse](c, q).Resources[0]
+		wantCode(t, "described", described.ErrorCode, protocol.None)
+		for _, c := range described.Configs {
+			out += fmt.Sprintf("%s=%s %d:", strings.TrimPrefix(c.Name, "consumer."), *c.Value, c.Source)
+			for _, s := range c.ConfigSynonyms {
+				out += fmt.Sprintf(" %s=%s %d", s.Name, *s.Value, s.Source)
+			}
+			out += "\n"
+			if c.ReadOnly || c.ConfigType != kmsg.ConfigTypeInt {
+				t.Errorf("%s is %+v", c.Name, c)
+			}
+		}
+		return out
+	}
+	want := func(when, text string) {
+		t.Helper()
+		if got := describe(); got != text {
+			t.Errorf("%s:\n%swant\n%s", when, got, text)
+		}
+	}
+	none := "heartbeat.interval.ms=5000 5: group.consumer.heartbeat.interval.ms=5000 5\nsession.timeout.ms=45000 4: group.consumer.session.timeout.ms=45000 4\n"
+	want("at first", none)
+
+	type op = kmsg.IncrementalAlterConfigsRequestResourceConfig
+	str := kmsg.StringPtr
+	const set, del, add = kmsg.IncrementalAlterConfigOpSet, kmsg.IncrementalAlterConfigOpDelete, kmsg.IncrementalAlterConfigOpAppend
+	incremental := func(dry bool, ops ...op) int16 {
+		q := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		q.Version, q.ValidateOnly = 1, dry
+		q.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: "g", Configs: ops}}
+		return do[*kmsg.IncrementalAlterConfigsResponse](c, q).Resources[0].ErrorCode
+	}
+	const session, interval = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
+	wantCode(t, "dry", incremental(true, op{Name: session, Op: set, Value: str("50000")}), protocol.None)
+	want("after a dry change", none)
+	wantCode(t, "beyond the limits", incremental(false, op{Name: session, Op: set, Value: str("1000")}), protocol.InvalidConfig)
+	wantCode(t, "of share groups", incremental(false, op{Name: "share.session.timeout.ms", Op: set, Value: str("50000")}), protocol.InvalidConfig)
+	wantCode(t, "as a list", incremental(false, op{Name: session, Op: add, Value: str("50000")}), protocol.InvalidConfig)
+	wantCode(t, "what is not there", incremental(false, op{Name: session, Op: del}), protocol.None)
+	wantCode(t, "set", incremental(false, op{Name: session, Op: set, Value: str("50000")}, op{Name: interval, Op: set, Value: str("6000")}), protocol.None)
+	want("then", "heartbeat.interval.ms=6000 8: consumer.heartbeat.interval.ms=6000 8 group.consumer.heartbeat.interval.ms=5000 5\n"+
+		"session.timeout.ms=50000 8: consumer.session.timeout.ms=50000 8 group.consumer.session.timeout.ms=45000 4\n")
+	if told := do[*kmsg.ConsumerGroupHeartbeatResponse](c, newConsumerHeartbeat(1, "g", "m", 0)).HeartbeatIntervalMillis; told != 6000 {
+		t.Errorf("a member is told an interval of %d ms", told)
+	}
+
+	q := kmsg.NewPtrAlterConfigsRequest()
+	q.Version = 2
+	q.Resources = []kmsg.AlterConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: "g",
+		Configs: []kmsg.AlterConfigsRequestResourceConfig{{Name: interval, Value: str("7000")}}}}
+	wantCode(t, "replaced", do[*kmsg.AlterConfigsResponse](c, q).Resources[0].ErrorCode, protocol.None)
+	want("replaced", "heartbeat.interval.ms=7000 8: consumer.heartbeat.interval.ms=7000 8 group.consumer.heartbeat.interval.ms=5000 5\n"+
+		"session.timeout.ms=45000 4: group.consumer.session.timeout.ms=45000 4\n")
+	wantCode(t, "taken away", incremental(false, op{Name: interval, Op: del}), protocol.None)
+	want("in the end", none)
+	q.Resources[0].ResourceName = strings.Repeat("g", 5000)
+	wantCode(t, "an id that is too long", do[*kmsg.AlterConfigsResponse](c, q).Resources[0].ErrorCode, protocol.InvalidGroupID)
 }
 
 // TestOpenLogOfAStaleTopic: a log that is opened while its topic changes obeys

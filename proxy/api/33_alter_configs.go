@@ -15,9 +15,9 @@ import (
 //
 //	v2: flexible
 //
-// It replaces all overrides of a topic: what is not listed goes back to its default.
-// Only topics have configs that change. Of other resources nothing is set, so that to set
-// nothing, or to delete what tools would have set (kafka-reassign-partitions
+// It replaces all overrides of a topic or group: what is not listed goes back to its
+// default. Only these have configs that change. Of other resources nothing is set, so that to
+// set nothing, or to delete what tools would have set (kafka-reassign-partitions
 // clears its throttles), succeeds.
 
 func (h *Handlers) alterConfigs(r *proxy.Request, q *kmsg.AlterConfigsRequest) {
@@ -70,7 +70,14 @@ func (h *Handlers) alterResource(ctx context.Context, listener string, id config
 	if named > 1 {
 		return fmt.Errorf("resource %q is named twice: %w", id.name, errRequest)
 	}
-	if id.kind != kmsg.ConfigResourceTypeTopic {
+	switch id.kind {
+	case kmsg.ConfigResourceTypeTopic:
+	case kmsg.ConfigResourceTypeGroupConfig:
+		if id.name == "" {
+			return fmt.Errorf("there are no configs of all groups: %w", errRequest)
+		}
+		return h.c.Coordinator.Groups().AlterConfig(ctx, id.name, validateOnly, change)
+	default:
 		return h.alterNothing(listener, id, change)
 	}
 	if id.name == "" {
@@ -96,7 +103,7 @@ func (h *Handlers) alterNothing(listener string, id configResource, change func(
 				return err
 			}
 		}
-	case kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig:
+	case kmsg.ConfigResourceTypeClientMetrics:
 		if id.name == "" {
 			return fmt.Errorf("a resource of type %s needs a name: %w", id.kind, errRequest)
 		}

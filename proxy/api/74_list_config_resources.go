@@ -15,8 +15,8 @@ import (
 //	v0: subscriptions of client metrics only; then called ListClientMetricsResources (KIP-1000)
 //	v1: any type, all if the list is empty (KIP-1142)
 //
-// Nothing receives metrics of clients and no group has configs of its own: those types
-// have no resources.
+// Nothing receives metrics of clients: that type has no resources. Of groups those are
+// listed that have configs of their own.
 
 // listedTypes are the types that have resources, or could have.
 var listedTypes = []int8{
@@ -52,13 +52,21 @@ func (h *Handlers) listConfigResources(r *proxy.Request, q *kmsg.ListConfigResou
 			add(t, strconv.Itoa(int(b.id)))
 		}
 	}
-	if !wanted(kmsg.ConfigResourceTypeTopic) {
+	topics, groups := wanted(kmsg.ConfigResourceTypeTopic), wanted(kmsg.ConfigResourceTypeGroupConfig)
+	if !topics && !groups {
 		h.respond(r, resp)
 		return
 	}
 	r.Go(func() {
-		for _, t := range h.c.Coordinator.Topics() {
-			add(kmsg.ConfigResourceTypeTopic, t.Name)
+		if topics {
+			for _, t := range h.c.Coordinator.Topics() {
+				add(kmsg.ConfigResourceTypeTopic, t.Name)
+			}
+		}
+		if groups {
+			for _, id := range h.c.Coordinator.Groups().Configured() {
+				add(kmsg.ConfigResourceTypeGroupConfig, id)
+			}
 		}
 		h.respond(r, resp)
 	})

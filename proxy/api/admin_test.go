@@ -483,6 +483,9 @@ func TestListConfigResources(t *testing.T) {
 	s := newServer(t)
 	s.createTopic("orders", 1)
 	c := s.dial()
+	check(t, s.coord.Groups().AlterConfig(t.Context(), "g", false, func(configs map[string]string) (map[string]string, error) {
+		return map[string]string{"consumer.session.timeout.ms": "50000"}, nil
+	}))
 	for _, tc := range []struct {
 		version int16
 		types   []int8
@@ -490,10 +493,11 @@ func TestListConfigResources(t *testing.T) {
 		want    []string
 	}{
 		{0, nil, protocol.None, nil},
-		{1, nil, protocol.None, []string{"8 1", "4 1", "2 orders"}},
+		{1, nil, protocol.None, []string{"8 1", "4 1", "2 orders", "32 g"}},
 		{1, []int8{2}, protocol.None, []string{"2 orders"}},
 		{1, []int8{4}, protocol.None, []string{"4 1"}},
-		{1, []int8{16, 32}, protocol.None, nil},
+		{1, []int8{16}, protocol.None, nil},
+		{1, []int8{16, 32}, protocol.None, []string{"32 g"}},
 		{1, []int8{2, 3}, protocol.UnsupportedVersion, nil},
 	} {
 		q := kmsg.NewPtrListConfigResourcesRequest()

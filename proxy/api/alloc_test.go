@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/protocol/batch"
 )
 
@@ -97,6 +98,16 @@ func TestHeartbeatAllocations(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(500, heartbeat); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+
+	s.createTopic("orders", 1)
+	wantCode(t, "ConsumerGroupHeartbeat", do[*kmsg.ConsumerGroupHeartbeatResponse](c, newConsumerHeartbeat(1, "rest-848", "m", 0)).ErrorCode, protocol.None)
+	heartbeat = c.roundTrip(newConsumerHeartbeat(1, "rest-848", "m", 1))
+	for range 200 {
+		heartbeat()
+	}
+	if n := testing.AllocsPerRun(500, heartbeat); n > 0 {
+		t.Errorf("of the consumer protocol: %v allocations", n)
 	}
 }
 

@@ -156,7 +156,10 @@ var (
 		otherwise: protocol.KafkaStorageError,
 	}
 	// adminErrors serves what changes or describes topics.
-	adminErrors = codes{otherwise: protocol.RequestTimedOut}
+	adminErrors = codes{
+		rows:      []codeOf{{group.ErrInvalidGroupID, protocol.InvalidGroupID}},
+		otherwise: protocol.RequestTimedOut,
+	}
 	// metadataErrors serves Metadata's creation of topics.
 	metadataErrors = codes{
 		rows:      []codeOf{{coordinator.ErrTopicExists, protocol.LeaderNotAvailable}},

@@ -149,10 +149,12 @@ func (p *parked) drain() {
 }
 
 // clientHost is the client's address as Kafka tells it, Java's InetAddress.
-func clientHost(r *proxy.Request) string {
+func clientHost(r *proxy.Request) string { return string(appendClientHost(nil, r)) }
+
+func appendClientHost(dst []byte, r *proxy.Request) []byte {
 	host, _, err := net.SplitHostPort(r.RemoteAddr())
 	if err != nil {
 		host = r.RemoteAddr() // a unix socket's
 	}
-	return "/" + host
+	return append(append(dst, '/'), host...)
 }

@@ -65,7 +65,7 @@ var table = []row{
 	{64, 0, 0, decoded((*Handlers).unregisterBroker)},
 	{65, 0, 0, decoded((*Handlers).describeTransactions)},
 	{66, 0, 2, decoded((*Handlers).listTransactions)},
-	{68, 0, 1, waiting((*Handlers).consumerGroupHeartbeat)},
+	{68, 0, 1, (*Handlers).consumerGroupHeartbeat},
 	{69, 0, 1, shared(waiting((*Handlers).consumerGroupDescribe), (*Handlers).consumerGroupDescribeOfMany)},
 	{74, 0, 1, decoded((*Handlers).listConfigResources)},
 	{75, 0, 0, decoded((*Handlers).describeTopicPartitions)},
