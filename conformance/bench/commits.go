@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +20,7 @@ const (
 	commitGroups      = 5000
 	commitOutstanding = 512 // over all connections
 	commitVersion     = 8
+	commitBufferBytes = 64 << 10
 )
 
 // commitConnections are over how many connections the outstanding commits are
@@ -159,6 +162,9 @@ func commitOn(ctx context.Context, addr, topic string, i, n int, end time.Time) 
 	window := max(1, commitOutstanding/n)
 	sent := make(chan time.Time, window) // of what is outstanding, in order
 	failed := make(chan error, 1)
+	// What may be sent at a time is written at a time, and read so: the generator has
+	// the machine in common with the server.
+	in, out := bufio.NewReaderSize(conn, commitBufferBytes), bufio.NewWriterSize(conn, commitBufferBytes)
 	go func() {
 		defer close(sent)
 		format := kmsg.NewRequestFormatter(kmsg.FormatterClientID("bench"))
@@ -170,22 +176,42 @@ func commitOn(ctx context.Context, addr, topic string, i, n int, end time.Time) 
 			frame = format.AppendRequest(frame[:0], req, count)
 			select {
 			case sent <- time.Now():
-			case <-ctx.Done():
-				return
+			default:
+				if err := out.Flush(); err != nil {
+					failed <- err
+					return
+				}
+				select {
+				case sent <- time.Now():
+				case <-ctx.Done():
+					return
+				}
 			}
-			if _, err := conn.Write(frame); err != nil {
+			if _, err := out.Write(frame); err != nil {
 				failed <- err
 				return
 			}
+		}
+		if err := out.Flush(); err != nil {
+			failed <- err
 		}
 	}()
 
 	var took []time.Duration
 	resp := kmsg.NewPtrOffsetCommitResponse()
 	resp.SetVersion(commitVersion)
+	var size [4]byte
+	var body []byte
 	for at := range sent {
-		body, err := conn.ReadFrame()
-		if err != nil {
+		if _, err := io.ReadFull(in, size[:]); err != nil {
+			return took, err
+		}
+		n := binary.BigEndian.Uint32(size[:])
+		if n > commitBufferBytes {
+			return took, fmt.Errorf("an answer of %d bytes to a commit", n)
+		}
+		body = slices.Grow(body[:0], int(n))[:n]
+		if _, err := io.ReadFull(in, body); err != nil {
 			return took, err
 		}
 		if len(body) < 5 || binary.BigEndian.Uint32(body) != uint32(len(took)) {

@@ -447,3 +447,54 @@ func TestCork(t *testing.T) {
 		<-h.closed
 	})
 }
+
+// The end of a stream is told also if it has come with its last bytes, and what
+// was left unread, because a handler had paused or had its turn, is read in the end.
+func TestNothingIsLeftBehind(t *testing.T) {
+	onEachKind(t, func(t *testing.T, g Group, ln net.Listener) {
+		const streams, size = 50, 3 * readBytesForTest
+		ends := make(chan int, streams)
+		stop := serve(t, g, ln, func(s Sock) Handler {
+			h := &scripted{sock: s, closed: make(chan error, 1)}
+			space, got, resume := make([]byte, 4096), 0, Task{}
+			resume.Run = s.Resume
+			h.space = func() []byte { return space }
+			h.filled = func(n int) {
+				if got += n; got%7 == 0 {
+					s.Pause()
+					s.Loop().Post(&resume)
+				}
+			}
+			h.eof = func() {
+				ends <- got
+				s.Close(nil)
+			}
+			return h
+		})
+		defer stop()
+		for i := range streams {
+			c := dial(t, ln)
+			n := size
+			if i%2 == 0 {
+				n = 100 + i
+			}
+			if _, err := c.Write(make([]byte, n)); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case got := <-ends:
+				if got != n {
+					t.Fatalf("of %d bytes %d were read", n, got)
+				}
+			case <-time.After(patience):
+				t.Fatalf("the end of a stream of %d bytes was not told", n)
+			}
+		}
+	})
+}
+
+// readBytesForTest is more than a socket may read in one turn of an epoll loop.
+const readBytesForTest = 600 << 10
