@@ -215,7 +215,6 @@ func TestJavaGroupConfigs(t *testing.T) {
 	if !full {
 		return
 	}
-	mustContain(t, g.run(t, "", configCommand, configs("--describe")...), group)
 	out, err := g.fails(t, configCommand, configs("--entity-name", group, "--alter", "--add-config", "consumer.session.timeout.ms=1")...)
 	mustContain(t, out+fmt.Sprint(err), "InvalidConfigurationException")
 	g.run(t, "", configCommand, configs("--entity-name", group, "--alter", "--delete-config", "consumer.session.timeout.ms,consumer.heartbeat.interval.ms")...)
