@@ -34,7 +34,7 @@ type Config struct {
 	FetchMaxBytes         int           // fetch.max.bytes: 55 MiB
 	MaxFetchedBytes       int64         // of records read for answers that are not sent yet, all together: 128 MiB
 	MaxConvertedBytes     int64         // of batches made of message sets that are not stored yet, all together: 256 MiB
-	ConversionCacheBytes  int64         // of batches kept in the formats of old consumers: 32 MiB; -1: none
+	ConversionCacheBytes  int64         // of batches kept in the formats of old consumers: 128 MiB; -1: none
 	MaxFetchSessions      int           // max.incremental.fetch.session.cache.slots: 1000; -1: none
 	MinFetchSessionAge    time.Duration // before a session may make room for another: 2 min
 	LogDir                string        // the one directory of DescribeLogDirs: "/quire"
@@ -111,7 +111,7 @@ func New(c Config) *Handlers {
 		c.maxInflatedBytes = maxInflatedBytes
 	}
 	if c.ConversionCacheBytes == 0 {
-		c.ConversionCacheBytes = 32 << 20
+		c.ConversionCacheBytes = 128 << 20
 	}
 	if c.MaxFetchSessions == 0 {
 		c.MaxFetchSessions = 1000
