@@ -242,6 +242,10 @@ func (c *Conn) start() {
 		c.handled++
 		c.open.Add(1)
 		r.state.Store(requestHandled)
+		if c.outlived(r) {
+			r.Drop(errSenderGone)
+			return
+		}
 		c.server.cfg.Handler.Handle(r)
 	}
 }

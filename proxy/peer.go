@@ -378,6 +378,10 @@ func (s *stream) start() {
 		s.open = append(s.open, r)
 		c.open.Add(1)
 		r.state.Store(requestHandled)
+		if c.outlived(r) {
+			r.Drop(errSenderGone)
+			continue
+		}
 		c.server.cfg.Handler.Handle(r)
 	}
 }

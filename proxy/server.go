@@ -76,6 +76,7 @@ type loopState struct {
 	idle  []*stream // for reuse
 	chunk chunk
 	parts [][]byte
+	still standstill
 }
 
 // maxFreeRequests bounds the requests that a loop keeps for reuse.
@@ -158,11 +159,13 @@ func (s *Server) startLoops() error {
 		}
 	}
 	for _, l := range s.loops {
-		l.Local = &loopState{
+		state := &loopState{
 			conns: make(map[*Conn]struct{}),
 			chunk: chunk{size: sharedChunkBytes, minSpace: minSharedSpace},
 			parts: make([][]byte, 0, partsPerWrite+1),
 		}
+		l.Local = state
+		l.Post(&loop.Task{Run: func() { state.still.begin(l) }})
 	}
 	return nil
 }

@@ -475,6 +475,8 @@ func (s *epollSock) Silent() (waits bool, d time.Duration) {
 	return silentFD(s.fd)
 }
 
+func (s *epollSock) HungUp() bool { return s.closed || hungUpFD(s.fd) }
+
 // The system calls of a loop never wait: its sockets are non-blocking, and it looks at
 // epoll without a timeout. So the runtime is not told of them, by RawSyscall: it would
 // get ready for a thread that does not come back, and if the process was idle a moment

@@ -94,6 +94,11 @@ type Sock interface {
 	// what was sent, and for how long it has not been heard of although it was
 	// asked again. Without TCP_INFO it knows of nothing.
 	Silent() (waits bool, d time.Duration)
+
+	// HungUp says whether the peer has ended its side, also while there are bytes
+	// before that end which were not read yet. Where the system does not tell
+	// (Linux does) it is false until EOF.
+	HungUp() bool
 }
 
 // Config is what loops need to know. The zero value works.

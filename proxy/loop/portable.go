@@ -452,3 +452,5 @@ func (s *netSock) Silent() (waits bool, d time.Duration) {
 	}
 	return silent(underlying(s.c))
 }
+
+func (s *netSock) HungUp() bool { return s.closed || hungUp(underlying(s.c)) }

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -85,4 +86,29 @@ func silent(c net.Conn) (waits bool, d time.Duration) {
 	// It fails if the connection is closed.
 	_ = raw.Control(func(fd uintptr) { waits, d = silentFD(int(fd)) })
 	return waits, d
+}
+
+// hungUpFD is Sock.HungUp of any socket.
+func hungUpFD(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	for {
+		if _, err := unix.Poll(p, 0); err != unix.EINTR {
+			return err == nil && p[0].Revents != 0
+		}
+	}
+}
+
+// hungUp is hungUpFD of what lies under a net.Conn.
+func hungUp(c net.Conn) (is bool) {
+	t, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return false
+	}
+	// It fails if the connection is closed.
+	_ = raw.Control(func(fd uintptr) { is = hungUpFD(int(fd)) })
+	return is
 }
