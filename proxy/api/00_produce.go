@@ -423,6 +423,11 @@ func (s *produceRequest) encode(dst []byte, undecided protocol.Code) []byte {
 		s.encoder.Topic(t.name, t.id, t.partitions)
 		for j := range parts[:t.partitions] {
 			out := s.outcome(&parts[j], undecided)
+			if out.Code != protocol.None && parts[j].topic != nil && s.state != nil && s.r.Origin == nil {
+				s.state.line.mu.Lock()
+				s.state.line.heedLocked(parts[j].topic.ID, s.received, &out)
+				s.state.line.mu.Unlock()
+			}
 			s.encoder.Partition(&out)
 		}
 		parts = parts[t.partitions:]

@@ -289,6 +289,9 @@ func (p *routedProduce) answerLocked(i int32, out protocol.ProducePartition) {
 	part.state = partDone
 	part.out = out
 	part.out.Partition = part.partition
+	if part.topic != nil {
+		p.line.heedLocked(part.topic.ID, p.r.Received, &part.out)
+	}
 	p.left--
 }
 
@@ -566,7 +569,7 @@ func (c *produceCall) backLocked(a *forward.Answer) finished {
 	var codes answeredCodes
 	if a.Status == forward.Answered {
 		codes.read(a.Message, p.r.Version)
-		if c.whole && codes.err == nil && !codes.notServed {
+		if c.whole && codes.err == nil && !codes.failed {
 			answer(p.r, a)
 			return nil
 		}
@@ -626,8 +629,8 @@ func (c *produceCall) backLocked(a *forward.Answer) finished {
 
 // answeredCodes looks through an answer.
 type answeredCodes struct {
-	err       error
-	notServed bool // some partition
+	err    error
+	failed bool // some partition
 }
 
 func (n *answeredCodes) read(message []byte, version int16) {
@@ -635,7 +638,7 @@ func (n *answeredCodes) read(message []byte, version int16) {
 	n.err = resp.Parse(message, version)
 	for n.err == nil && resp.NextTopic() {
 		for resp.NextPartition() {
-			n.notServed = n.notServed || resp.Part.Code == codeNotServed
+			n.failed = n.failed || resp.Part.Code != protocol.None
 		}
 	}
 	if n.err == nil {

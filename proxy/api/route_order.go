@@ -45,6 +45,7 @@ type line struct {
 	lanes    map[int]lane
 	queue    []*routedProduce
 	seq      uint64
+	setbacks []setback
 
 	pumping bool // somebody goes through the queue
 	again   bool // and has to once more
