@@ -73,17 +73,16 @@ func (g *epollGroup) Close() {
 // moving the file's read deadline into the past, without a system call.
 type epollLoop struct {
 	Loop
-	epfd      int
-	file      *os.File // epfd, in the runtime's poller
-	raw       syscall.RawConn
-	poll      func(uintptr) bool // EpollWait, bound once
-	n         int                // events that poll found
-	announced time.Time
-	armed     time.Duration // what the file's deadline is set to, as of timers.base; or unarmed, or unknown
-	events    [eventsPerWait]unix.EpollEvent
-	iov       [partsPerWritev]unix.Iovec
-	socks     []*epollSock // by file descriptor
-	ended     bool
+	epfd   int
+	file   *os.File // epfd, in the runtime's poller
+	raw    syscall.RawConn
+	poll   func(uintptr) bool // EpollWait, bound once
+	n      int                // events that poll found
+	armed  time.Duration      // what the file's deadline is set to, as of timers.base; or unarmed, or unknown
+	events [eventsPerWait]unix.EpollEvent
+	iov    [partsPerWritev]unix.Iovec
+	socks  []*epollSock // by file descriptor
+	ended  bool
 }
 
 const (
@@ -151,11 +150,8 @@ func (l *epollLoop) run() {
 
 // look sets n to the number of sockets that are ready now.
 func (l *epollLoop) look() {
-	announce := l.now.Sub(l.announced) >= announceInterval
-	if announce {
-		l.announced = l.now
-	}
-	l.n = epollFD(l.epfd, l.events[:], announce)
+	n, _ := unix.EpollWait(l.epfd, l.events[:], 0)
+	l.n = max(n, 0)
 }
 
 // wait sets n, and returns when a socket is ready, a timer due or a task posted.
@@ -403,7 +399,7 @@ func (s *epollSock) Writev(parts [][]byte) (n int, err error) {
 		}
 		wrote, errno := 0, syscall.Errno(0)
 		if want > 0 {
-			wrote, errno = writevFD(s.fd, iov, want)
+			wrote, errno = writevFD(s.fd, iov)
 		}
 		clear(iov)
 		switch {
@@ -477,51 +473,16 @@ func (s *epollSock) Silent() (waits bool, d time.Duration) {
 
 func (s *epollSock) HungUp() bool { return s.closed || hungUpFD(s.fd) }
 
-// The system calls of a loop never wait: its sockets are non-blocking, and it looks at
-// epoll without a timeout. So the runtime is not told of them, by RawSyscall: it would
-// get ready for a thread that does not come back, and if the process was idle a moment
-// ago it would wake a thread of its own for that (sysmon) each time. Announced are
-//
-//   - copies of more than rawBytes, since the collector waits for a raw call,
-//   - one look each announceInterval: the runtime preempts and polls for goroutines that
-//     leave it no processor only while that thread is awake.
-const (
-	rawBytes         = 64 << 10
-	announceInterval = 10 * time.Millisecond
-)
-
-// These go around the wrappers of x/sys, which announce every call and allocate an
+// readFD and writevFD go around the wrappers of x/sys, which allocate an
 // iovec list and an error.
 func readFD(fd int, p []byte) (int, syscall.Errno) {
-	at := unsafe.Pointer(unsafe.SliceData(p))
-	if len(p) > rawBytes {
-		n, _, errno := syscall.Syscall(unix.SYS_READ, uintptr(fd), uintptr(at), uintptr(len(p)))
-		return int(n), errno
-	}
-	n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(at), uintptr(len(p)))
+	n, _, errno := syscall.Syscall(unix.SYS_READ, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	return int(n), errno
 }
 
-func writevFD(fd int, iov []unix.Iovec, bytes int) (int, syscall.Errno) {
-	at := unsafe.Pointer(unsafe.SliceData(iov))
-	if bytes > rawBytes {
-		n, _, errno := syscall.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(at), uintptr(len(iov)))
-		return int(n), errno
-	}
-	n, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(at), uintptr(len(iov)))
+func writevFD(fd int, iov []unix.Iovec) (int, syscall.Errno) {
+	n, _, errno := syscall.Syscall(unix.SYS_WRITEV, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(iov))), uintptr(len(iov)))
 	return int(n), errno
-}
-
-// epollFD returns how many sockets are ready now; an error is as if there were none.
-func epollFD(epfd int, events []unix.EpollEvent, announce bool) int {
-	if announce {
-		n, _ := unix.EpollWait(epfd, events, 0)
-		return max(n, 0)
-	}
-	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
-	if errno != 0 {
-		return 0
-	}
-	return int(n)
 }
