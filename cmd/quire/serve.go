@@ -631,7 +631,7 @@ func (n *node) announce(w io.Writer) {
 			try = net.JoinHostPort(host, strconv.Itoa(l.Port))
 		}
 	}
-	text += "\ndata lies in " + n.folder.dir + "\n"
+	text += "\n" + n.whereDataLies() + "\n"
 	if n.adminAt != "" {
 		text += "metrics, health and profiles are at http://" + n.adminAt + "/\n"
 	}
@@ -639,6 +639,20 @@ func (n *node) announce(w io.Writer) {
 		text += "try: echo hello | kcat -b " + try + " -t greetings -P && kcat -b " + try + " -t greetings -C -e\n"
 	}
 	_, _ = io.WriteString(w, text)
+}
+
+// whereDataLies says where new records and the metadata go.
+func (n *node) whereDataLies() string {
+	dir, toBookies := n.folder.dir, n.config.str("storage.tier") == tierBookKeeper
+	switch {
+	case toBookies && n.folderID != "":
+		return "records lie on bookies and metadata in etcd; the data folder is " + dir
+	case toBookies:
+		return "records lie on bookies and metadata in " + dir
+	case n.folderID != "":
+		return "records lie in " + dir + " and metadata in etcd"
+	}
+	return "data lies in " + dir
 }
 
 // closeGrace is what stop may take beyond shutdown.timeout.ms for what has no

@@ -587,3 +587,22 @@ func TestSecondSignal(t *testing.T) {
 		t.Errorf("status %d\n%s", status, s.stderr.String())
 	}
 }
+
+// TestWhereDataLies: a folder that holds nothing that is missed is not said to hold data.
+func TestWhereDataLies(t *testing.T) {
+	for _, c := range []struct{ tier, folderID, want string }{
+		{tierEmbedded, "", "data lies in /d"},
+		{tierEmbedded, "id", "records lie in /d and metadata in etcd"},
+		{tierBookKeeper, "", "records lie on bookies and metadata in /d"},
+		{tierBookKeeper, "id", "records lie on bookies and metadata in etcd; the data folder is /d"},
+	} {
+		config, err := loadConfig("", nil, []override{{"storage.tier", c.tier, "--override"}, {"bookkeeper.metadata.endpoints", "http://127.0.0.1:2379", "--override"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := node{config: config, folder: &folder{dir: "/d"}, folderID: c.folderID}
+		if got := n.whereDataLies(); got != c.want {
+			t.Errorf("%s, folder %q: %q, want %q", c.tier, c.folderID, got, c.want)
+		}
+	}
+}
