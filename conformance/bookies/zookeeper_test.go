@@ -14,7 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// startZooKeeper runs a server of one member and returns its address.
+// startZooKeeper runs a server of one member, that of the tools of Kafka 3.9, and returns
+// its address.
 func startZooKeeper(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -30,7 +31,7 @@ func startZooKeeper(t *testing.T) string {
 	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd, err := peer.ToolCommand(t.Context(), peer.Bookies, []string{"-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}, "org.apache.zookeeper.server.ZooKeeperServerMain", config)
+	cmd, err := peer.ToolCommand(t.Context(), peer.Tools3, []string{"-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}, "org.apache.zookeeper.server.ZooKeeperServerMain", config)
 	if err != nil {
 		missing(t, err)
 		t.Fatal(err)
