@@ -101,7 +101,9 @@ func bookies(t *testing.T, count int) *peer.BookKeeper {
 		}
 		os.RemoveAll(dir)
 	})
-	if err := bk.Start(step(t)); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // several at once take their time
+	defer cancel()
+	if err := bk.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	return bk

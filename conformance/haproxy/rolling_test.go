@@ -102,6 +102,7 @@ func (r *rolling) run() {
 	for i := range nodes {
 		r.await(fmt.Sprintf("quire-%d", i+1), "UP")
 	}
+	r.took("the start")
 	admin := kadm.NewClient(r.client())
 	if _, err := admin.CreateTopic(step(t), rollingPartitions, 1, nil, rollingTopic); err != nil {
 		t.Fatal(err)
@@ -111,8 +112,10 @@ func (r *rolling) run() {
 		t.Fatal(err)
 	}
 	groups := r.members(dir)
+	r.took("groups")
 	r.epoch = time.Now()
 	loads, end := r.loads(dir)
+	r.took("producers")
 	began := r.now()
 	before := map[*load.Group]int{}
 	for _, g := range groups {
@@ -129,6 +132,7 @@ func (r *rolling) run() {
 	r.moves("the end")
 	end()
 	r.report(loads, began)
+	r.took("restarts")
 
 	for _, l := range loads {
 		if n, first := l.Failures(); n > 0 {
