@@ -22,10 +22,11 @@ import "time"
 const (
 	// quietTime is for how long a client that is about to send has sent nothing at most:
 	// some round trips.
-	quietTime = 50 * time.Millisecond
+	quietTime = 100 * time.Millisecond
 
-	// holdTime is for how long answers are held, and silence is waited for. A producer is
-	// held up by that and by the way to its next connection.
+	// holdTime is for how long silence is waited for. Answers to a client that is silent are
+	// held until they are complete: given one by one they would let it send again. A
+	// producer is held up by that and by the way to its next connection.
 	holdTime = 250 * time.Millisecond
 
 	// gapTime lies between an answer and the end for producers that would forget the
@@ -51,7 +52,12 @@ func (c *Conn) leave() {
 // holds says whether answers wait to leave with the end of the connection. A limit
 // ends that: the client may have sent what nobody reads.
 func (c *Conn) holds() bool {
-	return c.leaving && !c.forgets() && !c.parting && !c.draining && c.paused == 0 && c.patient()
+	if !c.leaving || c.forgets() || c.parting || c.draining || c.paused != 0 {
+		return false
+	}
+	// When all is answered part sends it.
+	silent := c.loop.Now().Sub(c.active) >= quietTime
+	return c.patient() || !c.in.partial() && (silent || c.answered())
 }
 
 // forgets says whether the client may lose answers that it reads together with the end

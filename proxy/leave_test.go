@@ -134,7 +134,6 @@ func TestLeaveTheBusy(t *testing.T) {
 		}
 		cl.send(next[7:])
 		second := <-d.parked
-		d.clock.advance(d.Server, holdTime)
 		cl.send(frame(0, 3, 3, nil))
 		third := <-d.parked
 		echo(second)
@@ -144,6 +143,29 @@ func TestLeaveTheBusy(t *testing.T) {
 		echo(third)
 		if corr, _ := cl.receive(); corr != 3 {
 			t.Errorf("answer to %d", corr)
+		}
+		d.end(cl)
+	})
+}
+
+// Who is silent gets no answer before the last one, however long that takes.
+func TestLeaveTheSilent(t *testing.T) {
+	onEachKind(t, func(t *testing.T, c Config) {
+		d := depart(t, c)
+		cl := d.client()
+		cl.send(append(frame(0, 3, 1, nil), frame(0, 3, 2, nil)...))
+		first, second := <-d.parked, <-d.parked
+		d.begin()
+		echo(first)
+		d.clock.advance(d.Server, 2*holdTime)
+		if n := d.count(func(c *Conn) bool { return c.len() == 2 }); n != 1 {
+			t.Error("an answer has left, which lets the client send again")
+		}
+		echo(second)
+		for want := range int32(2) {
+			if corr, _ := cl.receive(); corr != want+1 {
+				t.Errorf("answer to %d, want %d", corr, want+1)
+			}
 		}
 		d.end(cl)
 	})
