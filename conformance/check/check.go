@@ -109,6 +109,15 @@ type Read struct {
 	Name     string
 	Complete bool
 	Records  map[Partition][]Record
+	// Stuck are the partitions that a complete read could not read to their end, each
+	// with the reason: of these it is not complete.
+	Stuck map[Partition]string
+}
+
+// complete says whether the read has all of a partition.
+func (r Read) complete(p Partition) bool {
+	_, stuck := r.Stuck[p]
+	return r.Complete && !stuck
 }
 
 // Kind is a way in which a log can break its word.
@@ -129,6 +138,7 @@ const (
 	StaleEnd   Kind = "stale end"  // an end offset below what was acknowledged or told before it was asked for
 	ZeroEnd    Kind = "zero end"   // the same, and the end is 0: as if the log were empty
 	BeyondEnd  Kind = "beyond end" // an end offset that the log never reached
+	Unreadable Kind = "unreadable" // a reader that waited long enough got nothing from there on, short of the end
 )
 
 // A Violation is one finding.
@@ -281,7 +291,7 @@ func (c *checker) checkRead(r Read) {
 		}
 		epoch = max(epoch, rec.Epoch)
 		if offsets, ok := c.again[rec.ID]; ok {
-			if acked, ok := c.ackedAt[rec.ID]; ok && r.Complete && !slices.Contains(offsets, acked) {
+			if acked, ok := c.ackedAt[rec.ID]; ok && r.complete(c.partition) && !slices.Contains(offsets, acked) {
 				c.report(Misplaced, rec.Offset, rec.ID, "%s: at offsets %v, acknowledged at %d", r.Name, offsets, acked)
 			}
 			seen[rec.ID] = rec.Offset
@@ -304,7 +314,16 @@ func (c *checker) checkRead(r Read) {
 			c.report(Misplaced, rec.Offset, rec.ID, "%s: acknowledged at offset %d", r.Name, acked)
 		}
 	}
-	if !r.Complete {
+	if why, stuck := r.Stuck[c.partition]; stuck {
+		behind := 0
+		for _, a := range c.acks {
+			if a.Offset >= next {
+				behind++
+			}
+		}
+		c.report(Unreadable, next, 0, "%s: %s; %d records were acknowledged from there on", r.Name, why, behind)
+	}
+	if !r.complete(c.partition) {
 		return
 	}
 	for _, a := range c.acks {
@@ -337,7 +356,7 @@ func (c *checker) findStoredAgain(reads []Read) {
 // ended before it was written is no complete read.
 func (c *checker) checkVanished(reads []Read) {
 	for _, whole := range reads {
-		if !whole.Complete {
+		if !whole.complete(c.partition) {
 			continue
 		}
 		there := map[int64]bool{}
@@ -388,7 +407,7 @@ func (c *checker) checkEnds(ends []End, reads []Read) {
 		}
 	}
 	for _, r := range reads {
-		if !r.Complete {
+		if !r.complete(c.partition) {
 			continue
 		}
 		end := int64(0)

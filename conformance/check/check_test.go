@@ -230,6 +230,12 @@ func TestPlantedFaults(t *testing.T) {
 		{"an end that the log never reached", BeyondEnd, func(h *History, first, _ *Read) {
 			h.Ends = map[Partition][]End{p0: {{int64(len(first.Records[p0])) + 1, 1 << 40, 1<<40 + 1}}}
 		}},
+		{"nothing comes any more before the end", Unreadable, func(h *History, first, second *Read) {
+			for _, r := range []*Read{first, second} {
+				r.Records[p0] = r.Records[p0][:50]
+				r.Stuck = map[Partition]string{p0: "nothing came from offset 50 on"}
+			}
+		}},
 		{"acknowledgement of a record never sent", Invented, func(h *History, _, _ *Read) {
 			h.Acks[p0] = append(h.Acks[p0], Ack{NewID(9, 9), 1 << 30, 1 << 40})
 		}},
@@ -244,6 +250,24 @@ func TestPlantedFaults(t *testing.T) {
 				t.Errorf("no %q violation found among %d: %v", c.kind, len(found), found)
 			}
 		})
+	}
+}
+
+// Of a partition that could not be read to its end nobody knows what is lost of it;
+// of the others all is known.
+func TestStuckIsNotLost(t *testing.T) {
+	h, first := honest(200)
+	h.Ends = map[Partition][]End{p0: {{int64(len(first.Records[p0])), 1 << 40, 1<<40 + 1}}}
+	first.Records[p0] = first.Records[p0][:50]
+	first.Stuck = map[Partition]string{p0: "nothing came from offset 50 on"}
+	tail := clone(first, "tail")
+	tail.Complete = false
+	other := Partition{"events", 1}
+	first.Records[other] = first.Records[other][:len(first.Records[other])-20]
+	for _, v := range Check(h, first, tail) {
+		if v.Partition == p0 && v.Kind != Unreadable || v.Partition == other && v.Kind != Lost && v.Kind != Vanished {
+			t.Errorf("found %s", v)
+		}
 	}
 }
 

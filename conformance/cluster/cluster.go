@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/quirelog/quire/conformance/peer"
@@ -45,13 +47,17 @@ type node struct {
 }
 
 const (
-	startTimeout = 60 * time.Second
-	stopTimeout  = 20 * time.Second
+	// startTimeout is for a JVM on a machine that has a lot else to do.
+	startTimeout = 3 * time.Minute
+	stopTimeout  = 45 * time.Second
 	// unregistered is how long the supervisor bears a bookie that serves and has no
 	// registration.
 	unregistered = 8 * time.Second
-	// smallDiskBytes is the file system of the bookie that full-bookie fills.
+	// smallDiskBytes is the file system of the bookie that full-bookie fills, beside
+	// what the load may leave there.
 	smallDiskBytes = 256 << 20
+	// loadBytes bounds what one record costs a bookie, journal and entry log together.
+	loadBytes = 3 << 10
 )
 
 // newCluster lays all of it out; nothing runs yet.
@@ -86,7 +92,8 @@ func newCluster(ctx context.Context, p *plan) (*cluster, error) {
 	}
 	if p.chose("full-bookie") {
 		c.full = true
-		if err := peer.MountTmpfs(filepath.Join(dir, "bookie-1"), smallDiskBytes); err != nil {
+		records := int64(p.perSecond*len(p.producers)) * int64((p.duration+liveTimeout)/time.Second)
+		if err := peer.MountTmpfs(filepath.Join(dir, "bookie-1"), smallDiskBytes+records*loadBytes); err != nil {
 			return nil, err
 		}
 	}
@@ -108,26 +115,35 @@ func newCluster(ctx context.Context, p *plan) (*cluster, error) {
 	if c.groupsTap, err = peer.FreeAddress(own); err != nil {
 		return nil, err
 	}
-	quorums := [3]int{min(3, p.bookies), min(3, p.bookies), min(2, p.bookies)}
 	for i := range p.nodes {
-		n := &node{name: fmt.Sprintf("quire-%d", i+1), host: c.nodeHosts[i]}
-		if n.groups, err = n.host.Listen(); err != nil {
-			return nil, err
-		}
-		if n.peer, err = n.host.Listen(); err != nil {
-			return nil, err
-		}
-		n.options = peer.Options{
-			Dir: filepath.Join(p.dir, n.name), Host: n.host, Env: p.env, Bin: p.bin, Named: c.addr, Listeners: []string{"GROUPS://" + n.groups},
-			Overrides: slices.Concat(peer.OnBookies(c.bk, quorums), c.nodeOverrides(p, n), p.overrides),
-		}
-		if n.server, err = peer.NewQuire(ctx, n.options); err != nil {
+		name := fmt.Sprintf("quire-%d", i+1)
+		n, err := c.newNode(ctx, p, name, name, c.nodeHosts[i])
+		if err != nil {
 			return nil, err
 		}
 		c.nodes = append(c.nodes, n)
 	}
 	c.serve()
 	return c, nil
+}
+
+// newNode lays out a server by a name, with a folder and free addresses on a host.
+func (c *cluster) newNode(ctx context.Context, p *plan, name, folder string, host *peer.Host) (*node, error) {
+	n := &node{name: name, host: host}
+	var err error
+	if n.groups, err = host.Listen(); err != nil {
+		return nil, err
+	}
+	if n.peer, err = host.Listen(); err != nil {
+		return nil, err
+	}
+	quorums := [3]int{min(3, p.bookies), min(3, p.bookies), min(2, p.bookies)}
+	n.options = peer.Options{
+		Dir: filepath.Join(p.dir, folder), Host: host, Env: p.env, Bin: p.bin, Named: c.addr, Listeners: []string{"GROUPS://" + n.groups},
+		Overrides: slices.Concat(peer.OnBookies(c.bk, quorums), c.nodeOverrides(p, n), p.overrides),
+	}
+	n.server, err = peer.NewQuire(ctx, n.options)
+	return n, err
 }
 
 // nodeOverrides are the configs that make a server one of several.
@@ -231,6 +247,49 @@ func (c *cluster) whole(ctx context.Context) error {
 		}
 		return true, nil
 	})
+}
+
+// mend brings back all that a harm which failed may have left as it was: what is
+// stopped, cut off, full, slow, or has ended.
+func (c *cluster) mend(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*startTimeout)
+	defer cancel()
+	var failed []error
+	for _, h := range slices.Concat(c.nodeHosts, c.bookieHosts, c.etcdHosts, []*peer.Host{c.proxyHost}) {
+		if h != nil {
+			failed = append(failed, h.PassAll())
+		}
+	}
+	c.slow.bookie.Store(0)
+	if err := os.Remove(ballast(c.bk.Bookies[0])); err != nil && !errors.Is(err, os.ErrNotExist) {
+		failed = append(failed, err)
+	}
+	for _, m := range c.bk.Etcd.Members {
+		failed = append(failed, back(m.Process(), m.Exec))
+	}
+	for _, m := range c.bk.Etcd.Members {
+		failed = append(failed, m.WaitReady(ctx))
+	}
+	for _, b := range c.bk.Bookies {
+		failed = append(failed, back(b.Process(), func() error { return c.startBookie(ctx, b) }))
+	}
+	failed = append(failed, c.eachNode(func(n *node) error {
+		return back(n.server.Process(), func() error { return n.server.Exec(ctx) })
+	}), back(c.haproxy.Process(), func() error { return c.haproxy.Start(ctx) }))
+	return errors.Join(append(failed, c.whole(ctx))...)
+}
+
+// back lets a process go on, or starts it if it has ended.
+func back(p *peer.Process, start func() error) error {
+	select {
+	case <-p.Exited():
+		return start()
+	default:
+	}
+	if err := p.Signal(syscall.SIGCONT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return nil
 }
 
 // claim takes processes for one nemesis, all or none.

@@ -80,14 +80,9 @@ func (r *run) startGroups(ctx context.Context) (*groups, error) {
 	return g, nil
 }
 
-// finish tells the groups to come to rest and takes their report. If the run has
-// failed already they are ended at once.
-func (g *groups) finish(sound bool, res *result) error {
+// finish tells the groups to come to rest and takes their report.
+func (g *groups) finish(res *result) error {
 	if g.cmd == nil {
-		return nil
-	}
-	if !sound {
-		g.kill()
 		return nil
 	}
 	g.in.Close()

@@ -42,7 +42,7 @@ func runCommand(ctx context.Context, args []string) (status int, err error) {
 	flags.IntVar(&p.bookies, "bookies", 4, "bookies")
 	flags.DurationVar(&p.duration, "duration", time.Minute, "how long to do harm")
 	flags.DurationVar(&p.holdMax, "hold", 8*time.Second, "longest time for which a fault lasts")
-	flags.DurationVar(&p.etcdAway, "etcd-away", 20*time.Second, "how long the fault etcd-away lasts")
+	flags.DurationVar(&p.etcdAway, "etcd-away", 20*time.Second, "how long the faults of all of etcd but kill-etcds last")
 	flags.DurationVar(&p.minGap, "min-gap", 500*time.Millisecond, "shortest time from the end of a fault to the next one")
 	flags.DurationVar(&p.maxGap, "max-gap", 4*time.Second, "longest such time")
 	flags.IntVar(&p.parallel, "parallel", 1, "faults at a time, each of other processes")
@@ -65,6 +65,7 @@ func runCommand(ctx context.Context, args []string) (status int, err error) {
 	dir := flags.String("dir", "", "folder for data, logs and the report, kept afterwards (default: a new one, removed after a run without findings)")
 	report := flags.String("report", "", "folder for a copy of the report")
 	maxStall := flags.Duration("max-stall", 0, "fail if a partition takes no writes for longer; 0: do not look")
+	undisturbed := flags.Bool("undisturbed", false, "fail if a produce or fetch that is sent only once fails, or a commit for another reason than that there is no coordinator")
 	flags.Func("override", "server config key=value; may be repeated", func(s string) error { p.overrides = append(p.overrides, s); return nil })
 	flags.Func("env", "KEY=value for the servers' environment; may be repeated", func(s string) error { p.env = append(p.env, s); return nil })
 	flags.Parse(args)
@@ -113,7 +114,7 @@ func runCommand(ctx context.Context, args []string) (status int, err error) {
 		fmt.Println(res.markdown())
 	}
 	if err == nil {
-		err = res.verdict(*maxStall)
+		err = res.verdict(*maxStall, *undisturbed)
 	}
 	if err != nil {
 		return 1, fmt.Errorf("%w\ndata, logs and report: %s", err, p.dir)

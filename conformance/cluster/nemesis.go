@@ -38,6 +38,10 @@ type harm struct {
 	from time.Time
 }
 
+// twinTimeout is how long after a lease's time a second server of one name may take
+// to notice the first and end, on a machine that has a lot else to do.
+const twinTimeout = 30 * time.Second
+
 // errBusy says that another nemesis is at all processes that this one could harm.
 var errBusy = errors.New("all of them are taken")
 
@@ -153,6 +157,8 @@ var nemeses = []nemesis{
 	{name: "pause-etcd", what: "SIGSTOP of a member of etcd, then SIGCONT", do: pauseEtcd},
 	{name: "pause-etcd-leader", what: "the same with the leader", do: pauseEtcdLeader},
 	{name: "etcd-away", what: "SIGSTOP of all of etcd for -etcd-away, then SIGCONT: every lease has ended meanwhile", do: etcdAway},
+	{name: "etcd-dead", what: "kill -9 of all of etcd, started again after -etcd-away", do: etcdDead},
+	{name: "etcd-unreachable", what: "nothing passes between etcd and anything else for -etcd-away; its members go on", network: true, do: etcdUnreachable},
 	{name: "cut-etcd", what: "nothing passes between one server and etcd", network: true, do: cut(toEtcd, bothWays)},
 	{name: "cut-bookies", what: "nothing passes between one server and the bookies", network: true, do: cut(toBookies, bothWays)},
 	{name: "cut-servers", what: "nothing passes between one server and the other servers", network: true, do: cut(toServers, bothWays)},
@@ -168,6 +174,7 @@ var nemeses = []nemesis{
 	{name: "stop-owner", what: "SIGTERM of a server: it drains and ends with status 0; started again later", do: stopOwner},
 	{name: "rolling-restart", what: "all servers in turn are drained, ended by SIGTERM, started again and awaited, as deploy/rolling-restart does", do: rollingRestart},
 	{name: "drain", what: "a server is drained and undrained by its verb", do: drain},
+	{name: "power-cut", what: "kill -9 of all bookies, then of all servers; all started again: what nobody has on disk is gone", do: powerCut},
 	{name: "twin", what: "a second server with the id and name of one that runs, on another folder: it must refuse to serve", do: twin},
 }
 
@@ -261,6 +268,33 @@ func killBookies(ctx context.Context, h *harm) error {
 	return h.eachBookie(func(b *peer.JavaServer) error { return h.c.startBookie(ctx, b) })
 }
 
+// powerCut kills the bookies first: a server that acknowledges what none of them
+// has can do so for powerCutGap more, and then has nobody to send it to.
+func powerCut(ctx context.Context, h *harm) error {
+	const powerCutGap = 100 * time.Millisecond
+	if err := h.allBookies(); err != nil {
+		return err
+	}
+	if err := h.allNodes(); err != nil {
+		return err
+	}
+	h.begins("all bookies and all servers killed")
+	if err := h.eachBookie(func(b *peer.JavaServer) error { return b.Kill() }); err != nil {
+		return err
+	}
+	wait(ctx, powerCutGap)
+	if err := h.c.eachNode(func(n *node) error { return n.server.Kill() }); err != nil {
+		return err
+	}
+	h.hold(ctx, 0, 2*time.Second)
+	ctx, cancel := healing(ctx)
+	defer cancel()
+	if err := h.eachBookie(func(b *peer.JavaServer) error { return h.c.startBookie(ctx, b) }); err != nil {
+		return err
+	}
+	return h.c.eachNode(func(n *node) error { return h.c.startNode(ctx, n) })
+}
+
 func (h *harm) eachBookie(f func(*peer.JavaServer) error) error {
 	errs := make([]error, len(h.c.bk.Bookies))
 	var running sync.WaitGroup
@@ -318,13 +352,12 @@ func fullBookie(ctx context.Context, h *harm) error {
 		return errBusy
 	}
 	b := h.c.bk.Bookies[0]
-	ballast := filepath.Join(b.Dir(), "ballast")
 	h.begins("%s has no space left", bookieName(0))
-	if err := fill(ballast); err != nil {
-		return errors.Join(err, os.Remove(ballast))
+	if err := fill(ballast(b)); err != nil {
+		return errors.Join(err, os.Remove(ballast(b)))
 	}
 	h.hold(ctx, 3*time.Second, 10*time.Second)
-	if err := os.Remove(ballast); err != nil {
+	if err := os.Remove(ballast(b)); err != nil {
 		return err
 	}
 	// A bookie that turned read-only or ended for want of space is for its
@@ -336,6 +369,9 @@ func fullBookie(ctx context.Context, h *harm) error {
 	}
 	return h.c.startBookie(ctx, b)
 }
+
+// ballast is what fills a bookie's file system.
+func ballast(b *peer.JavaServer) string { return filepath.Join(b.Dir(), "ballast") }
 
 // fill writes a file until its file system has no space left.
 func fill(path string) error {
@@ -426,6 +462,42 @@ func etcdAway(ctx context.Context, h *harm) error {
 		failed = append(failed, m.Resume())
 	}
 	return errors.Join(failed...)
+}
+
+func etcdDead(ctx context.Context, h *harm) error {
+	if err := h.allEtcds(); err != nil {
+		return err
+	}
+	h.begins("all of etcd killed")
+	h.c.bk.Etcd.Kill()
+	wait(ctx, h.p.etcdAway)
+	ctx, cancel := healing(ctx)
+	defer cancel()
+	return h.c.bk.Etcd.Start(ctx)
+}
+
+// etcdUnreachable leaves the members to each other, so that they have a leader, who
+// ends the leases of those that it does not hear.
+func etcdUnreachable(ctx context.Context, h *harm) error {
+	if err := h.allEtcds(); err != nil {
+		return err
+	}
+	h.begins("all of etcd out of reach")
+	each := func(do func(to, from *peer.Host) error) error {
+		var failed []error
+		for _, m := range h.c.etcdHosts {
+			for _, o := range slices.Concat(h.c.nodeHosts, h.c.bookieHosts) {
+				failed = append(failed, do(m, o), do(o, m))
+			}
+		}
+		return errors.Join(failed...)
+	}
+	// Whoever looks after the bookies does not reach etcd either.
+	h.c.supervisor.Stop()
+	defer func() { h.c.supervisor = h.c.bk.Supervise(unregistered, h.p.logf) }()
+	err := each((*peer.Host).Drop)
+	wait(ctx, h.p.etcdAway)
+	return errors.Join(err, each((*peer.Host).Pass))
 }
 
 // What a server is cut off from.
@@ -626,34 +698,35 @@ func drain(ctx context.Context, h *harm) error {
 	return n.server.NodeVerb(ctx, "undrain", "self")
 }
 
+// twin starts a second server with the name, and so the id, of one that runs, with
+// a folder and addresses of its own.
 func twin(ctx context.Context, h *harm) error {
 	n, err := h.node()
 	if err != nil {
 		return err
 	}
-	options := n.options
-	options.Dir = filepath.Join(h.p.dir, n.name+"-twin")
-	other, err := peer.NewQuire(ctx, options)
+	other, err := h.c.newNode(ctx, h.p, n.name, n.name+"-twin", n.host)
 	if err != nil {
 		return err
 	}
 	h.begins("a second %s started", n.name)
 	ctx, cancel := healing(ctx)
 	defer cancel()
-	if err := other.Exec(ctx); err != nil {
+	if err := other.server.Exec(ctx); err != nil {
 		return err
 	}
-	limit := time.NewTimer(h.p.lease + startTimeout/2)
+	process := other.server.Process()
+	limit := time.NewTimer(h.p.lease + twinTimeout)
 	defer limit.Stop()
 	select {
-	case <-other.Process().Exited():
+	case <-process.Exited():
 	case <-limit.C:
-		return errors.Join(fmt.Errorf("a second server with the id of %s goes on\n%s", n.name, other.Process().LogTail(10)), other.Kill())
+		return errors.Join(fmt.Errorf("a second server with the id of %s goes on\n%s", n.name, process.LogTail(10)), other.server.Kill())
 	}
-	last := other.Process().LogTail(1)
-	if code := other.Process().ExitCode(); code != 1 || !strings.HasPrefix(last, "quire: ") {
+	last := process.LogTail(1)
+	if code := process.ExitCode(); code != 1 || !strings.HasPrefix(last, "quire: ") {
 		return fmt.Errorf("a second server with the id of %s ended with status %d and says %q, want 1 and one line for people", n.name, code, last)
 	}
 	h.p.logf("the second %s said: %s", n.name, last)
-	return os.RemoveAll(options.Dir)
+	return os.RemoveAll(other.options.Dir)
 }

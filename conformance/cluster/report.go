@@ -19,7 +19,10 @@ import (
 type result struct {
 	Plan        string
 	Seed        uint64
-	Length      time.Duration
+	Cut         string        // why the harm ended before its time
+	Length      time.Duration // from the first record sent to the last
+	Harmed      time.Duration // of it until the end of all harm
+	Faulty      time.Duration // of it with a fault at least
 	Sends, Acks int
 	Refused     int // sends that the servers did not want
 	GivenUp     []string
@@ -29,6 +32,7 @@ type result struct {
 	Churned     int // topics led from their making to their deletion
 	Faults      []fault
 	Groups      *groupReport
+	Calls       *callReport
 
 	// Throughput is the acknowledgements in each binLength; a record counts when its
 	// producer is told.
@@ -53,12 +57,24 @@ func (r *result) add(found []check.Violation) {
 	}
 }
 
+// found takes an error down as an anomaly.
+func (r *result) found(err error) {
+	if err != nil {
+		r.Anomalies = append(r.Anomalies, err.Error())
+	}
+}
+
 // measure finds out what the faults cost, from the history of a run that ended at
 // end.
 func (r *result) measure(h check.History, faults []fault, end time.Duration) {
 	r.Length = end
 	r.Faults = slices.Clone(faults)
 	slices.SortFunc(r.Faults, func(a, b fault) int { return cmp.Compare(a.From, b.From) })
+	var until time.Duration
+	for _, f := range r.Faults {
+		r.Faulty += max(0, f.To-max(f.From, until))
+		until = max(until, f.To)
+	}
 	r.Throughput = make([]int, end/binLength+1)
 	var latencies []time.Duration
 	for p, acks := range h.Acks {
@@ -117,7 +133,13 @@ func (r *result) markdown() string {
 	if n := len(r.Anomalies); n > 0 {
 		verdict = fmt.Sprintf("**%d anomalies**", n)
 	}
-	fmt.Fprintf(&b, "# Cluster run: %s\n\n%s. Seed %d, %s.\n\n", verdict, r.Plan, r.Seed, r.Length.Round(time.Second))
+	if r.Cut != "" {
+		verdict += ", **cut short**"
+	}
+	fmt.Fprintf(&b, "# Cluster run: %s\n\n%s. Seed %d, harm for %s, %s of it with a fault at least.\n\n", verdict, r.Plan, r.Seed, r.Harmed.Round(time.Second), r.Faulty.Round(time.Second))
+	if r.Cut != "" {
+		fmt.Fprintf(&b, "Cut short: %s\n\n", r.Cut)
+	}
 	fmt.Fprintf(&b, "| | |\n|---|---|\n")
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "| %s | %s |\n", name, fmt.Sprintf(format, args...))
@@ -134,6 +156,14 @@ func (r *result) markdown() string {
 		row("groups: members that came and left", "%d, %d", g.Came, g.Left)
 		row("groups: commits, acknowledged, read back", "%d, %d, %d", g.Commits, g.Acked, g.Reads)
 		row("groups: assignments told, records", "%d, %d", g.Told, g.Records)
+	}
+	if c := r.Calls; c != nil {
+		for _, kind := range []struct {
+			name string
+			callCount
+		}{{"produce", c.Produce}, {"fetch", c.Fetch}, {"commit", c.Commit}} {
+			row("calls, sent once each: "+kind.name, "%d, %d failed %v, longest %s", kind.Made, kind.Failed, kind.Errors, millis(kind.Longest))
+		}
 	}
 	type sum struct {
 		name         string
@@ -184,8 +214,11 @@ func (r *result) write(dir string) error {
 }
 
 // verdict is nil only for a run that proves something and found nothing.
-func (r *result) verdict(maxStall time.Duration) error {
+func (r *result) verdict(maxStall time.Duration, undisturbed bool) error {
 	var failed []error
+	if r.Cut != "" {
+		failed = append(failed, fmt.Errorf("cut short: %s", r.Cut))
+	}
 	if n := len(r.Anomalies); n > 0 {
 		failed = append(failed, fmt.Errorf("%d anomalies, first: %s", n, r.Anomalies[0]))
 	}
@@ -194,6 +227,11 @@ func (r *result) verdict(maxStall time.Duration) error {
 	}
 	if r.Acks == 0 || r.TailRecords == 0 || r.Ends == 0 || r.Groups != nil && (r.Groups.Acked == 0 || r.Groups.Told == 0) {
 		failed = append(failed, errors.New("nothing was shown: no acknowledgement, no record followed, no end told, or no commit"))
+	}
+	if undisturbed {
+		if err := r.Calls.undisturbed(); err != nil {
+			failed = append(failed, err)
+		}
 	}
 	if maxStall > 0 && r.WorstStall > maxStall {
 		failed = append(failed, fmt.Errorf("a partition took no writes for %s, want %s at most", millis(r.WorstStall), millis(maxStall)))

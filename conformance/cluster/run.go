@@ -135,11 +135,19 @@ func (p *plan) run(ctx context.Context) (res *result, err error) {
 			PerSecond: p.perSecond, Epoch: r.epoch, Acked: &r.acked,
 		})
 		if err != nil {
+			for _, l := range loads {
+				l.Close()
+			}
 			return nil, err
 		}
-		defer l.Close()
 		loads = append(loads, l)
 	}
+	closeLoads := sync.OnceFunc(func() {
+		for _, l := range loads {
+			l.Close()
+		}
+	})
+	defer closeLoads()
 	loading, stopLoads := context.WithCancel(ctx)
 	defer stopLoads()
 	loaded := make(chan error, 1)
@@ -174,26 +182,39 @@ func (p *plan) run(ctx context.Context) (res *result, err error) {
 		return nil, err
 	}
 	defer groups.kill()
+	calls, err := r.startCalls(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer calls.end()
 
 	if err := r.alive(ctx, loads, "before any fault"); err != nil {
 		return nil, err
 	}
-	harmErr := r.harm(ctx)
-	if harmErr == nil {
-		harmErr = c.whole(ctx)
+	calls.begin()
+	res = &result{Plan: p.describe(), Seed: p.seed}
+	if err := r.harm(ctx); err != nil {
+		// What is known of the clients counts all the same, so go on to the proof.
+		res.Cut = err.Error()
+		p.logf("CUT SHORT: %v", err)
+		err = c.mend(ctx)
+	} else {
+		err = c.whole(ctx)
 	}
-	if harmErr == nil {
-		harmErr = r.alive(ctx, loads, "after all faults were healed")
-	}
-	res = &result{Plan: p.describe(), Seed: p.seed, Faults: r.faults}
+	res.Harmed = time.Duration(r.now())
+	res.found(err)
+	res.found(r.alive(ctx, loads, "after all faults were healed"))
 	stopChurn()
 	churner.Wait()
-	if err := groups.finish(harmErr == nil, res); err != nil {
-		harmErr = errors.Join(harmErr, err)
-	}
+	res.found(groups.finish(res))
+	calls.finish(ctx, res)
 	ended := r.now()
 	stopLoads()
-	loadErr := <-loaded
+	res.found(<-loaded)
+	if err := context.Cause(ctx); err != nil {
+		return res, err
+	}
+	closeLoads() // nothing is answered any more
 	h := load.History(loads)
 	res.measure(h, r.faults, time.Duration(ended))
 	for _, l := range loads {
@@ -202,42 +223,30 @@ func (p *plan) run(ctx context.Context) (res *result, err error) {
 			res.GivenUp = append(res.GivenUp, fmt.Sprintf("%s gave up %d records, first: %v", l.Name(), failures, first))
 		}
 	}
-	if err := errors.Join(harmErr, loadErr); err != nil {
-		stopWatching()
-		watchers.Wait()
-		// What was seen so far may say more than the error.
-		h.Ends = r.ends
-		res.add(check.Check(h, tails...))
-		return res, err
-	}
 	first, err := load.ReadAll(ctx, "first read", c.addr, r.partitions, liveTimeout)
-	if err != nil {
-		return res, err
-	}
+	res.found(err)
 	stopWatching()
 	watchers.Wait()
-	if err := errors.Join(tailErrs...); err != nil {
-		res.Anomalies = append(res.Anomalies, "tail reader: "+err.Error())
+	for _, err := range tailErrs {
+		if err != nil {
+			res.found(fmt.Errorf("tail reader: %w", err))
+		}
 	}
-	if err := errors.Join(c.eachNode(func(n *node) error { return n.server.Kill() }), c.eachNode(func(n *node) error { return c.startNode(ctx, n) })); err != nil {
-		return res, err
-	}
+	res.found(errors.Join(c.eachNode(func(n *node) error { return n.server.Kill() }), c.eachNode(func(n *node) error { return c.startNode(ctx, n) })))
 	second, err := load.ReadAll(ctx, "read after a kill of all servers", c.addr, r.partitions, liveTimeout)
-	if err != nil {
-		return res, err
-	}
+	res.found(err)
 	h.Ends = r.ends
 	res.add(check.Check(h, append(tails, first, second)...))
 	res.Anomalies = append(res.Anomalies, churned.found...)
 	res.Churned = churned.rounds
 	for _, q := range r.partitions {
-		res.Records += len(first.Records[q])
+		res.Records += len(second.Records[q])
 		res.Ends += len(h.Ends[q])
 		for _, t := range tails {
 			res.TailRecords += len(t.Records[q])
 		}
 	}
-	return res, writeHistory(filepath.Join(p.dir, "history.jsonl"), h, r.faults)
+	return res, errors.Join(context.Cause(ctx), writeHistory(filepath.Join(p.dir, "history.jsonl"), h, r.faults))
 }
 
 func (p *plan) describe() string {

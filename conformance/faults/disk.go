@@ -245,7 +245,10 @@ func (p *plan) refusal(ctx context.Context) error {
 
 // reads shows that every partition can be read from its start on.
 func (p *plan) reads(ctx context.Context, partitions []check.Partition) error {
-	_, err := load.ReadAll(ctx, "read on a full disk", p.server.Addr(), partitions, liveTimeout)
+	read, err := load.ReadAll(ctx, "read on a full disk", p.server.Addr(), partitions, liveTimeout)
+	for q, why := range read.Stuck {
+		err = errors.Join(err, fmt.Errorf("%s: %s: %s", read.Name, q, why))
+	}
 	return err
 }
 

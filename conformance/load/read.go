@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/quirelog/quire/conformance/check"
@@ -71,43 +73,44 @@ func ReadTail(ctx context.Context, bootstrap string, partitions []check.Partitio
 	return read, nil
 }
 
-// ReadAll reads every partition from offset 0 to its end as of now.
+// ReadAll reads every partition from offset 0 to its end as of now. A partition of
+// which nothing comes for stallTimeout is told in Stuck. With an error the read is not
+// complete, and holds what came before.
 func ReadAll(ctx context.Context, name, bootstrap string, partitions []check.Partition, stallTimeout time.Duration) (check.Read, error) {
-	read := check.Read{Name: name, Complete: true, Records: map[check.Partition][]check.Record{}}
+	read := check.Read{Name: name, Records: map[check.Partition][]check.Record{}, Stuck: map[check.Partition]string{}}
 	client, err := NewReader(bootstrap, partitions)
 	if err != nil {
 		return read, err
 	}
 	defer client.Close()
-	var topics []string
-	for _, p := range partitions {
-		topics = append(topics, p.Topic)
-	}
-	listCtx, cancel := context.WithTimeout(ctx, stallTimeout)
-	defer cancel()
-	ends, err := kadm.NewClient(client).ListEndOffsets(listCtx, topics...)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, err := endsOf(ctx, client, partitions, stallTimeout)
 	if err != nil {
 		return read, fmt.Errorf("%s: end offsets: %w", name, err)
 	}
-	missing := func() (at check.Partition, have, want int64) {
+	for _, p := range partitions {
+		if end, ok := ends.Lookup(p.Topic, p.Number); !ok || end.Err != nil {
+			read.Stuck[p] = fmt.Sprintf("its end is not told for %s: %v", stallTimeout, end.Err)
+		}
+	}
+	// short are the partitions that are not read to their end, and how far they are.
+	short := func() map[check.Partition]string {
+		short := map[check.Partition]string{}
 		for _, p := range partitions {
-			end, _ := ends.Lookup(p.Topic, p.Number)
-			have = 0
+			end, ok := ends.Lookup(p.Topic, p.Number)
+			have := int64(0)
 			if records := read.Records[p]; len(records) > 0 {
 				have = records[len(records)-1].Offset + 1
 			}
-			if have < end.Offset {
-				return p, have, end.Offset
+			if ok && end.Err == nil && have < end.Offset {
+				short[p] = fmt.Sprintf("nothing came for %s from offset %d on, its end is %d", stallTimeout, have, end.Offset)
 			}
 		}
-		return check.Partition{}, 0, 0
+		return short
 	}
 	for {
-		p, have, want := missing()
-		if want == 0 {
+		left := short()
+		if len(left) == 0 {
+			read.Complete = true
 			return read, nil
 		}
 		pollCtx, cancel := context.WithTimeout(ctx, stallTimeout)
@@ -116,8 +119,46 @@ func ReadAll(ctx context.Context, name, bootstrap string, partitions []check.Par
 		if err != nil {
 			return read, err
 		}
+		if err := context.Cause(ctx); err != nil {
+			return read, fmt.Errorf("%s: %w", name, err)
+		}
 		if n == 0 {
-			return read, fmt.Errorf("%s: nothing came for %s: %s is read to offset %d, its end is %d", name, stallTimeout, p, have, want)
+			maps.Copy(read.Stuck, left)
+			read.Complete = true
+			return read, nil
+		}
+	}
+}
+
+// endsOf asks for the ends of logs until all are told, for the given time at most.
+func endsOf(ctx context.Context, client *kgo.Client, partitions []check.Partition, limit time.Duration) (kadm.ListedOffsets, error) {
+	var topics []string
+	for _, p := range partitions {
+		if !slices.Contains(topics, p.Topic) {
+			topics = append(topics, p.Topic)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(RedialMillisMax * time.Millisecond)
+	defer tick.Stop()
+	admin := kadm.NewClient(client)
+	var last kadm.ListedOffsets
+	for {
+		ends, err := admin.ListEndOffsets(ctx, topics...)
+		if err == nil {
+			last = ends
+			if ends.Error() == nil {
+				return ends, nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if last != nil {
+				return last, nil
+			}
+			return nil, err
 		}
 	}
 }

@@ -238,6 +238,9 @@ func (h *Host) Pass(from *Host) error {
 	return h.system("iptables", "-w", "-D", "INPUT", "-s", from.IP(), "-j", "DROP")
 }
 
+// PassAll ends whatever Drop began.
+func (h *Host) PassAll() error { return h.system("iptables", "-w", "-F", "INPUT") }
+
 // address is a server's on one of the machine's ports.
 func (h *Host) address(port int) string { return net.JoinHostPort(h.IP(), fmt.Sprint(port)) }
 

@@ -11,6 +11,7 @@ import (
 // a bookie that stalls past its lease never registers again. It restarts
 //   - what ended and was not ended by this suite,
 //   - a bookie that answers on its port and has not been registered for Unregistered,
+//     one at a time: as many as serve are to go on serving,
 //   - AutoRecovery when members of etcd were restarted, and when a registered
 //     bookie has been gone for Unregistered.
 type Supervisor struct {
@@ -20,17 +21,23 @@ type Supervisor struct {
 	cancel       context.CancelFunc
 	done         chan struct{}
 
-	missing   map[*JavaServer]time.Time // since when a bookie is not registered
-	audited   map[*JavaServer]bool      // AutoRecovery was restarted for it
-	etcdSince map[*EtcdMember]int       // process ids
+	missing map[*JavaServer]time.Time // since when a bookie is not registered
+	// patience is what a bookie gets to register once it was started again: on a busy
+	// machine its start alone may take longer than unregistered.
+	patience  map[*JavaServer]time.Duration
+	audited   map[*JavaServer]bool // AutoRecovery was restarted for it
+	etcdSince map[*EtcdMember]int  // process ids
 }
+
+// patienceMax is the longest that a bookie gets.
+const patienceMax = time.Minute
 
 // Supervise begins to watch. End it by Stop before the cluster is ended.
 func (c *BookKeeper) Supervise(unregistered time.Duration, logf func(format string, args ...any)) *Supervisor {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Supervisor{
 		cluster: c, unregistered: unregistered, logf: logf, cancel: cancel, done: make(chan struct{}),
-		missing: map[*JavaServer]time.Time{}, audited: map[*JavaServer]bool{}, etcdSince: map[*EtcdMember]int{},
+		missing: map[*JavaServer]time.Time{}, patience: map[*JavaServer]time.Duration{}, audited: map[*JavaServer]bool{}, etcdSince: map[*EtcdMember]int{},
 	}
 	for _, m := range c.Etcd.Members {
 		s.etcdSince[m] = m.Process().PID()
@@ -81,6 +88,7 @@ func (s *Supervisor) look(ctx context.Context) {
 		}
 		if registered {
 			delete(s.missing, b)
+			delete(s.patience, b)
 			delete(s.audited, b)
 			continue
 		}
@@ -89,14 +97,19 @@ func (s *Supervisor) look(ctx context.Context) {
 			s.missing[b] = time.Now()
 			continue
 		}
-		if time.Since(since) < s.unregistered {
+		patience := max(s.unregistered, s.patience[b])
+		if time.Since(since) < patience {
 			continue
 		}
-		if !proc.ended() && time.Since(proc.Started()) < s.unregistered {
+		if !proc.ended() && time.Since(proc.Started()) < patience {
 			continue // it is starting
+		}
+		if s.starting(b) {
+			continue
 		}
 		if answers(ctx, b.ID) && s.revive(b, "it serves and is not registered", true) {
 			delete(s.missing, b)
+			s.patience[b] = min(2*patience, patienceMax)
 		} else if !s.audited[b] {
 			s.audited[b], deaf = true, true
 		}
@@ -104,6 +117,16 @@ func (s *Supervisor) look(ctx context.Context) {
 	if s.cluster.AutoRecovery != nil {
 		s.revive(s.cluster.AutoRecovery, "it ended, or may not hear etcd any more", deaf)
 	}
+}
+
+// starting says whether a bookie other than b was started again and may still register.
+func (s *Supervisor) starting(b *JavaServer) bool {
+	for other, patience := range s.patience {
+		if other != b && !other.Process().ended() && time.Since(other.Process().Started()) < patience {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Supervisor) revive(server *JavaServer, why string, kill bool) bool {
