@@ -34,7 +34,7 @@ func (s *shard) serve(n int, r request) {
 	case errors.Is(err, group.ErrNotLoaded) && !r.unproved && s.park(n, r):
 	case err != nil:
 		r.refuse(err)
-	case s.g.c.slots.trusted(n), planted.Is(planted.StaleOffsets), planted.Is(planted.UnguardedCommits):
+	case s.proving[n] == 0 && s.g.c.slots.trusted(n), planted.Is(planted.StaleOffsets), planted.Is(planted.UnguardedCommits):
 		r.f(s, slot)
 	default:
 		s.proveThen(n, r)
@@ -43,21 +43,29 @@ func (s *shard) serve(n int, r request) {
 
 // proveThen carries out a request after the metadata store has said that this
 // node owns the slot. What it finds in memory then is as of that moment or
-// later, and everything that the slot's owner before has written.
+// later, and everything that the slot's owner before has written. Requests of a slot
+// that come while others are proved are proved too, also if the lease lasts again: a
+// commit that overtook an older one would be undone by it.
 func (s *shard) proveThen(n int, r request) {
+	s.proving[n]++
 	s.g.c.prover.prove(n, func(err error) {
-		if err == nil && s.inbox.put(func() {
-			if slot, err := s.slot(n); err != nil {
-				r.refuse(err)
-			} else {
+		proved := func() {
+			if s.proving[n]--; s.proving[n] == 0 {
+				delete(s.proving, n)
+			}
+			slot, lost := s.slot(n)
+			switch {
+			case errors.Is(err, ErrNotOwner):
+				r.refuse(group.ErrNotCoordinator)
+			case err != nil:
+				r.refuse(group.ErrUnavailable)
+			case lost != nil:
+				r.refuse(lost)
+			default:
 				r.f(s, slot)
 			}
-		}) {
-			return
 		}
-		if errors.Is(err, ErrNotOwner) {
-			r.refuse(group.ErrNotCoordinator)
-		} else {
+		if !s.inbox.put(proved) {
 			r.refuse(group.ErrUnavailable)
 		}
 	})

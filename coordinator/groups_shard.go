@@ -33,6 +33,9 @@ type shard struct {
 	parked   map[int][]request
 	parkedAs map[int]int
 	parkings int
+	// proving counts the requests, by slot, for which the metadata store is asked who
+	// owns it.
+	proving map[int]int
 
 	lastTicket group.Ticket
 	waiting    map[group.Ticket]func(response any) // requests that groups will answer
@@ -77,7 +80,7 @@ const reloadRetry = 500 * time.Millisecond
 func newShard(g *Groups) *shard {
 	return &shard{
 		g: g, inbox: newInbox(g.config.MaxInboxEvents),
-		slots: make(map[int]*ownedSlot), parked: make(map[int][]request), parkedAs: make(map[int]int), waiting: make(map[group.Ticket]func(any)),
+		slots: make(map[int]*ownedSlot), parked: make(map[int][]request), parkedAs: make(map[int]int), proving: make(map[int]int), waiting: make(map[group.Ticket]func(any)),
 	}
 }
 

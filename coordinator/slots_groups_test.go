@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quirelog/quire/coordinator"
@@ -109,6 +111,45 @@ func TestGroupsMove(t *testing.T) {
 			}); err != nil {
 				t.Fatalf("commit of %s: %v", id, err)
 			}
+		}
+	})
+}
+
+// A commit that waits for the proof that this node owns the group's slot is not
+// overtaken by a later one that finds the lease valid again: it would undo it.
+func TestCommitsKeepTheirOrderBehindAProof(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		var set atomic.Int64
+		a := c.start("a", func(config *coordinator.Config) {
+			config.Clock = func() (time.Duration, time.Time) {
+				return time.Since(c.began) + time.Second, time.Now().Add(time.Duration(set.Load()))
+			}
+		})
+		c.settle(a)
+		topic := create(t, a.Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+		if err := commit(t, a.Coordinator, "g", group.CommitIdentity{Epoch: -1}, partition(topic, 0), 1); err != nil {
+			t.Fatal(err)
+		}
+		a.link.cut()
+		set.Store(int64(time.Hour)) // the lease is over, as far as the node knows
+		answers := make(chan error, 2)
+		for offset := range int64(2) {
+			a.Groups().Commit("g", &group.CommitIdentity{Epoch: -1}, []coordinator.NewCommit{{Partition: partition(topic, 0), Offset: 2 + offset, LeaderEpoch: -1, CommitTime: -1, Retention: -1}},
+				func(err error) { answers <- err })
+			synctest.Wait()
+			set.Store(0) // it is not
+			if !coordinator.LeaseValid(a.Coordinator) {
+				t.Fatal("the lease is not valid again")
+			}
+		}
+		a.link.heal()
+		for range cap(answers) {
+			if err := <-answers; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if o, err := fetch(t, a.Coordinator, "g", partition(topic, 0)); err != nil || o != 3 {
+			t.Errorf("committed is %d (%v), the last one was 3", o, err)
 		}
 	})
 }

@@ -168,7 +168,8 @@ func (c *calls) fetcher() caller {
 					failed = err
 					continue
 				}
-				next[p.Partition] = p.HighWatermark
+				// -1: nobody could be asked for it in time.
+				next[p.Partition] = max(next[p.Partition], p.HighWatermark)
 			}
 		}
 		return failed

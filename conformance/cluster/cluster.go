@@ -217,13 +217,17 @@ func (c *cluster) startNode(ctx context.Context, n *node) error {
 	return nil
 }
 
-// startBookie runs a bookie that has ended and returns when it is registered. The
-// supervisor may start it once more meanwhile: on a busy machine it looks deaf.
+// startBookie runs a bookie that has ended and returns when it serves and is
+// registered; that alone may be what its last process has left. The supervisor may
+// start it once more meanwhile: on a busy machine it looks deaf.
 func (c *cluster) startBookie(ctx context.Context, b *peer.JavaServer) error {
 	if err := b.Exec(); err != nil {
 		return err
 	}
 	return c.bk.WaitFor(ctx, b.ID+" is not registered", func(ctx context.Context) (bool, error) {
+		if serves, err := b.Serves(); err != nil || !serves {
+			return false, err
+		}
 		registered, _, err := c.bk.Registered(ctx, b)
 		return registered, err
 	})

@@ -211,9 +211,6 @@ func (p *plan) run(ctx context.Context) (res *result, err error) {
 	ended := r.now()
 	stopLoads()
 	res.found(<-loaded)
-	if err := context.Cause(ctx); err != nil {
-		return res, err
-	}
 	closeLoads() // nothing is answered any more
 	h := load.History(loads)
 	res.measure(h, r.faults, time.Duration(ended))
@@ -222,6 +219,13 @@ func (p *plan) run(ctx context.Context) (res *result, err error) {
 		if failures > 0 {
 			res.GivenUp = append(res.GivenUp, fmt.Sprintf("%s gave up %d records, first: %v", l.Name(), failures, first))
 		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		stopWatching()
+		watchers.Wait()
+		h.Ends = r.ends
+		res.add(check.Check(h, tails...))
+		return res, err
 	}
 	first, err := load.ReadAll(ctx, "first read", c.addr, r.partitions, liveTimeout)
 	res.found(err)

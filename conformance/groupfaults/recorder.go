@@ -226,7 +226,8 @@ func (r *recorder) userErrors() string {
 	return b.String()
 }
 
-// write writes the events of the groups that were found to be wrong, for people.
+// write writes the events of the groups that were found to be wrong, for people, and
+// what their members have committed: when a library was asked to and had an answer.
 func write(w io.Writer, h groupcheck.History, found []groupcheck.Violation) error {
 	wrong := map[string]bool{}
 	for _, v := range found {
@@ -243,6 +244,11 @@ func write(w io.Writer, h groupcheck.History, found []groupcheck.Violation) erro
 				fmt.Fprintf(b, " %d", p.Number)
 			}
 			fmt.Fprintln(b)
+		}
+	}
+	for _, c := range h.Commits {
+		if wrong[c.Group] {
+			fmt.Fprintf(b, "%10.4f %10.4f %-5s %-9s commit      %s offset %d acknowledged %t\n", float64(c.Called)/1e9, float64(c.Done)/1e9, c.Group, c.Member, c.Partition, c.Offset, c.Acked)
 		}
 	}
 	return b.Flush()

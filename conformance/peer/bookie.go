@@ -97,12 +97,8 @@ func (s *JavaServer) WaitReady(ctx context.Context) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		log, err := readFrom(s.logPath(), from)
-		if err != nil {
+		if serves, err := s.serves(from); err != nil || serves {
 			return err
-		}
-		if strings.Contains(log, s.ready) {
-			return nil
 		}
 		select {
 		case <-proc.Exited():
@@ -112,6 +108,19 @@ func (s *JavaServer) WaitReady(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// Serves says whether the process that was started last says in its log that it serves.
+func (s *JavaServer) Serves() (bool, error) {
+	s.mu.Lock()
+	from := s.from
+	s.mu.Unlock()
+	return s.serves(from)
+}
+
+func (s *JavaServer) serves(from int64) (bool, error) {
+	log, err := readFrom(s.logPath(), from)
+	return strings.Contains(log, s.ready), err
 }
 
 func readFrom(path string, offset int64) (string, error) {
