@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -207,14 +208,23 @@ func (c *cluster) end() error {
 	return errors.Join(c.haproxy.Kill(), c.eachNode(func(n *node) error { return n.server.Kill() }), c.bk.Kill())
 }
 
-// startNode runs a server that has ended and returns when it answers.
+// startNode runs a server that has ended and returns when it answers. One that ends
+// again for want of etcd, which another nemesis may be at, is started again, as its
+// supervisor does in production.
 func (c *cluster) startNode(ctx context.Context, n *node) error {
+	const again = 500 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := n.server.Start(ctx); err != nil {
-		return fmt.Errorf("%s: %w", n.name, err)
+	for {
+		err := n.server.Start(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || !strings.Contains(n.server.LogTail(1), "metadata store is not available") {
+			return fmt.Errorf("%s: %w", n.name, err)
+		}
+		wait(ctx, again)
 	}
-	return nil
 }
 
 // startBookie runs a bookie that has ended and returns when it serves and is
@@ -278,7 +288,7 @@ func (c *cluster) mend(ctx context.Context) error {
 		failed = append(failed, back(b.Process(), func() error { return c.startBookie(ctx, b) }))
 	}
 	failed = append(failed, c.eachNode(func(n *node) error {
-		return back(n.server.Process(), func() error { return n.server.Exec(ctx) })
+		return back(n.server.Process(), func() error { return c.startNode(ctx, n) })
 	}), back(c.haproxy.Process(), func() error { return c.haproxy.Start(ctx) }))
 	return errors.Join(append(failed, c.whole(ctx))...)
 }
