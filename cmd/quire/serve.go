@@ -606,8 +606,10 @@ func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
 }
 
 // metadataPatience is how long the metadata store may be away before a node stops
-// being ready: produce and fetch go on without it, and every other node misses it too.
-const metadataPatience = time.Minute
+// being ready: produce and fetch go on without it, and every other node misses it too,
+// so that a load balancer would end all connections. It is well above the minute that
+// an election on slow disks or a restart of all of etcd may take.
+const metadataPatience = 2 * time.Minute
 
 func (n *node) checkMetadata(ctx context.Context) error {
 	_, err := n.meta.Get(ctx, n.prefix+"v")
