@@ -170,7 +170,7 @@ func (l *Log) takeBack(p *pending) {
 	}
 	if u.producer != nil {
 		u.producer.producerState = u.before
-		if b := batch.Batch(p.entry.Body); p.idempotent() && u.before.epoch == noEpoch && !u.before.expected.set {
+		if b := batch.Batch(p.entry.Body); p.idempotent() && u.before.epoch == noEpoch && !u.before.expected.set && l.store.c.Serves == nil {
 			u.producer.expected = expectation{set: true, epoch: b.ProducerEpoch(), sequence: b.BaseSequence()}
 		}
 	}

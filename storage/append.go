@@ -223,6 +223,11 @@ func (l *Log) enqueue(a *Append, b batch.Batch, buf *buffer.Buffer, now int64) (
 				return false, fmt.Errorf("log %s: %w", logName(l.id), err)
 			}
 		}
+		if !b.Control() && (prod == nil || prod.epoch == noEpoch) {
+			if err := l.checkFirst(b); err != nil {
+				return false, fmt.Errorf("log %s: %w", logName(l.id), err)
+			}
+		}
 	}
 
 	// Nothing fails from here on.
@@ -261,6 +266,19 @@ func (l *Log) enqueue(a *Append, b batch.Batch, buf *buffer.Buffer, now int64) (
 	l.send(p)
 	l.afterSend(now)
 	return false, nil
+}
+
+// checkFirst says whether b may be the first batch of a producer of which nothing is
+// known. One node remembers which batches it has refused (expectation), so any other
+// will do. Of several nodes each may have refused the batches before b, or lost them on
+// their way, and then their sequence numbers would be taken for old ones: so a
+// producer has to begin with 0, unless this log has forgotten some. A client that is
+// refused sends what comes before again, or begins a new epoch (KIP-360).
+func (l *Log) checkFirst(b batch.Batch) error {
+	if l.store.c.Serves == nil || b.BaseSequence() == 0 || l.producers != nil && l.producers.forgot {
+		return nil
+	}
+	return fmt.Errorf("%w: producer %d, of which nothing is known, sends sequence %d", ErrOutOfSequence, b.ProducerID(), b.BaseSequence())
 }
 
 // note advances the producer state by b and remembers in p.undo how it was.
@@ -323,7 +341,7 @@ func (l *Log) refuses() error {
 // expect notes that b is refused though nothing is wrong with it. l.mu is held.
 func (l *Log) expect(b batch.Batch, now int64) {
 	switch {
-	case b.ProducerID() < 0 || b.Control():
+	case b.ProducerID() < 0 || b.Control() || l.store.c.Serves != nil: // see checkFirst
 	case l.closed != nil:
 		l.store.expect(l.id, b, false)
 	default:

@@ -825,3 +825,13 @@ func TestEpochDoesNotGoBack(t *testing.T) {
 		t.Fatalf("epoch %d after %d", e, later.epoch)
 	}
 }
+
+// A producer of which a log of several nodes knows nothing begins with sequence 0:
+// what comes before may be lost on another node, and would be refused for ever if a
+// later batch got in its place.
+func TestFirstSequenceAmongNodes(t *testing.T) {
+	l := newNodes(t, 2).all[0].open(plain())
+	wantErr(t, send(l, makeBatch(idempotent(1, 0, 23), 1, 1, "later")).wait(t).Err, ErrOutOfSequence)
+	put(t, l, makeBatch(idempotent(1, 0, 0), 1, 23, "v"))
+	put(t, l, makeBatch(idempotent(1, 0, 23), 1, 1, "later"))
+}

@@ -144,6 +144,7 @@ type producer struct {
 type producerTable struct {
 	byID           map[int64]*producer
 	oldest, newest *producer
+	forgot         bool // some were forgotten since the log was opened
 }
 
 func (t *producerTable) get(id int64) *producer {
@@ -172,6 +173,7 @@ func (t *producerTable) add(id int64, max int) *producer {
 		}
 		if p != nil {
 			t.remove(p)
+			t.forgot = true
 		}
 	}
 	p := &producer{id: id, producerState: unknownProducer}
@@ -241,6 +243,7 @@ func (t *producerTable) expire(before int64) {
 		next := p.newer
 		if p.txnFirst < 0 {
 			t.remove(p)
+			t.forgot = true
 		}
 		p = next
 	}

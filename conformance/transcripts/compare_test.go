@@ -182,7 +182,11 @@ func (s *script) compare() {
 	}
 
 	old, now := s.read(files[onKafka3]), s.read(files[onKafka4])
-	chosen, meant := compileChoices(choices), compileDifferences(differences)
+	intended := differences
+	if manyNodes {
+		intended = slices.Concat(differences, differencesOfNodes)
+	}
+	chosen, meant := compileChoices(choices), compileDifferences(intended)
 	for _, got := range s.answers {
 		lines3, asked3 := old[got.step]
 		lines4, asked4 := now[got.step]

@@ -67,3 +67,9 @@ var differences = []difference{
 	{"(from the beginning|as a debugging consumer|waiting for more than there is|negative least|(all|from within a batch) of read-.*|zstd and another topic|partitions of .*|.* bytes? in all|1 byte of .*): Fetch v[0-3]", "Topics.Partitions.RecordBatches(: (inner message|message|wrapper|the beginning of a batch).*| = empty)",
 		"how many messages fit is measured after conversion, not before; one that does not is sent in part, so that old clients tell that their limit is too low"},
 }
+
+// differencesOfNodes are those of several nodes.
+var differencesOfNodes = []difference{
+	{"((unknown producer, (sequence of 9|next)|last sequence|sequence after the last|sequences around the last|sequence after those)(, stored)?: (Produce|Fetch)|producers of idempotent2?: DescribeProducers) v.*", ".*",
+		"a producer of which nothing is known begins with sequence 0: what comes before may be lost on another node"},
+}
