@@ -103,6 +103,7 @@ type Coordinator struct {
 	// background are the goroutines that Close waits for.
 	background sync.WaitGroup
 	closing    sync.Once
+	blind      sync.Once // a copy cannot be followed any more
 }
 
 // Open reads the facts, puts this node on the list and starts to follow. ctx

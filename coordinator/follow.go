@@ -2,7 +2,7 @@ package coordinator
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -10,42 +10,42 @@ import (
 	"github.com/quirelog/quire/storage/meta"
 )
 
-// relistRetry is how long a failed listing waits for the next attempt.
-const relistRetry = 500 * time.Millisecond
+// followed is a copy of what lies under a prefix of the metadata store; see meta.Follower.
+type followed struct {
+	prefix  string
+	after   meta.Revision // that the copy is of
+	changed func(meta.Events) error
+	list    func(context.Context) (meta.Revision, error)
+	every   time.Duration
+}
 
-// follow hands changed everything under prefix after a revision, until the
-// coordinator closes. If history is gone it calls relist, which brings the copy to the
-// revision that it returns.
-func (c *Coordinator) follow(prefix string, after meta.Revision, changed func(meta.Events), relist func(context.Context) (meta.Revision, error)) {
-	for {
-		var last error
-		for e := range c.meta.Watch(c.ctx, prefix, after) {
-			if last = e.Err; last != nil {
-				break
+// follow keeps a copy up to date until the coordinator closes. A node whose copy cannot
+// be followed any more ends: it would go on by what once was.
+func (c *Coordinator) follow(f followed) {
+	err := (&meta.Follower{
+		Store: c.meta, Prefix: f.prefix, Changed: f.changed, List: f.list, Every: f.every,
+		Amiss: func(err error) {
+			if c.ctx.Err() == nil {
+				c.logger.Warn("metadata is listed again", zap.Error(err))
 			}
-			changed(e)
+		},
+	}).Run(c.ctx, f.after)
+	if err == nil || c.ctx.Err() != nil {
+		return
+	}
+	c.blind.Do(func() {
+		err := fmt.Errorf("metadata is not followed any more: %w", err)
+		c.logger.Error("this node cannot go on", zap.Error(err))
+		if c.config.Failed != nil {
+			c.config.Failed(err)
 		}
-		switch {
-		case c.ctx.Err() != nil:
-			return
-		case !errors.Is(last, meta.ErrCompacted):
-			c.logger.Error("metadata is not followed any more", zap.String("prefix", prefix), zap.Error(last))
-			return
-		}
-		c.logger.Warn("metadata history is gone; listing again", zap.String("prefix", prefix), zap.Error(last))
-		for {
-			revision, err := relist(c.ctx)
-			if err == nil {
-				after = revision
-				break
-			}
-			t := time.NewTimer(relistRetry)
-			select {
-			case <-t.C:
-			case <-c.ctx.Done():
-				t.Stop()
-				return
-			}
-		}
+	})
+}
+
+// applied makes what cannot fail a followed.changed.
+func applied(f func(meta.Events)) func(meta.Events) error {
+	return func(e meta.Events) error {
+		f(e)
+		return nil
 	}
 }

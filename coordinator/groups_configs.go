@@ -93,7 +93,7 @@ func (s *groupConfigs) followFrom(revision meta.Revision) {
 	s.g.c.background.Add(1)
 	go func() {
 		defer s.g.c.background.Done()
-		s.g.c.follow(s.g.c.keys.groupConfigs(), revision, s.follow, s.list)
+		s.g.c.follow(followed{prefix: s.g.c.keys.groupConfigs(), after: revision, changed: applied(s.follow), list: s.list})
 	}()
 }
 

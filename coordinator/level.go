@@ -42,7 +42,17 @@ func (c *Coordinator) openLevel(ctx context.Context) error {
 	c.background.Add(1)
 	go func() {
 		defer c.background.Done()
-		c.follow(c.keys.level(), revision, func(meta.Events) { c.levelChanged() }, c.listLevel)
+		c.follow(followed{
+			prefix: c.keys.level(), after: revision,
+			changed: func(meta.Events) error { return c.levelChanged() },
+			list: func(ctx context.Context) (meta.Revision, error) {
+				revision, err := c.listLevel(ctx)
+				if err == nil {
+					c.knowLevel()
+				}
+				return revision, err
+			},
+		})
 	}()
 	return nil
 }
@@ -73,19 +83,22 @@ func parseLevel(kv meta.KV) (int32, error) {
 	return int32(n), nil
 }
 
-// levelChanged reads the level again. A node that does not know it ends: others may
-// write from now on what it cannot read.
-func (c *Coordinator) levelChanged() {
+// levelChanged reads the level again.
+func (c *Coordinator) levelChanged() error {
 	before := c.level.Load()
 	if _, err := c.listLevel(c.ctx); err != nil {
-		if c.ctx.Err() == nil {
-			c.logger.Warn("feature level is not known", zap.Error(err))
-		}
-		return
+		return err
 	}
 	if level := c.level.Load(); level != before {
 		c.logger.Info("the cluster's feature level was changed", zap.Int32("from", before), zap.Int32("to", level))
 	}
+	c.knowLevel()
+	return nil
+}
+
+// knowLevel ends a node that does not know the level: others may write from now on what
+// it cannot read.
+func (c *Coordinator) knowLevel() {
 	if err := c.checkLevel(); err != nil && c.config.Failed != nil {
 		c.config.Failed(err)
 	}

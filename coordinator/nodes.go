@@ -170,7 +170,7 @@ func (c *Coordinator) openNodes(ctx context.Context) error {
 	}()
 	go func() {
 		defer c.background.Done()
-		c.follow(c.keys.nodes(), revision, c.nodesChanged, c.listNodes)
+		c.follow(followed{prefix: c.keys.nodes(), after: revision, changed: applied(c.nodesChanged), list: c.listNodes, every: relistEvery})
 	}()
 	return nil
 }

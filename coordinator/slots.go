@@ -160,10 +160,13 @@ func (s *slots) open(ctx context.Context) error {
 	s.nodesChanged()
 	s.c.registration.trust()
 	for _, run := range []func(){
-		func() { s.c.follow(s.c.keys.owners(), revision, s.ownersChanged, s.list) },
-		func() { s.c.follow(s.c.keys.overrides(), overridden, s.overridesChanged, s.listOverrides) },
+		func() {
+			s.c.follow(followed{prefix: s.c.keys.owners(), after: revision, changed: applied(s.ownersChanged), list: s.list, every: relistEvery})
+		},
+		func() {
+			s.c.follow(followed{prefix: s.c.keys.overrides(), after: overridden, changed: applied(s.overridesChanged), list: s.listOverrides, every: relistEvery})
+		},
 		s.run,
-		s.relist,
 	} {
 		s.c.background.Add(1)
 		go func() {
@@ -174,19 +177,8 @@ func (s *slots) open(ctx context.Context) error {
 	return nil
 }
 
-// relistEvery is how often everything is read again, in case a watch has lost
-// something: etcd before 3.4.31 and 3.5.13 does so when it compacts.
+// relistEvery is how often nodes, owners and overrides are listed though nothing is amiss.
 const relistEvery = 5 * time.Minute
-
-func (s *slots) relist() {
-	for sleep(s.c.ctx, relistEvery) == nil {
-		for _, list := range []func(context.Context) (meta.Revision, error){s.c.listNodes, s.list, s.listOverrides} {
-			if _, err := list(s.c.ctx); err != nil && s.c.ctx.Err() == nil {
-				s.c.logger.Warn("nodes and slots were not read again", zap.Error(err))
-			}
-		}
-	}
-}
 
 // look makes run look whether there is something to do. Any goroutine.
 func (s *slots) look() {

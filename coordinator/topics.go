@@ -46,7 +46,7 @@ func (c *Coordinator) openTopics(ctx context.Context) error {
 	c.background.Add(1)
 	go func() {
 		defer c.background.Done()
-		c.follow(c.keys.topics(), revision, c.topicsChanged, c.listTopics)
+		c.follow(followed{prefix: c.keys.topics(), after: revision, changed: applied(c.topicsChanged), list: c.listTopics})
 	}()
 	return nil
 }

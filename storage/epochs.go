@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -92,72 +91,28 @@ func (s *Store) list(ctx context.Context, f func(id LogID, r recordHead, rev met
 	return revision, nil
 }
 
-// relistPause is how long a listing that failed is left alone.
-const relistPause = 500 * time.Millisecond
-
-// follow hears what other nodes do to the records of logs after a revision, until
-// the Store closes. If history is gone it lists the logs again, and every
-// RelistInterval in case a watch has lost something: etcd before 3.4.31 and 3.5.13
-// does so when it compacts. No watch runs meanwhile, so that what a listing says is
-// never older than what was heard before.
+// follow hears what other nodes do to the records of logs after a revision, until the
+// Store closes. Where the metadata store was closed under it nothing can be opened or
+// sealed either.
 func (s *Store) follow(after meta.Revision) {
 	defer s.wg.Done()
-	for {
-		heard, err := s.hear(after)
-		switch {
-		case s.ctx.Err() != nil:
-			return
-		case err == nil:
-			after = heard
-			revision, err := s.relist(s.ctx)
-			if err == nil {
-				after = revision
-			} else if s.ctx.Err() == nil {
-				s.c.Logger.Warn("the logs were not listed again", zap.Error(err))
+	err := (&meta.Follower{
+		Store: s.c.Meta, Prefix: s.c.Prefix + "log/", List: s.relist, Every: s.c.RelistInterval,
+		Changed: func(e meta.Events) error {
+			for i := range e.Events {
+				s.changed(&e.Events[i], e.Revision)
 			}
-			continue
-		case !errors.Is(err, meta.ErrCompacted):
-			s.c.Logger.Error("the records of logs are not followed any more", zap.Error(err))
-			return
-		}
-		s.c.Logger.Warn("history of the logs is gone; listing them again", zap.Error(err))
-		for {
-			revision, err := s.relist(s.ctx)
-			if err == nil {
-				after = revision
-				break
+			return nil
+		},
+		Amiss: func(err error) {
+			if s.ctx.Err() == nil {
+				s.c.Logger.Warn("the logs are listed again", zap.Error(err))
 			}
-			t := time.NewTimer(relistPause)
-			select {
-			case <-t.C:
-			case <-s.ctx.Done():
-				t.Stop()
-				return
-			}
-		}
+		},
+	}).Run(s.ctx, after)
+	if err != nil && s.ctx.Err() == nil {
+		s.c.Logger.Error("the records of logs are not followed any more", zap.Error(err))
 	}
-}
-
-// hear takes changes for RelistInterval, and returns the revision that it came to.
-func (s *Store) hear(after meta.Revision) (meta.Revision, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.c.RelistInterval)
-	defer cancel()
-	for e := range s.c.Meta.Watch(ctx, s.c.Prefix+"log/", after) {
-		if e.Err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			return after, e.Err
-		}
-		for i := range e.Events {
-			s.changed(&e.Events[i], e.Revision)
-		}
-		after = max(after, e.Revision)
-	}
-	if ctx.Err() == nil {
-		return after, meta.ErrClosed
-	}
-	return after, nil
 }
 
 // changed takes one change of a record. Only its first bytes are looked at: all

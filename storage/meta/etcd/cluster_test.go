@@ -147,3 +147,69 @@ func TestClusterOpenErrors(t *testing.T) {
 		t.Errorf("Open with nobody there: %v, want ErrUnavailable", err)
 	}
 }
+
+// With authentication a token lasts for as long as etcd likes. A watch that begins, or
+// begins again, after that is permitted all the same.
+func TestWatchAfterTokenExpired(t *testing.T) {
+	dir := t.TempDir()
+	m, err := startMember(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	config := etcd.ClusterConfig{Endpoints: []string{"unix://" + filepath.Join(dir, "client.sock")}}
+	admin, err := config.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	for _, step := range []func() error{
+		func() error { _, err := admin.UserAdd(t.Context(), "root", "secret"); return err },
+		func() error { _, err := admin.UserGrantRole(t.Context(), "root", "root"); return err },
+		func() error { _, err := admin.AuthEnable(t.Context()); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config.Username, config.Password = "root", "secret"
+	s, err := etcd.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeStore(t, s)
+	put := func(key string) meta.Revision {
+		t.Helper()
+		rev, ok, err := s.Txn(t.Context(), nil, []meta.Op{meta.Put(key, nil)})
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		return rev
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	old := s.Watch(ctx, "old", 0) // and stays, with its stream
+	put("old")
+	if e := <-old; e.Err != nil || e.Revision == 0 {
+		t.Fatalf("a watch brings %+v", e)
+	}
+	// A password that is set anew makes etcd forget the user's tokens.
+	other := config
+	changer, err := other.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer changer.Close()
+	if _, err := changer.UserChangePassword(t.Context(), "root", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	rev := put("new") - 1
+	select {
+	case e := <-s.Watch(ctx, "new", rev):
+		if e.Err != nil || e.Revision != rev+1 {
+			t.Errorf("the watch brings %+v, want revision %d", e, rev+1)
+		}
+	case <-ctx.Done():
+		t.Error("a watch that began after the token had expired brings nothing")
+	}
+}

@@ -39,6 +39,8 @@ type Store struct {
 	closed     bool // by Close; guarded by open
 	background sync.WaitGroup
 
+	watches atomic.Uint64 // that were begun, again or for the first time
+
 	closing chan struct{}         // closed when Close begins
 	failed  atomic.Pointer[error] // why the embedded server, or the cluster, cannot be used any more
 

@@ -4,16 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/quirelog/quire/storage/meta"
 )
 
 // rewatchDelay is how long a broken watch waits before it is made again.
 const rewatchDelay = 200 * time.Millisecond
+
+// watchMetadata names what tells the streams of watches apart. etcd ignores it.
+const watchMetadata = "quire-watch"
 
 // errStopped ends a watch whose context ended; it is never sent.
 var errStopped = errors.New("watch stopped")
@@ -85,6 +90,10 @@ func (w *watch) once() error {
 	// A member cut off from the others must end the watch, not keep it silent.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(w.ctx))
 	defer cancel()
+	// The client puts watches whose metadata are equal on one stream, and a stream keeps
+	// the token with which it began: once that has expired etcd permits no new watch on
+	// it, however often it is asked.
+	ctx = metadata.AppendToOutgoingContext(ctx, watchMetadata, strconv.FormatUint(w.s.watches.Add(1), 10))
 	key, opts := w.prefix, []clientv3.OpOption{clientv3.WithRev(w.next)}
 	if key == "" {
 		key, opts = "\x00", append(opts, clientv3.WithFromKey())
