@@ -297,6 +297,42 @@ type link struct {
 	deaf   chan struct{} // nil: watches bring what happens
 	// fate, if set, decides what becomes of a transaction.
 	fate func() fate
+	held map[string]chan struct{} // by operation
+}
+
+// keepAliveAnswer is the answer to a renewal, for hold.
+const keepAliveAnswer = "answer to KeepAlive"
+
+// hold makes an operation wait until release is called.
+func (l *link) hold(op string) (release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ch := make(chan struct{})
+	if l.held == nil {
+		l.held = make(map[string]chan struct{})
+	}
+	l.held[op] = ch
+	return func() {
+		l.mu.Lock()
+		delete(l.held, op)
+		l.mu.Unlock()
+		close(ch)
+	}
+}
+
+func (l *link) pass(ctx context.Context, op string) error {
+	l.mu.Lock()
+	ch := l.held[op]
+	l.mu.Unlock()
+	if ch == nil {
+		return nil
+	}
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ctx.Err(), meta.ErrUnavailable)
+	}
 }
 
 // fate of a transaction: its answer is lost, and it arrives after a delay.
@@ -378,6 +414,9 @@ func (l *link) Get(ctx context.Context, key string) (meta.KV, error) {
 	if err := l.wait(ctx); err != nil {
 		return meta.KV{}, err
 	}
+	if err := l.pass(ctx, "Get"); err != nil {
+		return meta.KV{}, err
+	}
 	return l.Store.Get(ctx, key)
 }
 
@@ -427,7 +466,11 @@ func (l *link) KeepAlive(ctx context.Context, id meta.LeaseID) (int64, error) {
 	if err := l.wait(ctx); err != nil {
 		return 0, err
 	}
-	return l.Store.KeepAlive(ctx, id)
+	ttl, err := l.Store.KeepAlive(ctx, id)
+	if err := l.pass(ctx, keepAliveAnswer); err != nil {
+		return 0, err
+	}
+	return ttl, err
 }
 
 func (l *link) Revoke(ctx context.Context, id meta.LeaseID) error {

@@ -290,7 +290,7 @@ func (c *Coordinator) updateNodes(all bool, changes []meta.Event, at meta.Revisi
 	case replaced:
 		r.replaced(at)
 	case !registered:
-		r.check()
+		r.gone()
 	}
 	c.slots.nodesChanged()
 }

@@ -35,6 +35,14 @@ const (
 // there, nobody claims a slot of this node. It is there until some time after
 // the last renewal that was answered was sent, plus the lease's time to live. A margin is
 // taken off for clocks that run at different speeds.
+//
+// A lease that is revoked by hand, or a record that somebody deletes, breaks this
+// promise. The node hears of that by its watch and takes nothing for granted any more
+// until it is registered again and has listed the owners; the others wait for claimDelay
+// from when they have heard of it. So only a node that hears of it later than they do by
+// more than that answers, until its next renewal, what may be over: ends of logs,
+// committed offsets, that a member lives. It writes nothing: data is fenced by its
+// ledgers, and groups and offsets by the revision of the owner's record.
 type registration struct {
 	c   *Coordinator
 	ttl time.Duration
@@ -50,7 +58,8 @@ type registration struct {
 	// owns as of then.
 	unsure bool
 
-	// validUntil is when nothing may be taken for granted any more; nil: now.
+	// validUntil is when nothing may be taken for granted any more; nil: now. It is
+	// changed with mu held, so that of trust, doubt and gone what came last stands.
 	validUntil atomic.Pointer[moment]
 	// steady is since when, on the monotonic clock, each renewal was answered in
 	// time. Before that the metadata store was away, and other nodes may have
@@ -90,11 +99,12 @@ func (r *registration) remaining() time.Duration {
 
 // trust makes the lease valid as of the last answered renewal. What this node
 // knows of the owners of slots must be younger than its registration: it stays as it
-// is while the node registers again.
+// is while the node registers again, and while it has heard that its record is gone,
+// since that answer may be from before.
 func (r *registration) trust() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.unsure {
+	if r.unsure || r.revision() == 0 {
 		return
 	}
 	until := r.sent.add(r.ttl - r.margin())
@@ -124,6 +134,30 @@ func (r *registration) answered(sent moment) (before moment) {
 	defer r.mu.Unlock()
 	before, r.sent = r.sent, sent
 	return before
+}
+
+// gone takes note that the record is not there: the list of nodes says so already. The
+// renewing goroutine registers again. Any goroutine.
+func (r *registration) gone() {
+	r.mu.Lock()
+	r.validUntil.Store(nil)
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// lapsed says since when the lease is not known to last only because no renewal was
+// answered in time; false: it is known to last, or its end is known.
+func (r *registration) lapsed() (time.Duration, bool) {
+	until := r.validUntil.Load()
+	if until == nil || r.over.Load() {
+		return 0, false
+	}
+	now := r.c.now()
+	d := max(now.monotonic-until.monotonic, now.wall.Sub(until.wall))
+	return d, d >= 0
 }
 
 // begin registers a node that starts. What it finds at its id may be
@@ -252,14 +286,6 @@ func (r *registration) write(ctx context.Context, before meta.KV) (bool, error) 
 // revision is that of node/{id} as far as this node knows, by which claims prove
 // that it is registered; 0: it is not. Draining changes it. Any goroutine.
 func (r *registration) revision() meta.Revision { return r.c.nodes.Load().byID[r.c.self.ID].revision }
-
-// check makes the renewing goroutine look whether the record is there. Any goroutine.
-func (r *registration) check() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
 
 // replaced ends the service of this node: at a revision another process had its
 // id. Any goroutine.

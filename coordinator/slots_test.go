@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,66 @@ func TestKill(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A node whose lease is revoked by hand, or whose record is deleted, knows it as soon as
+// its watch says so, whatever a renewal that was sent before is answered; and it is a
+// node again before anybody has taken its slots.
+func TestRevokedByHand(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, c *cluster, kv meta.KV) error{
+		"revoked": func(t *testing.T, c *cluster, kv meta.KV) error { return c.store.Revoke(t.Context(), kv.Lease) },
+		"deleted": func(t *testing.T, c *cluster, kv meta.KV) error {
+			_, _, err := c.store.Txn(t.Context(), nil, []meta.Op{meta.Delete(kv.Key)})
+			return err
+		},
+	} {
+		for _, slow := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, slow=%v", name, slow), func(t *testing.T) {
+				inCluster(t, func(t *testing.T, c *cluster) {
+					all := c.startAll("a", "b")
+					a, b := all[0], all[1]
+					had := slotsOf(b)
+					answer := b.link.hold(keepAliveAnswer)
+					time.Sleep(4 * time.Second) // a renewal is carried out in that time
+					register := b.link.hold("Get")
+					kv, err := c.store.Get(t.Context(), fmt.Sprint("quire/test/node/", b.Self().ID))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !coordinator.LeaseValid(b.Coordinator) {
+						t.Fatal("the lease is over before the test has begun")
+					}
+					if err := end(t, c, kv); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					if coordinator.LeaseValid(b.Coordinator) {
+						t.Error("a node that has heard that it is not registered relies on its lease")
+					}
+					answer()
+					synctest.Wait()
+					if coordinator.LeaseValid(b.Coordinator) {
+						t.Error("an answer from before makes it rely on its lease again")
+					}
+					c.check()
+					if slow {
+						time.Sleep(2 * time.Second)
+						if c.check(); len(slotsOf(a)) != coordinator.NumSlots {
+							t.Errorf("the other has %d slots", len(slotsOf(a)))
+						}
+					} else {
+						time.Sleep(200 * time.Millisecond)
+					}
+					register()
+					eventually(t, "it is registered again", func() bool { return coordinator.LeaseValid(b.Coordinator) })
+					if got := slotsOf(b); !slow && !slices.Equal(got, had) {
+						t.Errorf("it has %d slots, %d before", len(got), len(had))
+					}
+					c.settle(a, b)
+				})
+			})
+		}
 	}
 }
 
