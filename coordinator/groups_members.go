@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"errors"
+	"time"
 
 	"github.com/quirelog/quire/coordinator/group"
 )
@@ -43,9 +44,12 @@ func (g *Groups) Sync(id string, q *group.SyncGroupRequest, reply func(*group.Sy
 
 // Heartbeat answers a Heartbeat request. While the group is loaded members are
 // told that all is well, since every session starts afresh when it is
-// (GroupCoordinator.handleHeartbeat). That all is well is told also if another
-// node may own the group by now: while the metadata store is away members live on.
-// Anything else is told only by who is known to own it.
+// (GroupCoordinator.handleHeartbeat).
+//
+// A beat renews the session in any case, but only who is known to own the group says
+// anything of it. While the metadata store cannot be asked members live on for as long
+// as no other owner could have expired them (group.Group.Patience): who claims the slot
+// loads the group after this node's lease has ended, and sessions start afresh then.
 func (g *Groups) Heartbeat(id string, q *group.HeartbeatRequest, reply func(error)) {
 	refuse := func(err error) {
 		if errors.Is(err, group.ErrNotLoaded) {
@@ -53,12 +57,15 @@ func (g *Groups) Heartbeat(id string, q *group.HeartbeatRequest, reply func(erro
 		}
 		reply(err)
 	}
+	var patience time.Duration
 	beat := func(s *shard, slot *ownedSlot) error {
 		e, err := s.findOrMake(slot, id)
 		if err != nil {
 			return err
 		}
-		err = e.group.Heartbeat(g.config.Now(), q)
+		if err = e.group.Heartbeat(g.config.Now(), q); err == nil {
+			patience = e.group.Patience(q.MemberID)
+		}
 		s.settle(e)
 		return err
 	}
@@ -67,19 +74,25 @@ func (g *Groups) Heartbeat(id string, q *group.HeartbeatRequest, reply func(erro
 		switch {
 		case errors.Is(err, group.ErrNotLoaded):
 			refuse(err)
-		case err == nil || g.c.slots.trusted(slot.n):
+		case g.c.slots.trusted(slot.n):
 			reply(err)
 		default:
-			s.proveThen(slot.n, request{f: func(s *shard, slot *ownedSlot) { reply(beat(s, slot)) }, refuse: refuse})
+			lives := err == nil && g.c.slots.lapsedFor(slot.n, patience)
+			s.proveThen(slot.n, request{f: func(s *shard, slot *ownedSlot) { reply(beat(s, slot)) }, refuse: func(err error) {
+				if lives && errors.Is(err, group.ErrUnavailable) {
+					err = nil
+				}
+				refuse(err)
+			}})
 		}
 	}, refuse)
 }
 
 // HeartbeatNow is Heartbeat for a group whose shard has nothing else to do, which
 // is how nearly all are: it answers on the caller's goroutine, without waiting
-// and without an allocation. False: it has done nothing, and Heartbeat is to be
-// asked. A group's members beat for as long as they live, and handing each beat
-// to the shard's goroutine and its answer back cost more than the beat.
+// and without an allocation. False: Heartbeat is to be asked, whether or not the session was
+// renewed. A group's members beat for as long as they live, and handing each beat to the
+// shard's goroutine and its answer back cost more than the beat.
 func (g *Groups) HeartbeatNow(id string, q *group.HeartbeatRequest) (err error, ok bool) {
 	n := SlotOf(id)
 	s := g.shardOf(n)
@@ -93,10 +106,8 @@ func (g *Groups) HeartbeatNow(id string, q *group.HeartbeatRequest) (err error, 
 	}
 	err = e.group.Heartbeat(g.config.Now(), q)
 	s.schedule(e)
-	if err != nil && !g.c.slots.trusted(n) {
-		return nil, false
-	}
-	return err, true
+	// Looked at last: it was known throughout then.
+	return err, g.c.slots.trusted(n)
 }
 
 // resting finds a group that can be asked at once, nil if there is none.

@@ -66,6 +66,8 @@ type entry struct {
 	// commits of a simple group that are under way: the group has nothing else
 	// to show that it exists.
 	commits int
+	// held: what was due has waited since nobody knew whether this node owns the group.
+	held bool
 
 	due   time.Time // when the heap brings it; no later than the group's deadline
 	index int       // in the heap; -1: not in it
@@ -74,8 +76,12 @@ type entry struct {
 	rebalancing bool
 }
 
-// reloadRetry is how long a group that could not be read again waits.
-const reloadRetry = 500 * time.Millisecond
+const (
+	// reloadRetry is how long a group that could not be read again waits.
+	reloadRetry = 500 * time.Millisecond
+	// heldRetry is how long what is due waits where the lease is not known to last.
+	heldRetry = 250 * time.Millisecond
+)
 
 func newShard(g *Groups) *shard {
 	return &shard{
@@ -170,7 +176,23 @@ func (s *shard) tick() {
 			continue
 		}
 		// Renewed sessions leave the entry where it was in the heap.
-		e.group.Tick(now, &s.effects)
+		at, ok := e.group.Deadline()
+		due := ok && !now.Before(at)
+		switch {
+		case due && !s.g.c.slots.trusted(e.slot.n):
+			// Who cannot answer members does not judge that they are silent, nor who
+			// was not running: what they have sent may wait to be read.
+			e.held = true
+			s.put(e, now.Add(heldRetry))
+			continue
+		case due && e.held:
+			// Sessions start afresh, as with another owner.
+			e.held = false
+			s.unloadGroup(e)
+		default:
+			e.held = false
+			e.group.Tick(now, &s.effects)
+		}
 		s.settle(e)
 	}
 }

@@ -29,6 +29,12 @@ const session = 5 * time.Minute
 
 func join(t *testing.T, c *coordinator.Coordinator, id, member string) *group.JoinGroupResponse {
 	t.Helper()
+	return joinFor(t, c, id, member, session)
+}
+
+// joinFor is join with a session of its own.
+func joinFor(t *testing.T, c *coordinator.Coordinator, id, member string, session time.Duration) *group.JoinGroupResponse {
+	t.Helper()
 	return await(t, func(reply func(*group.JoinGroupResponse)) {
 		c.Groups().Join(id, &group.JoinGroupRequest{
 			MemberID: member, ClientID: "test", ClientHost: "/127.0.0.1", SessionTimeout: session, RebalanceTimeout: session,

@@ -240,6 +240,13 @@ func (s *slots) trusted(slot int) bool {
 	return s.c.registration.valid() && !s.doubtful[slot].Load()
 }
 
+// lapsedFor says whether a slot that this node owned until its lease was over has been
+// without a proof for less than d. Any goroutine.
+func (s *slots) lapsedFor(slot int, d time.Duration) bool {
+	lapsed, ok := s.c.registration.lapsed()
+	return ok && lapsed < d && !s.doubtful[slot].Load()
+}
+
 // owner returns the node to ask for a slot: its owner, else who is about to claim
 // it. False: nobody. Any goroutine.
 func (s *slots) owner(slot int) (node int32, ok bool) {
@@ -392,8 +399,12 @@ func (s *slots) applyLocked(slot int, o slotOwner) {
 		if !old.releasing {
 			s.c.logger.Warn("a slot was lost", zap.Int("slot", slot), zap.Int32("owner", o.Node), zap.Bool("owned", o.exists))
 		}
-		s.setRouteLocked(slot)
+		// Nobody is sent on to the next owner before what was refused here is back with
+		// those who have asked: they keep its order.
+		s.routes[slot].Store(&Route{Node: -1, Epoch: now.Epoch})
+		s.changed = true
 		s.drop(slot)
+		s.setRouteLocked(slot)
 	default:
 		s.setRouteLocked(slot)
 	}

@@ -201,15 +201,17 @@ func TestHandoverAnswers(t *testing.T) {
 	})
 }
 
-// A node that is cut off tells nobody what its memory says, but that all is well
-// to members that beat; when the store can be asked it knows better.
+// A node that is cut off tells nobody what its memory says, but that all is well to
+// members that beat, for as long as no other owner can have expired them; when the
+// store can be asked it knows better.
 func TestZombie(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster) {
 		all := c.startAll("a", "b")
 		topic := create(t, all[0].Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
 		time.Sleep(time.Second)
 		zombie := serving("g", all...)
-		j := join(t, zombie.Coordinator, "g", "")
+		const lease, session = 10 * time.Second, 10 * time.Second
+		j := joinFor(t, zombie.Coordinator, "g", "", session)
 		if a := syncGroup(t, zombie.Coordinator, "g", j.MemberID, 1); a.Err != nil {
 			t.Fatal(a.Err)
 		}
@@ -218,6 +220,7 @@ func TestZombie(t *testing.T) {
 			t.Fatal(err)
 		}
 		zombie.link.cut()
+		cut := time.Now()
 		// As long as its lease lasts its memory is right.
 		if o, err := fetch(t, zombie.Coordinator, "g", partition(topic, 0)); err != nil || o != 1 {
 			t.Errorf("at first: %d (%v)", o, err)
@@ -255,12 +258,87 @@ func TestZombie(t *testing.T) {
 				t.Errorf("heartbeat of somebody: %v", err)
 			}
 		}
+		if _, ok := zombie.Groups().HeartbeatNow("g", &group.HeartbeatRequest{MemberID: j.MemberID, Generation: 1}); ok {
+			t.Error("a heartbeat is answered at once")
+		}
 		ask(group.ErrUnavailable)
-		if err := heartbeat(t, zombie.Coordinator, "g", j.MemberID, 1); err != nil {
-			t.Errorf("heartbeat: %v", err)
+		// The other owner has loaded the group once the lease was over, and waits for the
+		// member for its session from then on.
+		time.Sleep(time.Until(cut.Add(lease + session)))
+		if err := heartbeat(t, zombie.Coordinator, "g", j.MemberID, 1); !errors.Is(err, group.ErrUnavailable) {
+			t.Errorf("heartbeat after a lease and a session: %v", err)
 		}
 		zombie.link.heal()
 		ask(group.ErrNotCoordinator)
+		if err := heartbeat(t, zombie.Coordinator, "g", j.MemberID, 1); !errors.Is(err, group.ErrNotCoordinator) {
+			t.Errorf("heartbeat when the store can be asked: %v", err)
+		}
+	})
+}
+
+// While the metadata store is away nobody is expired, whatever members are told: those
+// that live are in their groups after it, and one that has gone has a session from then on.
+func TestMembersOutliveTheMetadataStore(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		a := c.startAll("a")[0]
+		create(t, a.Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})
+		time.Sleep(time.Second)
+		classic := map[string]string{}
+		for _, id := range []string{"beats", "silent"} {
+			j := joinFor(t, a.Coordinator, id, "", 10*time.Second)
+			if s := syncGroup(t, a.Coordinator, id, j.MemberID, 1); s.Err != nil {
+				t.Fatal(s.Err)
+			}
+			classic[id] = j.MemberID
+		}
+		consumer := func(q *group.ConsumerHeartbeatRequest) *group.ConsumerHeartbeatResponse {
+			t.Helper()
+			return await(t, func(reply func(*group.ConsumerHeartbeatResponse)) {
+				a.Groups().ConsumerHeartbeat("new", q, reply)
+			})
+		}
+		first := consumer(&group.ConsumerHeartbeatRequest{
+			MemberID: "m", RequireMemberID: true, RebalanceTimeout: time.Minute, SubscribedTopicNames: []string{"orders"}, OwnedTopicPartitions: []group.TopicPartitions{},
+		})
+		if first.Err != nil {
+			t.Fatal(first.Err)
+		}
+		a.link.cut()
+		began := time.Now()
+		told := map[error]int{}
+		for time.Since(began) < 2*time.Minute {
+			told[heartbeat(t, a.Coordinator, "beats", classic["beats"], 1)]++
+			consumer(&group.ConsumerHeartbeatRequest{MemberID: "m", MemberEpoch: first.MemberEpoch, RebalanceTimeout: -1})
+			time.Sleep(3 * time.Second)
+		}
+		if told[nil] < 3 || told[group.ErrUnavailable] < 3 || len(told) != 2 {
+			t.Errorf("while the store is away heartbeats are answered %v", told)
+		}
+		a.link.heal()
+		eventually(t, "the node is sure of itself", func() bool { return coordinator.LeaseValid(a.Coordinator) })
+		eventually(t, "a member that beats is in its group", func() bool { return heartbeat(t, a.Coordinator, "beats", classic["beats"], 1) == nil })
+		eventually(t, "one of the new protocol is too", func() bool {
+			r := consumer(&group.ConsumerHeartbeatRequest{MemberID: "m", MemberEpoch: first.MemberEpoch, RebalanceTimeout: -1})
+			if r.Err != nil && !errors.Is(r.Err, group.ErrNotLoaded) {
+				t.Fatal(r.Err)
+			}
+			return r.Err == nil && r.MemberEpoch == first.MemberEpoch
+		})
+		members := func(id string) int {
+			d, err := describe(t, a.Coordinator, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(d.Members)
+		}
+		time.Sleep(5 * time.Second)
+		if members("silent") != 1 {
+			t.Error("a member was expired before it could be heard")
+		}
+		time.Sleep(6 * time.Second)
+		if members("silent") != 0 {
+			t.Error("a member that has gone is there for longer than its session")
+		}
 	})
 }
 
