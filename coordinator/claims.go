@@ -1,7 +1,9 @@
 package coordinator
 
 import (
+	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,7 +14,9 @@ import (
 const (
 	// slotsPerTxn leaves room in a transaction for the conditions on nodes.
 	slotsPerTxn = 60
-	claimRetry  = 100 * time.Millisecond
+	// claimsPerTxn leaves room for those on this node and, mostly, one that is gone.
+	claimsPerTxn = 120
+	claimRetry   = 100 * time.Millisecond
 
 	// claimDelay is how long a node that has gone from the list may take to come
 	// back, if only its lease was lost: revoked by hand, for example. It is part of the
@@ -29,7 +33,7 @@ func (s *slots) run() {
 	for {
 		todo, wait := s.plan()
 		if len(todo) > 0 {
-			ok, err := s.claim(todo[:min(len(todo), slotsPerTxn)])
+			ok, err := s.claim(todo)
 			if ok {
 				continue
 			}
@@ -183,10 +187,29 @@ type slotClaim struct {
 	record ownerRecord
 }
 
-// claim makes this node the owner of slots, all or none. False: somebody else was
-// faster, or nobody knows, or this node is not registered any more; what is
-// written there has been read again.
-func (s *slots) claim(todo []int) (bool, error) {
+// claim makes this node the owner of slots, in transactions that do not wait for each
+// other. False: of none. What is written in the store has been read again if not all are.
+func (s *slots) claim(todo []int) (some bool, err error) {
+	chunks := slices.Collect(slices.Chunk(todo, claimsPerTxn))
+	done, errs := make([]bool, len(chunks)), make([]error, len(chunks))
+	var claiming sync.WaitGroup
+	for i, chunk := range chunks {
+		claiming.Go(func() { done[i], errs[i] = s.claimTogether(chunk) })
+	}
+	claiming.Wait()
+	if err := errors.Join(errs...); err != nil || !slices.Contains(done, false) {
+		return err == nil, err
+	}
+	if _, err := s.c.listNodes(s.c.ctx); err != nil {
+		return false, err
+	}
+	_, err = s.list(s.c.ctx)
+	return slices.Contains(done, true), err
+}
+
+// claimTogether makes this node the owner of slots, all or none. False: somebody else was
+// faster, or nobody knows, or this node is not registered any more.
+func (s *slots) claimTogether(todo []int) (bool, error) {
 	conds := make([]meta.Cond, 0, 2*len(todo)+1)
 	self := s.c.registration.revision()
 	if self == 0 {
@@ -222,7 +245,7 @@ func (s *slots) claim(todo []int) (bool, error) {
 	switch {
 	case len(conds) > meta.MaxTxnOps:
 		// More owners have gone than clusters have nodes.
-		return s.claim(todo[:len(todo)/2])
+		return s.claimTogether(todo[:len(todo)/2])
 	case len(claims) == 0:
 		return false, nil
 	}
@@ -239,9 +262,5 @@ func (s *slots) claim(todo []int) (bool, error) {
 	if err != nil && !retriable(s.c.ctx, err) {
 		return false, unavailable("owners of slots", err)
 	}
-	if _, err := s.c.listNodes(s.c.ctx); err != nil {
-		return false, err
-	}
-	_, err = s.list(s.c.ctx)
-	return false, err
+	return false, nil
 }

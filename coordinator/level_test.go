@@ -70,7 +70,15 @@ func TestFeatureLevelOfOldCluster(t *testing.T) {
 func TestRaiseEpochs(t *testing.T) {
 	onBoth(t, func(t *testing.T, s meta.Store) {
 		c := open(t, s)
-		eventually(t, "all slots are claimed", func() bool { return c.Route(0).Here && c.Route(coordinator.NumSlots-1).Here })
+		claimed := func() bool {
+			for slot := range coordinator.NumSlots {
+				if !c.Route(slot).Here {
+					return false
+				}
+			}
+			return true
+		}
+		eventually(t, "all slots are claimed", claimed)
 		before := map[int]int64{}
 		for slot := range coordinator.NumSlots {
 			before[slot] = c.Route(slot).Epoch
@@ -87,14 +95,7 @@ func TestRaiseEpochs(t *testing.T) {
 			t.Fatal(err)
 		}
 		c = open(t, s)
-		eventually(t, "all slots are claimed again", func() bool {
-			for slot := range coordinator.NumSlots {
-				if r := c.Route(slot); !r.Here {
-					return false
-				}
-			}
-			return true
-		})
+		eventually(t, "all slots are claimed again", claimed)
 		for slot := range coordinator.NumSlots {
 			if got := c.Route(slot).Epoch; got != before[slot]+by+1 {
 				t.Fatalf("slot %d has epoch %d after %d", slot, got, before[slot])
