@@ -98,8 +98,9 @@ type Sender interface {
 	// Send sends a call to a node; this node is one as well. Any goroutine. It does not block.
 	//
 	// What keeps the order of a producer: if nothing was done of a call (ErrUnreachable,
-	// ErrBusy), nothing is done either of the later calls of its stream to that node that
-	// were sent before its Done had returned. Done may be called from within Send.
+	// ErrBusy, NotServed by a node that goes on to refuse the stream), nothing is done
+	// either of the later calls of its stream to that node that were sent before its Done
+	// had returned. Done may be called from within Send.
 	Send(node int32, c *Call)
 	// Cancel asks for an answer now: a long poll answers with what it has. Done
 	// comes all the same. Any goroutine; once Done was called it does nothing, nor does

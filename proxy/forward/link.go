@@ -125,7 +125,10 @@ type link struct {
 	early   map[uint64]Answer // of calls that are not known to be written; only if async
 	async   bool              // a Writev goes on meanwhile, so how far it is cannot be known
 	moved   time.Time         // when bytes last left, or had to wait
-	leaving bool              // the other side has said that it goes away
+	// leaving: the other side has said that it goes away, and refuses what reaches it.
+	// Nothing more is sent. What has not left ends instead of waiting for who listens
+	// there next: it would overtake what is refused meanwhile.
+	leaving bool
 	parts   [][]byte
 	in      input
 
@@ -240,14 +243,16 @@ func (l *link) retire() {
 // what it has, for a moment. Any goroutine.
 func (l *link) withdraw() {
 	l.onLoop(func() {
-		l.look()
-		l.failWaiting(errGone)
-		if l.state != up || l.leaving {
+		if l.state != up {
+			l.look()
+			l.failWaiting(errGone)
 			return
 		}
-		l.leaving = true
-		l.part()
+		if l.leaving {
+			return
+		}
 		s := l.sock
+		l.leave(errGone)
 		l.loop.After(partingTime, func() {
 			l.turns.Lock()
 			defer l.turns.Unlock()
@@ -321,6 +326,10 @@ func (l *link) turn() {
 // look takes what was queued. On the loop.
 func (l *link) look() {
 	next := l.take()
+	if l.leaving && l.state == up && !next.IsZero() {
+		l.failWaiting(errLeaves)
+		return
+	}
 	if l.spills != nil {
 		if next.IsZero() {
 			l.spills = nil
@@ -773,12 +782,6 @@ func (l *link) closed(err error) {
 	l.session.Store(nil)
 	l.peers.metrics.links.Dec()
 	l.dialAt = l.loop.Now().Add(l.redial.NextBackOff())
-	if l.leaving && !l.retiring && l.off == 0 && !l.anyBegun() {
-		// What waits goes to whoever listens there next.
-		l.look()
-		l.dial()
-		return
-	}
 	l.take()
 	l.failAll(err)
 	l.lookAgain()
@@ -788,9 +791,8 @@ func (l *link) closed(err error) {
 // answered is called with each answer. buf holds it, and is retained for it.
 func (l *link) answered(id uint64, status Status, rest []byte, buf *buffer.Buffer) error {
 	if status == goAway {
-		l.leaving = true
 		buf.Release()
-		l.part()
+		l.leave(errLeaves)
 		return nil
 	}
 	a := Answer{Status: status}
@@ -830,6 +832,14 @@ func (l *link) answered(id uint64, status Status, rest []byte, buf *buffer.Buffe
 	l.finish(int(uint32(id)), a)
 	l.part()
 	return nil
+}
+
+// leave sends nothing more, and closes the connection as soon as nothing is owed. On the loop.
+func (l *link) leave(why error) {
+	l.look()
+	l.leaving = true
+	l.failWaiting(why)
+	l.part()
 }
 
 // part closes a connection whose other side wants that, as soon as it owes nothing.

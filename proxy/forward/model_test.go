@@ -137,7 +137,9 @@ func (u *unreliable) shake(c net.Conn) error {
 }
 
 func (u *unreliable) serve(c net.Conn) {
-	var owed [][]byte // answers
+	var owed [][]byte            // answers
+	refused := map[uint64]bool{} // streams
+	leaving := false
 	for {
 		var head [4]byte
 		if _, err := io.ReadFull(c, head[:]); err != nil {
@@ -167,13 +169,21 @@ func (u *unreliable) serve(c net.Conn) {
 		if !bytes.Equal(e.Request, request(corr, len(e.Request)-8)) {
 			u.t.Errorf("request %d came as something else", corr)
 		}
-		u.mu.Lock()
-		u.seen[e.Stream] = append(u.seen[e.Stream], corr)
-		u.mu.Unlock()
+		if u.cuts && u.n(40) == 0 {
+			refused[e.Stream] = true
+		}
 		answer := make([]byte, AnswerBytes, 1<<10)
 		status := Answered
-		if u.n(10) == 0 {
+		switch {
+		case leaving, refused[e.Stream]:
+			status = NotServed
+		case u.n(10) == 0:
 			status = Silent
+		}
+		if status != NotServed {
+			u.mu.Lock()
+			u.seen[e.Stream] = append(u.seen[e.Stream], corr)
+			u.mu.Unlock()
 		}
 		rest := 0
 		if status == Answered {
@@ -187,9 +197,12 @@ func (u *unreliable) serve(c net.Conn) {
 		case u.cuts && k == 0:
 			c.Write([]byte("\x00\x00\x00\x09garbage!!"))
 		case u.cuts && k == 1:
-			PutGoAway(answer[:AnswerBytes])
-			c.Write(answer[:AnswerBytes])
-			return
+			var bye [AnswerBytes]byte
+			PutGoAway(bye[:])
+			if _, err := c.Write(bye[:]); err != nil || u.n(2) == 0 {
+				return
+			}
+			leaving = true
 		case u.cuts && k == 2:
 			c.Write(answer) // twice
 		}
@@ -347,7 +360,7 @@ func check(t *testing.T, calls []*sent, seen []uint32) {
 		case a.Status == Failed && !nothingDone && !errors.Is(a.Err, ErrLost) && !errors.Is(a.Err, ErrProtocol):
 			t.Errorf("call %d ended with %v", c.index, a.Err)
 		}
-		if nothingDone && a.Status == Failed {
+		if nothingDone {
 			for _, later := range calls[c.index+1 : c.endedAt] {
 				if had[later.corr] {
 					t.Errorf("call %d came although nothing was done of %d (%v), before it", later.index, c.index, a.Err)
@@ -355,4 +368,118 @@ func check(t *testing.T, calls []*sent, seen []uint32) {
 			}
 		}
 	}
+}
+
+// A call that was not sent to a node which leaves does not reach the one that listens
+// there next before an older one that was refused.
+func TestLeavingKeepsTheOrder(t *testing.T) {
+	for _, portable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("portable=%v", portable), func(t *testing.T) { leavingKeepsTheOrder(t, portable) })
+	}
+}
+
+func leavingKeepsTheOrder(t *testing.T, portable bool) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p, err := New(Config{
+		Self: nodeTwo, Secret: secret, portable: portable,
+		Nodes: func(node int32) (string, string, bool) {
+			return ln.Addr().String(), nodeOne.Incarnation, node == 1
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unreliable{t: t}
+	accept := func() net.Conn {
+		c, err := ln.Accept()
+		if err == nil {
+			err = u.shake(c)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return c
+	}
+	type ended struct {
+		corr uint32
+		Answer
+	}
+	ends := make(chan ended, 3)
+	send := func(corr uint32) {
+		p.Send(1, &Call{
+			Message: [][]byte{request(corr, 10)}, Stream: 7, Timeout: patience,
+			Done: func(_ *Call, a Answer) {
+				if a.Buf != nil {
+					a.Buf.Release()
+				}
+				ends <- ended{corr, a}
+			},
+		})
+	}
+	send(1)
+	c := accept()
+	defer c.Close()
+	read := func(c net.Conn) Envelope {
+		t.Helper()
+		c.SetReadDeadline(time.Now().Add(patience))
+		var head [4]byte
+		if _, err := io.ReadFull(c, head[:]); err != nil {
+			t.Fatal(err)
+		}
+		frame := make([]byte, binary.BigEndian.Uint32(head[:]))
+		if _, err := io.ReadFull(c, frame); err != nil {
+			t.Fatal(err)
+		}
+		e, err := ParseEnvelope(frame, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	first := read(c)
+	var b [AnswerBytes]byte
+	PutGoAway(b[:])
+	if _, err := c.Write(b[:]); err != nil {
+		t.Fatal(err)
+	}
+	link := p.all()[0]
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		link.turns.Lock()
+		leaving := link.leaving
+		link.turns.Unlock()
+		if leaving {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the link has not heard that the node leaves")
+		}
+	}
+	send(2)
+	PutAnswer(b[:], first.Call, NotServed, 0)
+	if _, err := c.Write(b[:]); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		e := <-ends
+		if e.corr == 1 && e.Status != NotServed || e.corr == 2 && !errors.Is(e.Err, ErrUnreachable) {
+			t.Errorf("call %d ended with %d, %v", e.corr, e.Status, e.Err)
+		}
+	}
+	// All of it again, in order.
+	send(1)
+	next := accept()
+	defer next.Close()
+	if e := read(next); !bytes.Equal(e.Request, request(1, 10)) {
+		t.Errorf("the next connection brings %x first", e.Request)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := p.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-ends
 }
