@@ -95,26 +95,23 @@ func fetchRun(asks []FetchAsk) int {
 // cursor: Parse, then NextTopic, and NextPartition for each topic. What it reads
 // aliases the message.
 type FetchResponse struct {
-	Code            Code   // of the session, v7+
-	Topic           string // v0-12
-	TopicID         [16]byte
-	TopicPartitions int
+	responseTopics
+
+	Code Code // of the session, v7+
 
 	// Part is the partition, from NextPartition on. Its Aborted lives until the next
 	// one. Records are one part, none if there are no bytes.
 	Part FetchPartition
 
-	version        int16
-	r              reader
-	records        [1][]byte
-	topicsLeft     int
-	partitionsLeft int
+	version int16
+	records [1][]byte
 }
 
 // Parse reads a response up to its topics. message begins with the response's
 // header. The error wraps ErrMalformed.
 func (p *FetchResponse) Parse(message []byte, version int16) error {
-	*p = FetchResponse{version: version, r: reader{src: message}}
+	*p = FetchResponse{version: version}
+	p.r = reader{src: message}
 	p.r.int32() // correlation id
 	if p.flexible() {
 		p.r.skipTags()
@@ -126,7 +123,7 @@ func (p *FetchResponse) Parse(message []byte, version int16) error {
 		p.Code = Code(p.r.int16())
 		p.r.int32() // session id
 	}
-	p.topicsLeft = p.r.arrayLen(p.flexible(), minFetchTopic(version))
+	p.begin(version >= fetchTopicIDs, p.flexible(), minFetchTopic(version))
 	return p.Err()
 }
 
@@ -138,21 +135,7 @@ func (p *FetchResponse) NextTopic() bool {
 	for p.partitionsLeft > 0 {
 		p.NextPartition()
 	}
-	if p.topicsLeft == 0 || p.r.bad {
-		return false
-	}
-	p.topicsLeft--
-	if p.version >= fetchTopicIDs {
-		p.TopicID = p.r.uuid()
-	} else {
-		p.Topic = p.r.string(p.flexible())
-	}
-	p.TopicPartitions = p.r.arrayLen(p.flexible(), 4+2+8)
-	p.partitionsLeft = p.TopicPartitions
-	if p.partitionsLeft == 0 && p.flexible() {
-		p.r.skipTags()
-	}
-	return !p.r.bad
+	return p.nextTopic()
 }
 
 // NextPartition moves to the next partition of the topic.

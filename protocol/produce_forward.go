@@ -97,28 +97,24 @@ func (e *ProduceRequestEncoder) flexible() bool { return e.version >= produceFle
 // ProduceResponse reads a Produce response, v0 to MaxProduceVersion, where it
 // lies. It is a cursor as ProduceRequest is one; what it reads aliases the message.
 type ProduceResponse struct {
-	Topic           string // v0-12
-	TopicID         [16]byte
-	TopicPartitions int
+	responseTopics
 
 	// Part is the partition, from NextPartition on. Its RecordErrors live until the next one.
 	Part ProducePartition
 
-	version        int16
-	r              reader
-	topicsLeft     int
-	partitionsLeft int
+	version int16
 }
 
 // Parse reads a response up to its topics. message begins with the response's
 // header. The error wraps ErrMalformed.
 func (p *ProduceResponse) Parse(message []byte, version int16) error {
-	*p = ProduceResponse{version: version, r: reader{src: message}}
+	*p = ProduceResponse{version: version}
+	p.r = reader{src: message}
 	p.r.int32() // correlation id
 	if p.flexible() {
 		p.r.skipTags()
 	}
-	p.topicsLeft = p.r.arrayLen(p.flexible(), minProduceTopic(version))
+	p.begin(version >= produceTopicIDs, p.flexible(), minProduceTopic(version))
 	return p.Err()
 }
 
@@ -130,21 +126,7 @@ func (p *ProduceResponse) NextTopic() bool {
 	for p.partitionsLeft > 0 {
 		p.NextPartition()
 	}
-	if p.topicsLeft == 0 || p.r.bad {
-		return false
-	}
-	p.topicsLeft--
-	if p.version >= produceTopicIDs {
-		p.TopicID = p.r.uuid()
-	} else {
-		p.Topic = p.r.string(p.flexible())
-	}
-	p.TopicPartitions = p.r.arrayLen(p.flexible(), 4+2+8)
-	p.partitionsLeft = p.TopicPartitions
-	if p.partitionsLeft == 0 && p.flexible() {
-		p.r.skipTags()
-	}
-	return !p.r.bad
+	return p.nextTopic()
 }
 
 // NextPartition moves to the next partition of the topic.
