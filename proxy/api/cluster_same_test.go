@@ -3,7 +3,9 @@ package api
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -32,14 +34,22 @@ func newTalk(t *testing.T, now int64, conns ...*client) *talk {
 	return &talk{t: t, now: now, conns: conns, made: make(map[string]string), topicID: make(map[string][16]byte)}
 }
 
+// answerTime is how long one question may take. What nobody serves is told only after
+// maxRouteWait, so that a part of a question which has got lost does not look like it.
+const answerTime = 12 * time.Second
+
 // ask sends q in a version and returns the answer.
 func (k *talk) ask(q kmsg.Request, version int16) kmsg.Response {
 	k.t.Helper()
 	q.SetVersion(version)
 	c := k.conns[k.asked%len(k.conns)]
 	k.asked++
+	check(k.t, c.conn.SetDeadline(time.Now().Add(answerTime)))
 	c.send(q)
 	resp, err := c.receive(q)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		k.t.Fatalf("question %d, %s v%d: no answer within %v: is a part of it with nobody?", k.asked, kmsg.NameForKey(q.Key()), version, answerTime)
+	}
 	if err != nil {
 		k.t.Fatalf("%s v%d: %v", kmsg.NameForKey(q.Key()), version, err)
 	}
