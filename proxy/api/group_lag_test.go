@@ -86,3 +86,38 @@ func TestGroupLag(t *testing.T) {
 		t.Errorf("%d lines say that some are left out, want one", n)
 	}
 }
+
+// TestGroupLagOfOtherNodes: each node tells of the groups that it coordinates, wherever
+// their partitions are served, and of none that another one coordinates.
+func TestGroupLagOfOtherNodes(t *testing.T) {
+	c := newCluster(t, 3)
+	topic, other := c.nodes[0].createTopic("orders", 12), c.nodes[1].createTopic("payments", 1)
+	cl := c.nodes[0].dialProxy()
+	for p := range topic.Partitions {
+		cl.produce(topic, p, "a", "b", "c")
+	}
+	cl.produce(other, 0, "a")
+	var want [3][]string
+	for i, n := range c.nodes {
+		for k := range 2 {
+			id := n.groupOf(k)
+			for p := range topic.Partitions {
+				cl.commitOne(id, "orders", p, int64(p%3))
+				want[i] = append(want[i], fmt.Sprintf(" %s/%d/orders %d", id, p, 3-p%3))
+			}
+			cl.commitOne(id, "payments", 0, 0)
+			want[i] = append(want[i], fmt.Sprintf(" %s/0/payments 1", id))
+		}
+	}
+	for i, n := range c.nodes {
+		want[i] = append(want[i], "_left_out  0")
+		slices.Sort(want[i])
+		if got := lags(t, n.handler.GroupLag(100)); !slices.Equal(got, want[i]) {
+			t.Errorf("node %d tells %q, want %q", n.id, got, want[i])
+		}
+	}
+	few := lags(t, c.nodes[0].handler.GroupLag(20))
+	if len(few) != 21 || few[20] != "_left_out  6" {
+		t.Errorf("of at most 20 series there are %q", few)
+	}
+}

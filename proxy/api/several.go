@@ -204,9 +204,23 @@ func wanted(ms int32) time.Duration { return millis(max(ms, 0)) }
 // askNode asks another node a question of r's client that is for that node, whatever
 // it serves. reply is called once, on any goroutine.
 func (h *Handlers) askNode(r *proxy.Request, node int32, q kmsg.Request, reply func(kmsg.Response, error)) {
-	p := &splitPart{node: node, req: q}
 	q.SetVersion(r.Version)
-	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID(r.ClientID)).AppendRequest(nil, q, r.CorrelationID)
+	p := newQuestion(node, q, r.ClientID, r.CorrelationID, reply)
+	h.call(&p.call, r, nil, r.Conn.ID(), partTimeout)
+	h.c.Peers.Send(node, &p.call)
+}
+
+// askFor is askNode for a question of this node's own. The version of q is set.
+func (h *Handlers) askFor(node int32, stream uint64, q kmsg.Request, timeout time.Duration, reply func(kmsg.Response, error)) {
+	p := newQuestion(node, q, "quire", 0, reply)
+	p.call.Stream, p.call.Timeout, p.call.Principal = stream, timeout, principalType+":"+anonymous
+	h.c.Peers.Send(node, &p.call)
+}
+
+// newQuestion makes the call of a question to a node.
+func newQuestion(node int32, q kmsg.Request, clientID string, correlation int32, reply func(kmsg.Response, error)) *splitPart {
+	p := &splitPart{node: node, req: q}
+	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID)).AppendRequest(nil, q, correlation)
 	p.call.Message = [][]byte{frame[4:]}
 	p.call.Done = func(_ *forward.Call, a forward.Answer) {
 		defer letGo(&a)
@@ -216,8 +230,7 @@ func (h *Handlers) askNode(r *proxy.Request, node int32, q kmsg.Request, reply f
 		}
 		reply(p.decode(bytes.Clone(a.Message)))
 	}
-	h.call(&p.call, r, nil, r.Conn.ID(), partTimeout)
-	h.c.Peers.Send(node, &p.call)
+	return p
 }
 
 // prove returns nil if this node serves a slot for certain. A node alone does.
