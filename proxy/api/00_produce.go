@@ -59,6 +59,7 @@ type produceRequest struct {
 	owner *routedProduce // who answers; nil: the request itself
 	only  []int32        // of owner's partitions, in order; nil: all
 	state *connState     // of the connection; nil in a node alone
+	seq   uint64         // among those of the connection
 	lost  int            // parts that this node turned out not to serve
 
 	converted int64 // bytes of converted sets, as counted in Handlers.converted
@@ -353,9 +354,14 @@ func (s *produceRequest) decided() {
 		s.releaseConverted()
 		return
 	}
-	if s.h.c.Peers != nil && s.doubtful() {
-		s.r.Go(s.prove)
-		return
+	if s.h.c.Peers != nil {
+		if s.lateLost() && s.giveBack() {
+			return
+		}
+		if s.doubtful() {
+			s.r.Go(s.prove)
+			return
+		}
 	}
 	s.answer()
 }
@@ -515,7 +521,7 @@ func (s *produceRequest) recycle() {
 	clear(s.topics)
 	clear(s.nodes)
 	s.nodes = s.nodes[:0]
-	s.r, s.frame, s.owner, s.only, s.state, s.lost = nil, nil, nil, nil, nil, 0
+	s.r, s.frame, s.owner, s.only, s.state, s.seq, s.lost = nil, nil, nil, nil, nil, 0, 0
 	s.cursor = protocol.ProduceRequest{}
 	s.wait.listed = false
 	s.h.produces.Put(s)

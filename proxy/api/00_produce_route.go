@@ -45,6 +45,26 @@ func (p *producePart) notServed() bool {
 	return p.append.Refused && errors.Is(p.append.Err, storage.ErrLostOwnership)
 }
 
+// lateLost finds the parts that had their place in a log, but waited for a ledger when
+// the log's slot was lost: nothing of them was stored or will be. All are decided. Of
+// several batches for one partition the first says what became of all, as those behind a
+// batch that is not stored are not either.
+func (s *produceRequest) lateLost() bool {
+	found := false
+	for i := range s.parts {
+		p := &s.parts[i]
+		if p.lost || p.refused != nil || !errors.Is(p.append.Err, storage.ErrLostOwnership) || errors.Is(p.append.Err, storage.ErrUnknownOutcome) {
+			continue
+		}
+		if p.append.Batch != nil {
+			p.append.Batch.Stamp(0, -1) // as its producer has sent it
+		}
+		p.lost, found = true, true
+		s.lost++
+	}
+	return found
+}
+
 // refusedByState says whether p was refused for what the log remembers of its producer,
 // which is a reason for the producer to give up.
 func (p *producePart) refusedByState() bool {
@@ -81,14 +101,15 @@ func (s *produceRequest) prove() {
 	s.answer()
 }
 
-// giveBack finds somebody else for the parts that this node turned out not to serve.
-// True: that was the whole request, s is gone.
+// giveBack finds somebody else for the parts that this node turned out not to serve:
+// when they were handed to their logs, or when these have failed. True: that was the
+// whole request, s is gone.
 func (s *produceRequest) giveBack() bool {
 	if s.r.Origin != nil {
 		s.state.refusals.add(s.r.Origin.Stream)
 		for i := range s.parts {
 			if p := &s.parts[i]; !p.lost && p.refused == nil && !p.append.Refused && p.append.Batch != nil {
-				return false // something was appended
+				return false // something was appended, or may yet be
 			}
 		}
 		r := s.r
@@ -101,7 +122,7 @@ func (s *produceRequest) giveBack() bool {
 	defer l.mu.Unlock()
 	p := s.owner
 	if p == nil {
-		p = s.h.newRoutedProduce(s.r, s.state)
+		p = s.h.newRoutedProduce(s.r, s.state, s.seq)
 		p.unpackLocked(partHere)
 		s.owner = p
 	}
@@ -148,6 +169,8 @@ func (h *Handlers) routeProduce(s *produceRequest) bool {
 	here, blocked, several := true, false, false
 	node := int32(-1)
 	l.mu.Lock()
+	l.seq++
+	s.seq = l.seq
 	walk := s.cursor
 	for walk.NextTopic() {
 		t := h.producedTopic(&walk, s.version)
@@ -173,7 +196,7 @@ func (h *Handlers) routeProduce(s *produceRequest) bool {
 		l.mu.Unlock()
 		return false
 	}
-	p := h.newRoutedProduce(s.r, s.state)
+	p := h.newRoutedProduce(s.r, s.state, s.seq)
 	if idle && !several && node >= 0 && !p.tells {
 		slices.Sort(slots)
 		c := &produceCall{p: p, node: node, slots: slices.Clone(slices.Compact(slots)), whole: true}
@@ -238,11 +261,9 @@ const (
 	partDone                   // out is its answer
 )
 
-// newRoutedProduce makes a routed request of r, which is the connection's latest.
-func (h *Handlers) newRoutedProduce(r *proxy.Request, state *connState) *routedProduce {
-	p := &routedProduce{h: h, r: r, state: state, line: &state.line}
-	p.line.seq++
-	p.seq = p.line.seq
+// newRoutedProduce makes a routed request of r.
+func (h *Handlers) newRoutedProduce(r *proxy.Request, state *connState, seq uint64) *routedProduce {
+	p := &routedProduce{h: h, r: r, state: state, line: &state.line, seq: seq}
 	if err := p.cursor.Parse(r.Body, r.Version); err != nil {
 		panic("api: a Produce request that was read is malformed: " + err.Error())
 	}
@@ -281,6 +302,30 @@ func (p *routedProduce) unpackLocked(state partState) {
 		}
 	}
 	p.left = len(p.parts)
+}
+
+// topicOf returns which of the topics a part is of.
+func (p *routedProduce) topicOf(i int32) int {
+	n := int(i)
+	for t := range p.topics {
+		if n -= p.topics[t].partitions; n < 0 {
+			return t
+		}
+	}
+	panic("api: a partition of no topic")
+}
+
+// names says whether an answer is about a part.
+func (p *routedProduce) names(i int32, resp *protocol.ProduceResponse) bool {
+	t := &p.topics[p.topicOf(i)]
+	if p.r.Version >= 13 {
+		if resp.TopicID != t.id {
+			return false
+		}
+	} else if resp.Topic != t.name {
+		return false
+	}
+	return resp.Part.Partition == p.parts[i].partition
 }
 
 // answerLocked notes the answer to a part.
@@ -391,7 +436,7 @@ func (p *routedProduce) appendHere(parts []int32) {
 	s.version, s.correlation, s.received = p.r.Version, p.r.CorrelationID, p.r.Received
 	s.acks = s.cursor.Acks
 	s.timeout = time.Duration(s.cursor.TimeoutMillis) * time.Millisecond
-	s.owner, s.only, s.state = p, parts, p.state
+	s.owner, s.only, s.state, s.seq = p, parts, p.state, p.seq
 	s.begin()
 }
 
@@ -492,19 +537,10 @@ const (
 func (c *produceCall) encode() [][]byte {
 	p := c.p
 	// Parts are in the order of the request, so those of a topic are neighbours.
-	topicOf := func(i int32) int {
-		n := int(i)
-		for t := range p.topics {
-			if n -= p.topics[t].partitions; n < 0 {
-				return t
-			}
-		}
-		panic("api: a partition of no topic")
-	}
 	topics := make([]int, len(c.parts))
 	runs := 0
 	for k, i := range c.parts {
-		topics[k] = topicOf(i)
+		topics[k] = p.topicOf(i)
 		if k == 0 || topics[k] != topics[k-1] {
 			runs++
 		}
@@ -655,11 +691,12 @@ func (c *produceCall) takeLocked(message []byte) {
 	p := c.p
 	var resp protocol.ProduceResponse
 	_ = resp.Parse(message, p.r.Version) // it was read before
-	k := 0
+	k, astray := 0, false
 	for resp.NextTopic() {
 		for resp.NextPartition() {
-			if k == len(c.parts) || resp.Part.Partition != p.parts[c.parts[k]].partition {
-				break
+			// From what was not asked on nobody knows what is an answer to what.
+			if astray = astray || k == len(c.parts) || !p.names(c.parts[k], &resp); astray {
+				continue
 			}
 			i := c.parts[k]
 			k++
@@ -680,9 +717,11 @@ func (c *produceCall) takeLocked(message []byte) {
 			p.answerLocked(i, out)
 		}
 	}
-	for _, n := range resp.Nodes() {
-		n.Host, n.Rack = strings.Clone(n.Host), strings.Clone(n.Rack)
-		p.nodes = append(p.nodes, n)
+	if !astray {
+		for _, n := range resp.Nodes() {
+			n.Host, n.Rack = strings.Clone(n.Host), strings.Clone(n.Rack)
+			p.nodes = append(p.nodes, n)
+		}
 	}
 	for _, i := range c.parts[k:] {
 		p.refuseLocked(i, fmt.Errorf("node %d: %w: no answer for partition %d", c.node, forward.ErrProtocol, p.parts[i].partition))

@@ -17,6 +17,7 @@ type memTier struct {
 	last    ledger.ID
 	queue   []memAppend
 	held    bool // no append is acknowledged
+	creates bool // no ledger is created
 	closed  bool
 	failAll error // of appends from now on
 	reads   int
@@ -60,6 +61,12 @@ func newMemTier() *memTier {
 func (t *memTier) hold() { t.set(func() { t.held = true }) }
 
 func (t *memTier) release() { t.set(func() { t.held = false }) }
+
+// holdCreate keeps ledgers from being created until release is called.
+func (t *memTier) holdCreate() (release func()) {
+	t.set(func() { t.creates = true })
+	return func() { t.set(func() { t.creates = false }) }
+}
 
 func (t *memTier) fail(err error) { t.set(func() { t.failAll = err }) }
 
@@ -113,6 +120,9 @@ func (t *memTier) acknowledge() {
 func (t *memTier) Create(_ context.Context, props ledger.Properties) (ledger.Writer, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for t.creates && !t.closed {
+		t.cond.Wait()
+	}
 	if t.closed {
 		return nil, ledger.ErrClosed
 	}

@@ -36,7 +36,9 @@ func stateOf(r *proxy.Request) *connState {
 //     back: what was sent behind it is refused too (refusals), and waits behind it.
 //
 // What is appended here needs no such care: its place is fixed when it is handed to
-// its log, and a log that refuses one refuses what follows.
+// its log, and a log that refuses one, or fails it when it is lost, does so with all that
+// follow. They are back in the queue, each in its place, before anybody can learn who
+// serves the slot next.
 type line struct {
 	mu       sync.Mutex
 	stream   uint64 // of the calls; another one once a call of it has done nothing
@@ -44,7 +46,7 @@ type line struct {
 	spoiled  bool   // a call of the stream has done nothing
 	lanes    map[int]lane
 	queue    []*routedProduce
-	seq      uint64
+	seq      uint64 // of the connection's latest request
 	setbacks []setback
 
 	pumping bool // somebody goes through the queue

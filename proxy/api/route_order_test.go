@@ -70,3 +70,69 @@ func TestLineRestsForItsHead(t *testing.T) {
 		t.Errorf("the head of the queue is looked at again %v ago", now.Sub(l.waiting.due))
 	}
 }
+
+// TestAnswersAstray: an answer of another node counts as far as it is about what was asked,
+// in order; what is behind that is of no partition, however it is numbered.
+func TestAnswersAstray(t *testing.T) {
+	p, s := newScripted(t)
+	topics := []*coordinator.Topic{s.createTopic("a", 6), s.createTopic("b", 6)}
+	c := s.dial()
+	part := func(n int32) kmsg.ProduceResponseTopicPartition {
+		out := kmsg.NewProduceResponseTopicPartition()
+		out.Partition, out.BaseOffset = n, int64(100+n)
+		return out
+	}
+	for _, v := range []int16{3, 9, 13} {
+		q := kmsg.NewPtrProduceRequest()
+		q.Version, q.Acks, q.TimeoutMillis = v, -1, 30_000
+		for i, partitions := range [][]int32{{0, 5}, {5}} {
+			qt := kmsg.NewProduceRequestTopic()
+			qt.Topic, qt.TopicID = topics[i].Name, topics[i].ID
+			for _, n := range partitions {
+				one := produceOne(v, topics[i], n, makeBatch(t, batch.Plain, "x"))
+				qt.Partitions = append(qt.Partitions, one.Topics[0].Partitions...)
+			}
+			q.Topics = append(q.Topics, qt)
+		}
+		for name, answered := range map[string]struct {
+			parts [2][]int32 // by topic
+			want  []bool     // told, by partition asked
+		}{
+			"right":             {[2][]int32{{0, 5}, {5}}, []bool{true, true, true}},
+			"another partition": {[2][]int32{{0, 1}, {5}}, []bool{true, false, false}},
+			"one is missing":    {[2][]int32{{0}, {5}}, []bool{true, false, false}},
+			"one too many":      {[2][]int32{{0, 5}, {5, 4}}, []bool{true, true, true}},
+			"nothing":           {[2][]int32{}, []bool{false, false, false}},
+		} {
+			c.send(q)
+			call := <-p.sent
+			resp := kmsg.NewPtrProduceResponse()
+			resp.Version = v
+			for i, parts := range answered.parts {
+				rt := kmsg.NewProduceResponseTopic()
+				rt.Topic, rt.TopicID = topics[i].Name, topics[i].ID
+				for _, n := range parts {
+					rt.Partitions = append(rt.Partitions, part(n))
+				}
+				resp.Topics = append(resp.Topics, rt)
+			}
+			// A whole request's answer is passed on as it is, the next attempt's is looked at.
+			call.Done(call, forward.Answer{Status: forward.NotServed})
+			p.answer(<-p.sent, resp)
+			got, err := c.receive(q)
+			check(t, err)
+			k := 0
+			for _, gt := range got.(*kmsg.ProduceResponse).Topics {
+				for _, gp := range gt.Partitions {
+					if told := gp.ErrorCode == 0 && gp.BaseOffset == int64(100+gp.Partition); told != answered.want[k] {
+						t.Errorf("v%d, %s: partition %d of %s: %+v", v, name, gp.Partition, gt.Topic, gp)
+					}
+					k++
+				}
+			}
+			if k != len(answered.want) {
+				t.Errorf("v%d, %s: %d partitions are answered", v, name, k)
+			}
+		}
+	}
+}
