@@ -109,6 +109,7 @@ type node struct {
 	coordinator *coordinator.Coordinator
 	links       *peerLinks // nil: no peer.listen
 	server      *proxy.Server
+	handlers    *api.Handlers
 	bound       []listener
 	plain       map[string]bool // names of listeners without TLS and PROXY protocol
 	adminAt     string
@@ -260,6 +261,7 @@ func (n *node) start(ctx context.Context) error {
 		Broker:                 brokerConfigs(c, n.coordinator.Self().ID, n.folder.path(ledgersDir)),
 		Registerer:             registry,
 	})
+	n.handlers = handlers.Handlers
 	n.onClose("handlers", func(context.Context) error { handlers.Close(); return nil })
 
 	if c.boolean("metrics.group.lag") {

@@ -88,4 +88,32 @@ func (n *node) giveSlots(ctx context.Context) {
 		return
 	}
 	n.log.Info("all is handed over to other nodes", zap.Duration("took", time.Since(started)))
+	n.part(ctx)
+}
+
+const (
+	// partingQuiet is for how long no client may have come for what is handed over
+	// before connections are closed, and partingMost how long that is waited for.
+	partingQuiet = 150 * time.Millisecond
+	partingMost  = time.Second
+	partingLook  = 10 * time.Millisecond
+)
+
+// part serves on until the clients that know nodes have learnt who serves their
+// partitions now: one that finds its connection closed under a request waits for far
+// longer than one that is told. Those behind one address learn nothing.
+func (n *node) part(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, partingMost)
+	defer cancel()
+	n.handlers.Leave()
+	began := time.Now()
+	tick := time.NewTicker(partingLook)
+	defer tick.Stop()
+	for min(time.Since(began), time.Since(n.handlers.LastAstray())) < partingQuiet {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

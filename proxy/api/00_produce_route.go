@@ -268,7 +268,7 @@ func (h *Handlers) newRoutedProduce(r *proxy.Request, state *connState, seq uint
 		panic("api: a Produce request that was read is malformed: " + err.Error())
 	}
 	p.deadline = r.Received.Add(min(p.timeout(), maxRouteWait))
-	p.tells = r.Version >= 10 && !h.proxied(r.Listener())
+	p.tells = h.tells(r, 10)
 	return p
 }
 

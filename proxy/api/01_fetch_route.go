@@ -96,7 +96,7 @@ func (s *fetchRequest) fetchRoute(p *fetchPart) (here bool) {
 }
 
 // tells says that the client is told who leads a partition that is not served here.
-func (s *fetchRequest) tells() bool { return s.version >= 16 && !s.h.proxied(s.r.Listener()) }
+func (s *fetchRequest) tells() bool { return s.h.tells(s.r, 16) }
 
 // lose gives a partition that is not served here to whoever does.
 func (s *fetchRequest) lose(p *fetchPart) {

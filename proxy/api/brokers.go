@@ -1,6 +1,8 @@
 package api
 
 import (
+	"slices"
+
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/storage"
@@ -61,7 +63,7 @@ func (h *Handlers) brokers(listener string) (brokers []broker, controller int32)
 	controller = -1
 	for i := range nodes {
 		e, ok := nodes[i].Listeners[listener]
-		if !ok {
+		if !ok || h.drained(listener, &nodes[i], nodes) {
 			continue
 		}
 		b := broker{id: nodes[i].ID, host: e.Host, port: e.Port}
@@ -74,6 +76,27 @@ func (h *Handlers) brokers(listener string) (brokers []broker, controller int32)
 		}
 	}
 	return brokers, controller
+}
+
+// drained says that a node has given away all that it served, and others are there: it
+// is about to end, or nothing is to be asked of it, so clients learn of it no more.
+func (h *Handlers) drained(listener string, n *coordinator.Node, nodes []coordinator.Node) bool {
+	if !n.Draining {
+		return false
+	}
+	stays := func(other coordinator.Node) bool {
+		_, ok := other.Listeners[listener]
+		return ok && !other.Draining
+	}
+	if !slices.ContainsFunc(nodes, stays) {
+		return false
+	}
+	for slot := range coordinator.NumSlots {
+		if h.router.Route(slot).Node == n.ID {
+			return false
+		}
+	}
+	return true
 }
 
 // virtualEndpoint is where the one node of a listener is reached: what this node

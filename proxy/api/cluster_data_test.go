@@ -13,6 +13,7 @@ import (
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/storage"
 )
 
 // records is a batch that is the same in every run.
@@ -282,6 +283,66 @@ func TestNodesTold(t *testing.T) {
 	}
 }
 
+// TestLeaving: a node that drains is told of as long as it leads something, and clients of
+// every age are sent from one that is about to end to who leads now. Behind one address
+// nobody hears of it.
+func TestLeaving(t *testing.T) {
+	c := newCluster(t, 3)
+	topic := c.nodes[0].createTopic("orders", 6)
+	leaves := c.nodes[2]
+	brokers := func(n *clusterNode) (ids []int32) {
+		q := kmsg.NewPtrMetadataRequest()
+		q.Version = 9
+		resp := do[*kmsg.MetadataResponse](n.dial(), q)
+		for _, b := range resp.Brokers {
+			ids = append(ids, b.NodeID)
+		}
+		return ids
+	}
+	if got := brokers(c.nodes[0]); !slices.Equal(got, []int32{1, 2, 3}) {
+		t.Fatalf("brokers are %v", got)
+	}
+	if !leaves.handler.LastAstray().IsZero() {
+		t.Errorf("somebody was astray at %v", leaves.handler.LastAstray())
+	}
+	check(t, leaves.coord.Drain(t.Context()))
+	for _, n := range c.nodes {
+		until(t, "nobody is told of the drained node", func() bool { return slices.Equal(brokers(n), []int32{1, 2}) })
+	}
+	for p := range topic.Partitions {
+		leader := c.owner(coordinator.PartitionSlot(topic.ID, p)).id
+		ask := func(v int16) protocol.Code {
+			resp := do[*kmsg.ProduceResponse](leaves.dial(), produceOne(v, topic, p, makeBatch(t, batch.Plain, "a")))
+			part := &resp.Topics[0].Partitions[0]
+			if v >= 10 && part.CurrentLeader.LeaderID != leader {
+				t.Errorf("produce v%d names %d as leader, want %d", v, part.CurrentLeader.LeaderID, leader)
+			}
+			return protocol.Code(part.ErrorCode)
+		}
+		if code := ask(9); (p == 0) != (code == protocol.None) {
+			t.Errorf("produce v9 to partition %d: %s", p, code.Name())
+		}
+		leaves.handler.Leave()
+		for _, v := range []int16{3, 9, 13} {
+			if code := ask(v); code != protocol.NotLeaderOrFollower {
+				t.Errorf("produce v%d to a node that leaves: %s", v, code.Name())
+			}
+		}
+		for _, v := range []int16{4, 11, 16} {
+			part := do[*kmsg.FetchResponse](leaves.dial(), fetchOne(v, topic, p, 0)).Topics[0].Partitions[0]
+			wantCode(t, fmt.Sprintf("fetch v%d from a node that leaves", v), part.ErrorCode, protocol.NotLeaderOrFollower)
+		}
+		before := leaves.handler.LastAstray()
+		if before.IsZero() {
+			t.Error("nobody was astray")
+		}
+		leaves.dialProxy().produce(topic, p, "b")
+		if got := leaves.handler.LastAstray(); !got.Equal(before) {
+			t.Error("a client behind one address was astray")
+		}
+	}
+}
+
 // pipeline sends batches of one record, numbered, to all partitions of a topic, many
 // requests at a time on one connection, until stop is closed.
 type pipeline struct {
@@ -381,13 +442,6 @@ func TestOrderWhileSlotsMove(t *testing.T) {
 		}
 		pipelines = append(pipelines, p)
 	}
-	// What waits for a log's first ledger when its slot moves is refused, and told.
-	warm := c.nodes[0].dialProxy()
-	for _, p := range pipelines {
-		for n := range p.topic.Partitions {
-			warm.produce(p.topic, n, "first")
-		}
-	}
 	stop := make(chan struct{})
 	var running sync.WaitGroup
 	for i, p := range pipelines {
@@ -408,7 +462,7 @@ func TestOrderWhileSlotsMove(t *testing.T) {
 			t.Errorf("producer %d: %s", i, why)
 		}
 		for n := range p.topic.Partitions {
-			got := c.nodes[(i+1)%3].dialProxy().all(p.topic, n)[1:]
+			got := c.nodes[(i+1)%3].dialProxy().all(p.topic, n)
 			if len(got) != p.sent[n] || p.acked[n] != p.sent[n] {
 				t.Errorf("producer %d, partition %d: %d records of %d sent and %d acknowledged", i, n, len(got), p.sent[n], p.acked[n])
 			}
@@ -418,6 +472,75 @@ func TestOrderWhileSlotsMove(t *testing.T) {
 					break
 				}
 			}
+		}
+	}
+}
+
+// TestSlotMovesBeforeTheFirstLedger: what waits for a log's first ledger when the log's
+// slot moves goes on to where it moves, in order; a client behind one address is told
+// nothing of it, whether its own node or another one had the log.
+func TestSlotMovesBeforeTheFirstLedger(t *testing.T) {
+	for _, forwarded := range []bool{false, true} {
+		for _, v := range []int16{1, 9, 13} {
+			t.Run(fmt.Sprintf("forwarded=%v/v%d", forwarded, v), func(t *testing.T) {
+				c := newCluster(t, 2)
+				topic := c.nodes[0].createTopic("orders", 64)
+				first := int32(0) // the other partition of the requests stays where it is
+				slot := coordinator.PartitionSlot(topic.ID, first)
+				from, to := c.owner(slot), c.other(slot)
+				second := first + 1
+				for c.owner(coordinator.PartitionSlot(topic.ID, second)) != from {
+					second++
+				}
+				at := from
+				if forwarded {
+					at = to
+				}
+				at.dialProxy().produce(topic, second, "warm")
+				release := c.tier.holdCreate()
+				conn := at.dialProxy()
+				var asked []*kmsg.ProduceRequest
+				for i := range 6 {
+					value := fmt.Sprint(i)
+					records := func() []byte {
+						if v < 2 {
+							return messageSet(0, 1, value)
+						}
+						return makeBatch(t, batch.Plain, value)
+					}
+					q := produceOne(v, topic, first, records())
+					if i%2 == 1 {
+						more := produceOne(v, topic, second, records())
+						q.Topics[0].Partitions = append(q.Topics[0].Partitions, more.Topics[0].Partitions...)
+					}
+					conn.send(q)
+					asked = append(asked, q)
+				}
+				until(t, "the last request has come to its logs", func() bool {
+					l := from.store.Log(storage.LogID{Topic: topic.ID, Partition: second})
+					if l == nil {
+						return false
+					}
+					_, _, high := l.Offsets()
+					return high == 4
+				})
+				check(t, to.coord.Override(t.Context(), slot, to.id))
+				until(t, "the slot is being handed over", func() bool { return !from.coord.Route(slot).Here })
+				release()
+				for i, q := range asked {
+					resp, err := conn.receive(q)
+					check(t, err)
+					for _, p := range resp.(*kmsg.ProduceResponse).Topics[0].Partitions {
+						wantCode(t, fmt.Sprintf("request %d, partition %d", i, p.Partition), p.ErrorCode, protocol.None)
+					}
+				}
+				if got := to.dialProxy().all(topic, first); !slices.Equal(got, []string{"0", "1", "2", "3", "4", "5"}) {
+					t.Errorf("the partition holds %v", got)
+				}
+				if got := to.dialProxy().all(topic, second); !slices.Equal(got, []string{"warm", "1", "3", "5"}) {
+					t.Errorf("the other partition holds %v", got)
+				}
+			})
 		}
 	}
 }

@@ -70,10 +70,11 @@ type Handlers struct {
 	fetches  sync.Pool    // of *fetchRequest
 	fetched  atomic.Int64 // bytes, as in MaxFetchedBytes
 
-	self   int32  // this node
-	router router // the Coordinator
-	waits  routeWaits
-	lines  commitLines
+	self    int32  // this node
+	router  router // the Coordinator
+	parting parting
+	waits   routeWaits
+	lines   commitLines
 
 	conversions conversions
 	converted   atomic.Int64 // bytes, as in MaxConvertedBytes

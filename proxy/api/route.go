@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quirelog/quire/coordinator"
@@ -38,6 +39,37 @@ var errNotServed = errors.New("no node serves it at the moment")
 // maxRouteWait bounds how long a request waits for somebody to serve it,
 // whatever its own timeout.
 const maxRouteWait = 15 * time.Second
+
+// parting is how this node takes leave of clients that know nodes.
+type parting struct {
+	leaving atomic.Bool
+	astray  atomic.Int64 // Unix time in ns
+}
+
+// Leave says that this node has given away what it served and is about to end: clients
+// that know nodes are told who serves what they ask for, also those too old to be told
+// who it is, for whom other nodes are asked else. Any goroutine.
+func (h *Handlers) Leave() { h.parting.leaving.Store(true) }
+
+// LastAstray returns when a client that knows nodes has last produced to, or fetched from,
+// a partition that this node does not serve; the zero time if none has. While they do they
+// have yet to learn who does. Any goroutine.
+func (h *Handlers) LastAstray() time.Time {
+	if ns := h.parting.astray.Load(); ns != 0 {
+		return time.Unix(0, ns)
+	}
+	return time.Time{}
+}
+
+// tells says whether r's client is told who serves a partition that this node does not,
+// instead of that one being asked. From a version on it can be told all that it needs.
+func (h *Handlers) tells(r *proxy.Request, since int16) bool {
+	if h.proxied(r.Listener()) {
+		return false
+	}
+	h.parting.astray.Store(r.Received.UnixNano())
+	return r.Version >= since || h.parting.leaving.Load()
+}
 
 // routes says whether r's way has to be looked for: this node is not alone, and its
 // own client has asked. What another node has sent is for this node, or for nobody.
