@@ -273,12 +273,13 @@ func (l *Log) enqueue(a *Append, b batch.Batch, buf *buffer.Buffer, now int64) (
 // will do. Of several nodes each may have refused the batches before b, or lost them on
 // their way, and then their sequence numbers would be taken for old ones: so a
 // producer has to begin with 0, unless this log has forgotten some. A client that is
-// refused sends what comes before again, or begins a new epoch (KIP-360).
+// refused sends what comes before again, or begins a new epoch (KIP-360): librdkafka
+// does so when it hears of an unknown producer, but gives up if that is called out of order.
 func (l *Log) checkFirst(b batch.Batch) error {
 	if l.store.c.Serves == nil || b.BaseSequence() == 0 || l.producers != nil && l.producers.forgot {
 		return nil
 	}
-	return fmt.Errorf("%w: producer %d, of which nothing is known, sends sequence %d", ErrOutOfSequence, b.ProducerID(), b.BaseSequence())
+	return fmt.Errorf("%w: producer %d sends sequence %d, an unknown one begins with 0", ErrUnknownProducer, b.ProducerID(), b.BaseSequence())
 }
 
 // note advances the producer state by b and remembers in p.undo how it was.

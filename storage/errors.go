@@ -16,6 +16,7 @@ var (
 	ErrStorage           = errors.New("log storage failed")                          // KAFKA_STORAGE_ERROR
 	ErrCorrupt           = errors.New("stored batch is corrupt")                     // CORRUPT_MESSAGE
 	ErrOutOfSequence     = errors.New("producer sequence out of order")              // OUT_OF_ORDER_SEQUENCE_NUMBER
+	ErrUnknownProducer   = errors.New("nothing is known of the producer")            // UNKNOWN_PRODUCER_ID
 	ErrProducerEpoch     = errors.New("producer epoch is fenced")                    // INVALID_PRODUCER_EPOCH
 	ErrTxnState          = errors.New("invalid transaction state")                   // INVALID_TXN_STATE
 	ErrCoordinatorFenced = errors.New("transaction coordinator is fenced")           // TRANSACTION_COORDINATOR_FENCED

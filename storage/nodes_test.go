@@ -831,7 +831,7 @@ func TestEpochDoesNotGoBack(t *testing.T) {
 // later batch got in its place.
 func TestFirstSequenceAmongNodes(t *testing.T) {
 	l := newNodes(t, 2).all[0].open(plain())
-	wantErr(t, send(l, makeBatch(idempotent(1, 0, 23), 1, 1, "later")).wait(t).Err, ErrOutOfSequence)
+	wantErr(t, send(l, makeBatch(idempotent(1, 0, 23), 1, 1, "later")).wait(t).Err, ErrUnknownProducer)
 	put(t, l, makeBatch(idempotent(1, 0, 0), 1, 23, "v"))
 	put(t, l, makeBatch(idempotent(1, 0, 23), 1, 1, "later"))
 }

@@ -72,7 +72,7 @@ func (p *producePart) refusedByState() bool {
 		return false
 	}
 	err := p.failure()
-	return errors.Is(err, storage.ErrOutOfSequence) || errors.Is(err, storage.ErrProducerEpoch)
+	return errors.Is(err, storage.ErrOutOfSequence) || errors.Is(err, storage.ErrUnknownProducer) || errors.Is(err, storage.ErrProducerEpoch)
 }
 
 func (s *produceRequest) doubtful() bool {

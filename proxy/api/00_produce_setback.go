@@ -32,7 +32,7 @@ func (l *line) heedLocked(topic [16]byte, received time.Time, out *protocol.Prod
 		return
 	}
 	i := slices.IndexFunc(l.setbacks, func(s setback) bool { return s.topic == topic && s.partition == out.Partition })
-	if out.Code == protocol.OutOfOrderSequenceNumber {
+	if out.Code == protocol.OutOfOrderSequenceNumber || out.Code == protocol.UnknownProducerID {
 		if i < 0 || received.After(l.setbacks[i].at) {
 			return
 		}

@@ -66,6 +66,7 @@ var everywhere = []codeOf{
 	{storage.ErrStorage, protocol.KafkaStorageError},
 	{storage.ErrCorrupt, protocol.CorruptMessage},
 	{storage.ErrOutOfSequence, protocol.OutOfOrderSequenceNumber},
+	{storage.ErrUnknownProducer, protocol.UnknownProducerID},
 	{storage.ErrProducerEpoch, protocol.InvalidProducerEpoch},
 	{storage.ErrTxnState, protocol.InvalidTxnState},
 	{storage.ErrCoordinatorFenced, protocol.TransactionCoordinatorFenced},
