@@ -266,7 +266,7 @@ func (w *bookieWorld) harm() {
 		other := w.bookies[w.rng.IntN(len(w.bookies))]
 		one.Crash()
 		other.Pause()
-		w.progress(1)
+		// Whoever has to recover a ledger of three meanwhile may have to wait for them.
 		other.Resume()
 		restart(one)
 	}
