@@ -469,9 +469,20 @@ func leavingKeepsTheOrder(t *testing.T, portable bool) {
 			t.Errorf("call %d ended with %d, %v", e.corr, e.Status, e.Err)
 		}
 	}
-	// All of it again, in order.
-	send(1)
-	next := accept()
+	// All of it again, in order; until the old connection is gone nothing is taken.
+	accepted := make(chan net.Conn, 1)
+	go func() { accepted <- accept() }()
+	var next net.Conn
+	for next == nil {
+		send(1)
+		select {
+		case next = <-accepted:
+		case e := <-ends:
+			if !errors.Is(e.Err, ErrUnreachable) {
+				t.Fatalf("call %d ended with %d, %v", e.corr, e.Status, e.Err)
+			}
+		}
+	}
 	defer next.Close()
 	if e := read(next); !bytes.Equal(e.Request, request(1, 10)) {
 		t.Errorf("the next connection brings %x first", e.Request)
