@@ -659,6 +659,22 @@ func stopNode(ctx context.Context, n *node) error {
 	return nil
 }
 
+// drainNode drains a server as soon as it can be: one whose lease has just ended is
+// registered again after some tenths of a second, and until then there is no such node.
+func drainNode(ctx context.Context, n *node) error {
+	for {
+		err := n.server.NodeVerb(ctx, "drain", "self")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 func rollingRestart(ctx context.Context, h *harm) error {
 	if err := h.allNodes(); err != nil {
 		return err
@@ -667,7 +683,7 @@ func rollingRestart(ctx context.Context, h *harm) error {
 	healCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(len(h.c.nodes))*(startTimeout+stopTimeout))
 	defer cancel()
 	for _, n := range h.c.nodes {
-		if err := n.server.NodeVerb(healCtx, "drain", "self"); err != nil {
+		if err := drainNode(healCtx, n); err != nil {
 			return err
 		}
 		if err := stopNode(healCtx, n); err != nil {
@@ -691,7 +707,7 @@ func drain(ctx context.Context, h *harm) error {
 	h.begins("%s drained", n.name)
 	ctx, cancel := healing(ctx)
 	defer cancel()
-	if err := n.server.NodeVerb(ctx, "drain", "self"); err != nil {
+	if err := drainNode(ctx, n); err != nil {
 		return err
 	}
 	h.hold(ctx, time.Second, 6*time.Second)
