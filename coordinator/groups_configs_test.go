@@ -171,6 +171,7 @@ func TestGroupConfigsOfOtherLimits(t *testing.T) {
 // A config that was set on one node holds on whichever node the group is, in the order in
 // which nodes have set it.
 func TestGroupConfigsInACluster(t *testing.T) {
+	// Sleeps are of the clock of the cluster's bubble: they wait for nothing, time passes.
 	inCluster(t, func(t *testing.T, c *cluster) {
 		all := c.startAll("a", "b", "d")
 		create(t, all[0].Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})

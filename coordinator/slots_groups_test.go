@@ -205,6 +205,7 @@ func TestHandoverAnswers(t *testing.T) {
 // members that beat, for as long as no other owner can have expired them; when the
 // store can be asked it knows better.
 func TestZombie(t *testing.T) {
+	// Sleeps are of the clock of the cluster's bubble: they wait for nothing, time passes.
 	inCluster(t, func(t *testing.T, c *cluster) {
 		all := c.startAll("a", "b")
 		topic := create(t, all[0].Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
@@ -279,6 +280,7 @@ func TestZombie(t *testing.T) {
 // While the metadata store is away nobody is expired, whatever members are told: those
 // that live are in their groups after it, and one that has gone has a session from then on.
 func TestMembersOutliveTheMetadataStore(t *testing.T) {
+	// Sleeps are of the clock of the cluster's bubble: they wait for nothing, time passes.
 	inCluster(t, func(t *testing.T, c *cluster) {
 		a := c.startAll("a")[0]
 		create(t, a.Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})

@@ -447,6 +447,7 @@ func leavingKeepsTheOrder(t *testing.T, portable bool) {
 		t.Fatal(err)
 	}
 	link := p.all()[0]
+	// A link tells nobody that it has heard this, so its state is polled.
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		link.turns.Lock()
 		leaving := link.leaving
