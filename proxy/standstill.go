@@ -20,7 +20,8 @@ import (
 // clients, or sent it elsewhere.
 const (
 	beatInterval = 500 * time.Millisecond
-	// standstillAfter is how late a beat has to be. Nobody gives a node up sooner.
+	// standstillAfter is how late a beat has to be. On a busy machine some are late by
+	// tenths of a second, and clients that half-close would lose their answers.
 	standstillAfter = 4 * beatInterval
 	// suspiciousFor is longer than a connection whose reading was paused takes to come
 	// to what it was sent before.

@@ -281,7 +281,7 @@ var nodeKeys = []key{
 	{Name: "cold.read.bytes", Kind: kindLong, Default: "67108864", Min: 1 << 20, Max: maxInt64, Ours: true,
 		Doc: "Memory for reads of older batches from disk at one time, all partitions together."},
 	{Name: "conversion.cache.bytes", Kind: kindLong, Default: "134217728", Min: 0, Max: maxInt64, Ours: true,
-		Doc: "Memory for batches converted to the formats of consumers older than Kafka 0.11, so that many who read the same cost one conversion; taken as they are used. It has to span how far apart consumers drift that began together: a hundred of them, some 80 MB. 0: none."},
+		Doc: "Memory for batches converted to the formats of consumers older than Kafka 0.11, so that many who read the same cost one conversion; taken as they are used. It has to span how far apart consumers drift that began together: a hundred of them outran 32 MiB, and not 128. 0: none."},
 	{Name: "journal.queue.bytes", Kind: kindLong, Default: "536870912", Min: 1 << 20, Max: maxInt64, Ours: true,
 		Doc: "Bytes waiting for the journal. Beyond it produce is refused with a retriable error."},
 	{Name: "journal.file.bytes", Kind: kindLong, Default: "67108864", Min: 1 << 20, Max: 1 << 40, Ours: true,
