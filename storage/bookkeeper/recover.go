@@ -24,9 +24,13 @@ const (
 	recoverAhead = 256
 	recoverBytes = 64 << 20
 	recoverGuess = 1 << 20
-	// recoverAttempts is how often Recover begins anew when bookies do not answer.
-	recoverAttempts = 4
+	// recoverAttempts is how often Recover begins anew when bookies do not answer, at
+	// first after recoverPause, then after twice as long each time. It goes on for longer
+	// than a bookie that came back may not be dialed for: one that has been away for
+	// long is tried every 1.25 s.
+	recoverAttempts = 6
 	recoverPause    = 100 * time.Millisecond
+	maxRecoverPause = 800 * time.Millisecond
 )
 
 // Recover implements ledger.Tier. It takes as many bookies as hold an ack quorum
@@ -85,7 +89,7 @@ func (t *Tier) recover(ctx context.Context, id ledger.ID) (*ledgerState, error) 
 			timer.Stop()
 			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
-		pause *= 2
+		pause = min(2*pause, maxRecoverPause)
 	}
 }
 

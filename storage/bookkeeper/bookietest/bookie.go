@@ -12,7 +12,6 @@ import (
 
 // Config makes a bookie. A zero field takes the default.
 type Config struct {
-	Address       string      // where to listen; default a free port of this machine
 	TLS           *tls.Config // nil: START_TLS is answered with EBADREQ
 	MaxFrameBytes int         // default 5 MiB
 	MaxBatchBytes int64       // maxBatchReadSize; default 5 MiB
@@ -30,6 +29,7 @@ type Bookie struct {
 	address string
 
 	lifecycle sync.Mutex // held by what starts and ends processes
+	port      *port      // under lifecycle
 
 	mu     sync.Mutex
 	moved  *sync.Cond // something of the below changed
@@ -58,26 +58,18 @@ func Listen(cfg Config) (*Bookie, error) {
 	}
 	b := &Bookie{cfg: cfg, memory: store{}, durable: store{}}
 	b.moved = sync.NewCond(&b.mu)
-	ln, err := listenAt(cfg.Address)
+	var err error
+	if b.port, err = reserve(); err != nil {
+		return nil, err
+	}
+	ln, err := b.port.listen()
 	if err != nil {
+		b.port.release()
 		return nil, err
 	}
 	b.address = ln.Addr().String()
 	b.begin(ln, true)
 	return b, nil
-}
-
-// listenAt listens on an address, or on a free port. That port has to be free again
-// whenever the bookie restarts, so it is one of an address of its own, where there are
-// such: tests of other packages, which run meanwhile, listen on 127.0.0.1.
-func listenAt(address string) (net.Listener, error) {
-	if address != "" {
-		return net.Listen("tcp", address)
-	}
-	if ln, err := net.Listen("tcp", "127.0.0.4:0"); err == nil {
-		return ln, nil
-	}
-	return net.Listen("tcp", "127.0.0.1:0")
 }
 
 // Address returns host:port, which stays the same over restarts. It is a valid
@@ -117,6 +109,7 @@ func (b *Bookie) Close() {
 	b.lifecycle.Lock()
 	defer b.lifecycle.Unlock()
 	b.down(func() { b.closed = true })
+	b.port.release()
 }
 
 // Crash ends the process, as kill -9 with a power cut would: connections are reset,
@@ -158,7 +151,7 @@ func (b *Bookie) restart(serves bool) error {
 	if closed {
 		return errors.New("bookie was closed")
 	}
-	ln, err := net.Listen("tcp", b.address)
+	ln, err := b.port.listen()
 	if err != nil {
 		return err
 	}

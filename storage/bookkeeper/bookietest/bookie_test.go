@@ -478,3 +478,35 @@ func TestFramesThatReset(t *testing.T) {
 		t.Errorf("START_TLS: %+v, %v", s, err)
 	}
 }
+
+// The address of a bookie that is down is nobody else's: other tests, in other processes
+// too, ask for free ports meanwhile.
+func TestPortIsKept(t *testing.T) {
+	b := listen(t, Config{})
+	taken := func(when string) {
+		t.Helper()
+		if ln, err := net.Listen("tcp", b.Address()); err == nil {
+			ln.Close()
+			t.Errorf("somebody else listens at %s %s", b.Address(), when)
+		}
+	}
+	refused := func(when string) {
+		t.Helper()
+		if conn, err := net.Dial("tcp", b.Address()); err == nil {
+			conn.Close()
+			t.Errorf("a connection is accepted %s", when)
+		}
+	}
+	for range 3 {
+		taken("while it is up")
+		b.Stop()
+		taken("while it is stopped")
+		refused("while it is stopped")
+		b.Crash()
+		taken("after a crash")
+		if err := b.Restart(); err != nil {
+			t.Fatal(err)
+		}
+		dial(t, b).conn.Close()
+	}
+}
