@@ -38,6 +38,7 @@ type Config struct {
 
 	now       func() time.Time // replaced by tests
 	leaveTime time.Duration    // the same
+	peersNow  func() time.Time // the same: when requests of other nodes come
 }
 
 // Listener is an address that clients connect to.
@@ -134,6 +135,9 @@ func (c *Config) fill() error {
 	}
 	setDefault(&c.Workers, 64)
 	setDefault(&c.leaveTime, defaultLeaveTime)
+	if c.peersNow == nil {
+		c.peersNow = time.Now
+	}
 	l := &c.Limits
 	setDefault(&l.MaxFrameBytes, 100<<20)
 	setDefault(&l.MaxClientIDBytes, math.MaxInt16)

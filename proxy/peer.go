@@ -91,6 +91,7 @@ type link struct {
 	proven   bool
 	leaving  bool // the other side knows that this one is about to end
 	node     int32
+	transit  forward.Transit
 	streams  map[uint64]*stream
 	names    map[string]string
 
@@ -161,6 +162,9 @@ func (k *link) accept(b *buffer.Buffer, frame []byte) {
 func (k *link) handshake(frame []byte) {
 	c := k.conn
 	reply, done, err := k.acceptor.Receive(frame)
+	if err == nil {
+		k.transit.Arrived(k.acceptor.Clock, c.server.cfg.peersNow())
+	}
 	k.say(sizeBytes, reply)
 	if err != nil {
 		k.notProven(err)
@@ -239,7 +243,7 @@ func (k *link) request(b *buffer.Buffer, frame []byte) {
 		k.instead(r, forward.Dropped, err.Error())
 		return
 	}
-	if k.leaving {
+	if k.late(r, e.Sent) || k.leaving {
 		k.instead(r, forward.NotServed, "")
 		return
 	}
@@ -378,6 +382,10 @@ func (s *stream) start() {
 		s.open = append(s.open, r)
 		c.open.Add(1)
 		r.state.Store(requestHandled)
+		if r.overdue(c.server.cfg.peersNow()) {
+			r.Refuse()
+			continue
+		}
 		if c.outlived(r) {
 			r.Drop(errSenderGone)
 			continue

@@ -399,3 +399,198 @@ func TestOriginOutlivesTheRequest(t *testing.T) {
 		}
 	})
 }
+
+// holding is what lies between two nodes: it can keep what one sends, for as long as it
+// likes, also when the sender has hung up.
+type holding struct {
+	net.Listener
+	mu    sync.Mutex
+	freed *sync.Cond
+	held  bool
+	done  sync.WaitGroup
+}
+
+func hold(t *testing.T, target string) *holding {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &holding{Listener: ln}
+	h.freed = sync.NewCond(&h.mu)
+	h.done.Go(func() {
+		for {
+			from, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", target)
+			if err != nil {
+				t.Error(err)
+				from.Close()
+				return
+			}
+			h.done.Go(func() {
+				defer to.Close()
+				b := make([]byte, 64<<10)
+				for {
+					n, err := from.Read(b)
+					h.mu.Lock()
+					for h.held {
+						h.freed.Wait()
+					}
+					h.mu.Unlock()
+					if _, werr := to.Write(b[:n]); err != nil || werr != nil {
+						return
+					}
+				}
+			})
+			h.done.Go(func() {
+				defer from.Close()
+				_, _ = io.Copy(from, to) // until either is gone
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		h.keep(false)
+		h.done.Wait()
+	})
+	return h
+}
+
+// keep begins or ends the holding.
+func (h *holding) keep(held bool) {
+	h.mu.Lock()
+	h.held = held
+	h.mu.Unlock()
+	h.freed.Broadcast()
+}
+
+// lateClock is a clock of the owner that can be set ahead, and with it how late everything is.
+func lateClock(c *Config) (ahead *atomic.Int64) {
+	ahead = new(atomic.Int64)
+	c.peersNow = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	return ahead
+}
+
+// givenUp sends a request on a link that is there, and waits until it is given up.
+func givenUp(t *testing.T, p *forward.Peers, stream uint64, corr int32) {
+	t.Helper()
+	for {
+		cl := call(t, stream, frame(1, 3, corr, nil))
+		cl.Timeout = 50 * time.Millisecond
+		p.Send(1, &cl.Call)
+		if a := cl.answer(); errors.Is(a.Err, forward.ErrLost) {
+			return
+		} else if !errors.Is(a.Err, forward.ErrUnreachable) {
+			t.Fatalf("request %d ended with %d, %v", corr, a.Status, a.Err)
+		} // else it has not left in that time
+	}
+}
+
+// untilServed sends a request until it is answered. What is refused meanwhile was not begun.
+func untilServed(t *testing.T, p *forward.Peers, corr int32, begun chan int32) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		cl := call(t, 1, frame(1, 3, corr, nil))
+		p.Send(1, &cl.Call)
+		a := cl.answer()
+		switch {
+		case a.Status == forward.Answered:
+			a.Buf.Release()
+			if got := <-begun; got != corr {
+				t.Errorf("request %d was begun, want %d", got, corr)
+			}
+			return
+		case a.Status != forward.NotServed && !errors.Is(a.Err, forward.ErrUnreachable):
+			t.Fatalf("request %d ended with %d, %v", corr, a.Status, a.Err)
+		}
+	}
+	t.Fatalf("request %d is refused again and again", corr)
+}
+
+// A request that a network has held until nobody waits for it any more is not begun, nor
+// what comes behind it on its link; and both nodes go on with another link.
+func TestLateRequests(t *testing.T) {
+	onBothLoops(t, func(t *testing.T, c Config) {
+		ahead := lateClock(&c)
+		begun := make(chan int32, 100)
+		s := start(t, c, func(r *Request) {
+			begun <- r.CorrelationID
+			echo(r)
+		})
+		between := hold(t, s.listeners[0].Addr().String())
+		p := peers(t, s, func(c *forward.Config) {
+			c.Nodes = func(node int32) (string, string, bool) {
+				return between.Addr().String(), identity(node).Incarnation, node == 1
+			}
+		})
+		untilServed(t, p, 1, begun)
+		between.keep(true)
+		givenUp(t, p, 2, 2)
+		behind := call(t, 3, frame(1, 3, 3, nil))
+		behind.Timeout = 24 * time.Hour
+		p.Send(1, &behind.Call)
+		ahead.Add(int64(time.Hour))
+		between.keep(false)
+		if a := behind.answer(); a.Status != forward.NotServed && !errors.Is(a.Err, forward.ErrUnreachable) {
+			t.Errorf("what comes behind it ends with %d, %v", a.Status, a.Err)
+		}
+		untilServed(t, p, 4, begun)
+		if len(begun) > 0 {
+			t.Errorf("request %d was begun too", <-begun)
+		}
+	})
+}
+
+// A request that has waited for another one of its stream until nobody waits for it any
+// more is not begun.
+func TestOverdueRequests(t *testing.T) {
+	onBothLoops(t, func(t *testing.T, c Config) {
+		ahead := lateClock(&c)
+		begun, first := make(chan int32, 100), make(chan *Request, 1)
+		s := start(t, c, func(r *Request) {
+			begun <- r.CorrelationID
+			if r.CorrelationID == 1 {
+				first <- r
+				return
+			}
+			echo(r)
+		})
+		p := peers(t, s)
+		one := call(t, 1, frame(1, 3, 1, nil))
+		p.Send(1, &one.Call)
+		<-begun
+		givenUp(t, p, 1, 2)
+		ahead.Add(int64(time.Hour))
+		echo(<-first)
+		one.want(1, nil)
+		untilServed(t, p, 3, begun)
+	})
+}
+
+// What is left of a standstill is not begun either, whoever waits for it. How late other
+// things may be is their own affair.
+func TestLateAfterStandstill(t *testing.T) {
+	onBothLoops(t, func(t *testing.T, c Config) {
+		ahead := lateClock(&c)
+		begun := make(chan int32, 100)
+		s := start(t, c, func(r *Request) {
+			begun <- r.CorrelationID
+			echo(r)
+		})
+		p := peers(t, s)
+		untilServed(t, p, 1, begun)
+		ahead.Add(int64(2 * lateAfter))
+		untilServed(t, p, 2, begun)
+		late := call(t, 1, frame(1, 3, 3, nil))
+		s.standStill(time.Hour, func() {
+			p.Send(1, &late.Call)
+			ahead.Add(int64(2 * lateAfter))
+		})
+		if a := late.answer(); a.Status != forward.NotServed {
+			t.Errorf("it ended with %d, %v", a.Status, a.Err)
+		}
+		untilServed(t, p, 4, begun)
+	})
+}

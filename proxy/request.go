@@ -51,9 +51,10 @@ type Request struct {
 	prefix [forward.AnswerBytes]byte // what comes before the response: prefixBytes of it
 
 	// Loop only.
-	prefixBytes int  // the response's size, and on a link what belongs to it
-	frameBytes  int  // what it counts for in the limits
-	cancelled   bool // the forwarding node does not wait for it any more
+	prefixBytes int       // the response's size, and on a link what belongs to it
+	frameBytes  int       // what it counts for in the limits
+	cancelled   bool      // the forwarding node does not wait for it any more
+	until       time.Time // of a forwarded request: when it may be begun no more; zero: always
 	onClose     func()
 	onDrain     func()
 }

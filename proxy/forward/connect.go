@@ -42,13 +42,22 @@ func (p *Peers) connect(node int32) (connected, error) {
 			return connected{}, fmt.Errorf("%s: %w", address, err)
 		}
 	}
-	d := dialler{self: p.cfg.Self, secret: p.cfg.Secret, node: node, incarnation: incarnation}
+	d := dialler{self: p.cfg.Self, secret: p.cfg.Secret, node: node, incarnation: incarnation, clock: p.clock(time.Now())}
 	c.SetDeadline(deadline)
 	if err := d.shake(c); err != nil {
 		c.Close()
 		return connected{}, fmt.Errorf("%s: %w", address, err)
 	}
 	c.SetDeadline(time.Time{})
+	// Whatever this node has given up must not reach the other side when a network
+	// heals, behind the newer things that were done meanwhile. So the system forgets
+	// what it has not got rid of when the link is closed, also by the end of the process.
+	if t, ok := socket.(*net.TCPConn); ok {
+		if err := t.SetLinger(0); err != nil {
+			c.Close()
+			return connected{}, fmt.Errorf("%s: %w", address, err)
+		}
+	}
 	return connected{Conn: c, incarnation: incarnation, maxMessageBytes: d.maxMessageBytes}, nil
 }
 

@@ -3,8 +3,11 @@ package forward
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -72,4 +75,51 @@ func newPeers(t *testing.T, ln net.Listener, change func(*Config)) *Peers {
 		}
 	})
 	return p
+}
+
+// What this node has given up with a link does not reach the other side any more, however
+// slowly that reads: the system forgets it, and says so.
+func TestClosedLinkForgets(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	var gone atomic.Bool // the process that listens is another one
+	p := newPeers(t, ln, func(c *Config) {
+		nodes := c.Nodes
+		c.Nodes = func(node int32) (string, string, bool) {
+			address, incarnation, ok := nodes(node)
+			if gone.Load() {
+				incarnation = "another"
+			}
+			return address, incarnation, ok
+		}
+	})
+	const calls, bytes = 64, 64 << 10
+	ended := make(chan Answer, calls)
+	for i := range uint32(calls) {
+		p.Send(1, &Call{Message: [][]byte{request(i, bytes)}, Timeout: patience, Done: func(_ *Call, a Answer) { ended <- a }})
+	}
+	c, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := (&unreliable{}).shake(c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	gone.Store(true)
+	p.Recheck()
+	for range calls {
+		if a := <-ended; a.Status != Failed {
+			t.Errorf("a call ended with %d", a.Status)
+		}
+	}
+	if n, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the other side reads %d bytes of %d, and then %v", n, calls*bytes, err)
+	}
 }

@@ -18,6 +18,7 @@ import (
 //	          uint64 call     the sender's number for it
 //	          uint64 stream   the client's connection at the sender
 //	          uint32 timeout  milliseconds that the sender waits; 0 is not said
+//	          uint64 sent     microseconds of the clock that it said hello with; see Transit
 //	          uint16 slots    followed by so many of: uint16 slot · int64 epoch
 //	          uint16 length · listener
 //	          uint16 length · address of the client
@@ -49,10 +50,13 @@ const (
 	// frame's size included.
 	AnswerBytes = 4 + answerBytes
 
-	fixedEnvelopeBytes = 2 + 2 + 8 + 8 + 4 + 2
+	fixedEnvelopeBytes = 2 + 2 + 8 + 8 + 4 + 8 + 2
 	slotBytes          = 2 + 8
 	cancelBytes        = 2 + 2 + 8 + 8
 	answerBytes        = 8 + 1
+
+	// maxClock is more than the age of any process.
+	maxClock = 100 * 365 * 24 * time.Hour
 
 	// goAway is the status by which a node says that it is about to end.
 	goAway Status = 255
@@ -66,6 +70,7 @@ type Envelope struct {
 	Call       uint64
 	Stream     uint64
 	Timeout    time.Duration
+	Sent       time.Duration // by the sender's clock
 	Slots      []SlotEpoch
 	Listener   []byte
 	RemoteAddr []byte
@@ -74,8 +79,8 @@ type Envelope struct {
 }
 
 // appendEnvelope appends the bytes of a call's frame that come before its
-// Message, the size included. It fails with ErrTooLarge.
-func appendEnvelope(dst []byte, id uint64, c *Call, maxMessageBytes int) ([]byte, error) {
+// Message, the size included; sent is what the sender's clock shows. It fails with ErrTooLarge.
+func appendEnvelope(dst []byte, id uint64, sent time.Duration, c *Call, maxMessageBytes int) ([]byte, error) {
 	message := 0
 	for _, p := range c.Message {
 		message += len(p)
@@ -95,6 +100,7 @@ func appendEnvelope(dst []byte, id uint64, c *Call, maxMessageBytes int) ([]byte
 	dst = binary.BigEndian.AppendUint64(dst, id)
 	dst = binary.BigEndian.AppendUint64(dst, c.Stream)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(min(max(c.Timeout.Milliseconds(), 0), math.MaxUint32)))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(sent.Microseconds()))
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(c.Slots)))
 	for _, s := range c.Slots {
 		dst = binary.BigEndian.AppendUint16(dst, s.Slot)
@@ -117,13 +123,18 @@ func ParseEnvelope(frame []byte, slots []SlotEpoch) (Envelope, error) {
 	if key, version := binary.BigEndian.Uint16(frame), binary.BigEndian.Uint16(frame[2:]); key != KeyEnvelope || version != 0 {
 		return Envelope{}, fmt.Errorf("%w: key %d version %d", ErrEnvelope, key, version)
 	}
+	sent, err := parseClock(frame[24:])
+	if err != nil {
+		return Envelope{}, err
+	}
 	e := Envelope{
 		Call:    binary.BigEndian.Uint64(frame[4:]),
 		Stream:  binary.BigEndian.Uint64(frame[12:]),
 		Timeout: time.Duration(binary.BigEndian.Uint32(frame[20:])) * time.Millisecond,
+		Sent:    sent,
 		Slots:   slots[:0],
 	}
-	n := int(binary.BigEndian.Uint16(frame[24:]))
+	n := int(binary.BigEndian.Uint16(frame[32:]))
 	rest := frame[fixedEnvelopeBytes:]
 	if n > MaxSlots || n*slotBytes > len(rest) {
 		return Envelope{}, fmt.Errorf("%w: %d slots", ErrEnvelope, n)
@@ -148,6 +159,15 @@ func ParseEnvelope(frame []byte, slots []SlotEpoch) (Envelope, error) {
 	}
 	e.Request = rest
 	return e, nil
+}
+
+// parseClock reads what a node's clock has shown, which begins with its process.
+func parseClock(p []byte) (time.Duration, error) {
+	us := binary.BigEndian.Uint64(p)
+	if us > uint64(maxClock/time.Microsecond) {
+		return 0, fmt.Errorf("%w: a clock that shows %d µs", ErrEnvelope, us)
+	}
+	return time.Duration(us) * time.Microsecond, nil
 }
 
 // appendCancel appends a cancel frame, its size included.

@@ -23,7 +23,7 @@ func TestEnvelope(t *testing.T) {
 		{Slots: make([]SlotEpoch, MaxSlots), Timeout: math.MaxInt64},
 	} {
 		message := bytes.Join(c.Message, nil)
-		head, err := appendEnvelope([]byte("before")[:0], 1<<63+7, c, len(message))
+		head, err := appendEnvelope([]byte("before")[:0], 1<<63+7, 3*time.Hour, c, len(message))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func TestEnvelope(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e.Call != 1<<63+7 || e.Stream != c.Stream || string(e.Listener) != c.Listener ||
+		if e.Call != 1<<63+7 || e.Sent != 3*time.Hour || e.Stream != c.Stream || string(e.Listener) != c.Listener ||
 			string(e.RemoteAddr) != c.RemoteAddr || string(e.Principal) != c.Principal || !bytes.Equal(e.Request, message) {
 			t.Errorf("%+v became %+v", c, e)
 		}
@@ -63,7 +63,7 @@ func TestEnvelopeLimits(t *testing.T) {
 		{Slots: make([]SlotEpoch, MaxSlots+1)},
 		{Listener: long}, {RemoteAddr: long}, {Principal: long},
 	} {
-		if _, err := appendEnvelope(nil, 1, c, 100); !errors.Is(err, ErrTooLarge) {
+		if _, err := appendEnvelope(nil, 1, 0, c, 100); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%d parts, %d slots: %v", len(c.Message), len(c.Slots), err)
 		}
 	}
@@ -85,7 +85,7 @@ func FuzzEnvelope(f *testing.F) {
 			Message: [][]byte{e.Request}, Slots: e.Slots, Stream: e.Stream, Timeout: e.Timeout,
 			Listener: string(e.Listener), RemoteAddr: string(e.RemoteAddr), Principal: string(e.Principal),
 		}
-		head, err := appendEnvelope(nil, e.Call, c, len(frame))
+		head, err := appendEnvelope(nil, e.Call, e.Sent, c, len(frame))
 		if err != nil {
 			t.Fatal(err)
 		}

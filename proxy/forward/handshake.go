@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // How two nodes come to trust each other on a new link. Frames as in
@@ -19,6 +20,7 @@ import (
 //	                    32 random bytes
 //	                    uint16 length · cluster id
 //	                    uint16 length · incarnation of the own process
+//	                    uint64 what the own clock shows, microseconds: that of envelopes
 //	◄─ acceptor hello   the same; oldest and newest are the version chosen
 //	dialler ─► proof    int16 key (0x7FE9) · HMAC-SHA256, or as many zeros without a secret
 //	◄─ acceptor proof   the same
@@ -52,6 +54,7 @@ const (
 	nonceBytes      = 32
 	fixedHelloBytes = 2 + 2 + 2 + 1 + 4 + 4 + 4 + nonceBytes
 	maxIDBytes      = 256
+	clockBytes      = 8
 	maxRefusalBytes = 512
 
 	roleDialler  = "quire link 1: dialler\x00"
@@ -93,6 +96,7 @@ type hello struct {
 	wants           int32
 	maxMessageBytes uint32
 	nonce           [nonceBytes]byte
+	clock           time.Duration
 }
 
 func (h *hello) append(dst []byte) []byte {
@@ -112,7 +116,7 @@ func (h *hello) append(dst []byte) []byte {
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(s)))
 		dst = append(dst, s...)
 	}
-	return dst
+	return binary.BigEndian.AppendUint64(dst, uint64(h.clock.Microseconds()))
 }
 
 // parseHello reads a hello. What follows the fields that it knows belongs to
@@ -139,6 +143,12 @@ func parseHello(frame []byte) (h hello, err error) {
 			return hello{}, fmt.Errorf("%w: its hello has an id of %d bytes", ErrHandshake, n)
 		}
 		*s, rest = string(rest[:n]), rest[n:]
+	}
+	if len(rest) < clockBytes {
+		return hello{}, fmt.Errorf("%w: its hello ends early", ErrHandshake)
+	}
+	if h.clock, err = parseClock(rest); err != nil {
+		return hello{}, fmt.Errorf("%w: %w", ErrHandshake, err)
 	}
 	return h, nil
 }
@@ -217,6 +227,9 @@ type Acceptor struct {
 
 	// Peer is who the other side is; valid once Receive has said done.
 	Peer Identity
+	// Clock is what the other side's clock showed when it said hello: before the first
+	// frame that Receive took without an error.
+	Clock time.Duration
 
 	hellos [2][]byte // the dialler's and the own one, once they are there
 }
@@ -261,7 +274,7 @@ func (a *Acceptor) greet(frame []byte) (reply []byte, err error) {
 	}
 	own := hello{Identity: a.Self, oldest: version, newest: version, secret: len(a.Secret) > 0, wants: h.Node, maxMessageBytes: uint32(a.MaxMessageBytes)}
 	rand.Read(own.nonce[:])
-	a.Peer = h.Identity
+	a.Peer, a.Clock = h.Identity, h.clock
 	a.hellos = [2][]byte{append([]byte(nil), frame...), own.append(nil)}
 	return a.hellos[1], nil
 }
@@ -272,6 +285,7 @@ type dialler struct {
 	secret      []byte
 	node        int32  // that it wants to talk to
 	incarnation string // of that node
+	clock       time.Duration
 
 	maxMessageBytes int // largest Kafka request that the other side takes
 
@@ -280,7 +294,7 @@ type dialler struct {
 }
 
 func (d *dialler) greet() []byte {
-	h := hello{Identity: d.self, oldest: oldestVersion, newest: newestVersion, secret: len(d.secret) > 0, wants: d.node}
+	h := hello{Identity: d.self, oldest: oldestVersion, newest: newestVersion, secret: len(d.secret) > 0, wants: d.node, clock: d.clock}
 	rand.Read(h.nonce[:])
 	d.hellos[0] = h.append(nil)
 	return d.hellos[0]

@@ -175,7 +175,8 @@ func (l *link) send(c *Call) error {
 		l.uses = append(l.uses, 0)
 	}
 	id := uint64(l.uses[index])<<32 | uint64(index)
-	head, err := appendEnvelope(c.link.head[:0], id, c, int(l.largest.Load()))
+	now := time.Now()
+	head, err := appendEnvelope(c.link.head[:0], id, l.peers.clock(now), c, int(l.largest.Load()))
 	c.link.head = head
 	if err != nil {
 		if len(l.free) == 0 {
@@ -193,7 +194,7 @@ func (l *link) send(c *Call) error {
 	l.queued += frameBytes(head)
 	c.link.id = id
 	c.link.owner.Store(l)
-	c.link.since = time.Now()
+	c.link.since = now
 	l.queue = append(l.queue, c)
 	l.mu.Unlock()
 	l.wake()

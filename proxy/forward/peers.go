@@ -122,6 +122,7 @@ func (c *Config) fill() error {
 type Peers struct {
 	cfg     Config
 	metrics *metrics
+	begun   time.Time // zero of the clock that others are told
 
 	own   loop.Group // for calls that name no loop, and for TLS
 	ctx   context.Context
@@ -157,7 +158,7 @@ func New(cfg Config) (*Peers, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	p := &Peers{cfg: cfg, links: make(map[*link]struct{}), ended: make(chan struct{})}
+	p := &Peers{cfg: cfg, begun: time.Now(), links: make(map[*link]struct{}), ended: make(chan struct{})}
 	var err error
 	if p.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
@@ -178,6 +179,9 @@ func New(cfg Config) (*Peers, error) {
 	first.Post(&loop.Task{Run: p.tick})
 	return p, nil
 }
+
+// clock is what this node's clock shows to others; see Transit.
+func (p *Peers) clock(now time.Time) time.Duration { return now.Sub(p.begun) }
 
 // tick has the links looked at from time to time. First loop of own only.
 func (p *Peers) tick() {

@@ -1,0 +1,52 @@
+package proxy
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// What another node forwards can come long after it was sent: a network was cut and
+// heals, or this process stood still with it in its sockets. The other node has given it
+// up then and told its client, who may have done something newer by another way since:
+// an offset committed by such a request would take its group back. So a forwarded request
+// is not begun when its time is over, nor when it has waited since before a standstill,
+// at whose end it is not known whether the other side of the link is still there.
+//
+// It is refused as one of which nothing was done, with all that the link brings after
+// it, and the other node asked to make a new link. If it waits for the request all the
+// same, one of both machines having had no clock for a while, it sends it again there,
+// and the new link's Transit knows nothing of the old one's.
+
+// lateAfter is how late what comes may be in any case. On a busy machine that much
+// happens; and who gives his requests less time would cost others their link.
+const lateAfter = 2 * time.Second
+
+// late says whether a forwarded request that has just come is too late, and notes until
+// when it may be begun. If it is late the link is left. Loop only.
+func (k *link) late(r *Request, sent time.Duration) bool {
+	now := k.conn.server.cfg.peersNow()
+	running, wall := k.transit.Arrived(sent, now)
+	patience := max(r.origin.Timeout, lateAfter)
+	r.until = time.Time{}
+	if r.origin.Timeout > 0 {
+		r.until = now.Add(patience - running)
+	}
+	if !r.overdue(now) && !k.stoodStill(max(running, wall)) {
+		return false
+	}
+	if !k.leaving {
+		k.conn.server.cfg.Log.Warn("requests of another node come too late: it is asked for a new link",
+			zap.Int32("node", k.node), zap.Duration("late", max(running, wall)), zap.Duration("timeout", r.origin.Timeout))
+		k.leave()
+	}
+	return true
+}
+
+// stoodStill says whether what is so late has waited since before a standstill.
+func (k *link) stoodStill(late time.Duration) bool {
+	return late >= lateAfter && k.conn.state.still.recent()
+}
+
+// overdue says whether the other node does not wait for a request any more.
+func (r *Request) overdue(now time.Time) bool { return !r.until.IsZero() && !now.Before(r.until) }
