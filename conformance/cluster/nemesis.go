@@ -175,6 +175,7 @@ var nemeses = []nemesis{
 	{name: "rolling-restart", what: "all servers in turn are drained, ended by SIGTERM, started again and awaited, as deploy/rolling-restart does", do: rollingRestart},
 	{name: "drain", what: "a server is drained and undrained by its verb", do: drain},
 	{name: "power-cut", what: "kill -9 of all bookies, then of all servers; all started again: what nobody has on disk is gone", do: powerCut},
+	{name: "last-bookie", what: "SIGSTOP of all bookies but one, then kill -9 of all servers and all bookies; that one is started last, when the servers have done without it", do: lastBookie},
 	{name: "twin", what: "a second server with the id and name of one that runs, on another folder: it must refuse to serve", do: twin},
 }
 
@@ -293,6 +294,47 @@ func powerCut(ctx context.Context, h *harm) error {
 		return err
 	}
 	return h.c.eachNode(func(n *node) error { return h.c.startNode(ctx, n) })
+}
+
+// lastBookie leaves one bookie to the servers for a while, without their knowing of
+// it, and then takes it away and brings the others back: what was acknowledged
+// meanwhile would be on that one alone.
+func lastBookie(ctx context.Context, h *harm) error {
+	if err := h.allBookies(); err != nil {
+		return err
+	}
+	if err := h.allNodes(); err != nil {
+		return err
+	}
+	last := h.rng.IntN(len(h.c.bk.Bookies))
+	h.begins("%s left alone, then all servers and bookies killed", bookieName(last))
+	others := func(f func(*peer.JavaServer) error) error {
+		return h.eachBookie(func(b *peer.JavaServer) error {
+			if b == h.c.bk.Bookies[last] {
+				return nil
+			}
+			return f(b)
+		})
+	}
+	if err := others(func(b *peer.JavaServer) error { return b.Pause() }); err != nil {
+		return err
+	}
+	wait(ctx, time.Second)
+	// The servers first: one that sees its bookies end closes its ledgers with what
+	// it has acknowledged, and then nobody forgets that it was there.
+	if err := errors.Join(h.c.eachNode(func(n *node) error { return n.server.Kill() }), h.eachBookie(func(b *peer.JavaServer) error { return b.Kill() })); err != nil {
+		return err
+	}
+	healCtx, cancel := healing(ctx)
+	defer cancel()
+	if err := others(func(b *peer.JavaServer) error { return h.c.startBookie(healCtx, b) }); err != nil {
+		return err
+	}
+	if err := h.c.eachNode(func(n *node) error { return h.c.startNode(healCtx, n) }); err != nil {
+		return err
+	}
+	h.hold(ctx, 3*time.Second, 8*time.Second)
+	return h.c.startBookie(healCtx, h.c.bk.Bookies[last])
 }
 
 func (h *harm) eachBookie(f func(*peer.JavaServer) error) error {

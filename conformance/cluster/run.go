@@ -147,11 +147,13 @@ func (p *plan) run(ctx context.Context) (res *result, err error) {
 			l.Close()
 		}
 	})
-	defer closeLoads()
 	loading, stopLoads := context.WithCancel(ctx)
-	defer stopLoads()
-	loaded := make(chan error, 1)
-	go func() { loaded <- load.RunAll(loading, loads, liveTimeout) }()
+	loaded, idle := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(idle)
+		loaded <- load.RunAll(loading, loads, liveTimeout)
+	}()
+	defer func() { stopLoads(); <-idle; closeLoads() }()
 
 	watching, stopWatching := context.WithCancel(ctx)
 	var watchers sync.WaitGroup

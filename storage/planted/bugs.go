@@ -15,7 +15,7 @@ const Environment = "PLANTED_BUG"
 
 // The bugs.
 const (
-	AckBeforeQuorum    Bug = "ack-before-quorum"    // an entry counts as stored before any bookie has it
+	AckBeforeQuorum    Bug = "ack-before-quorum"    // an entry counts as stored as soon as one bookie has it
 	NoFence            Bug = "no-fence"             // opening a log does not fence the ledger of its owner before
 	ShortRecovery      Bug = "short-recovery"       // recovery of a ledger does not read past the last entry known to be confirmed
 	EpochBack          Bug = "epoch-back"           // each leader of a log has a smaller epoch than the one before

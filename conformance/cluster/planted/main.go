@@ -39,7 +39,7 @@ var (
 
 // bugs are those of storage/planted.
 var bugs = []bug{
-	{"ack-before-quorum", "power-cut", `^(lost|vanished|diverged|misplaced|beyond end|stale end)`, noGroups},
+	{"ack-before-quorum", "last-bookie", `^(lost|vanished|diverged|misplaced|beyond end|stale end)`, noGroups},
 	{"no-fence", "cut-etcd,pause-owner", `^(lost|vanished|diverged|misplaced|duplicated|beyond end|stale end)|gave up`, noGroups},
 	{"short-recovery", "kill-owner", `^(lost|vanished|diverged|misplaced|stale end)`, noGroups},
 	{"epoch-back", "kill-owner", `^epoch back`, noGroups},

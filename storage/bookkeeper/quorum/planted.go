@@ -7,7 +7,7 @@ import "github.com/quirelog/quire/storage/planted"
 func init() {
 	switch {
 	case planted.Is(planted.AckBeforeQuorum):
-		protocol.acknowledged = func(int, int) bool { return true }
+		protocol.acknowledged = func(acks, _ int) bool { return acks > 0 }
 	case planted.Is(planted.NoFence):
 		protocol.lastFlags &^= Fence
 		protocol.readFlags &^= Fence
