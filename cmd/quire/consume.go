@@ -115,17 +115,20 @@ func (v *consumeVerb) resolve(ctx context.Context, a *kadm.Client, from position
 	if len(wanted) == 0 {
 		wanted = t.Partitions.Numbers()
 	}
-	starts, err := a.ListStartOffsets(ctx, v.Topic)
+	starts, err := v.list(ctx, a.ListStartOffsets)
 	if err != nil {
 		return explain(v.Topic, err, "")
 	}
-	ends, err := a.ListEndOffsets(ctx, v.Topic)
+	ends, err := v.list(ctx, a.ListEndOffsets)
 	if err != nil {
 		return explain(v.Topic, err, "")
 	}
 	var byTime kadm.ListedOffsets
 	if from.time >= 0 {
-		if byTime, err = a.ListOffsetsAfterMilli(ctx, from.time, v.Topic); err != nil {
+		after := func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
+			return a.ListOffsetsAfterMilli(ctx, from.time, topics...)
+		}
+		if byTime, err = v.list(ctx, after); err != nil {
 			return explain(v.Topic, err, "")
 		}
 	}
@@ -155,6 +158,31 @@ func (v *consumeVerb) resolve(ctx context.Context, a *kadm.Client, from position
 		spans[n] = s
 	}
 	return nil
+}
+
+// listPause is between two questions for offsets that had to be asked again.
+const listPause = 250 * time.Millisecond
+
+// list asks for the offsets of all partitions, and again while one of them has no
+// leader that can tell: another node is taking it over.
+func (v *consumeVerb) list(ctx context.Context, ask func(context.Context, ...string) (kadm.ListedOffsets, error)) (kadm.ListedOffsets, error) {
+	for {
+		listed, err := ask(ctx, v.Topic)
+		passes := false
+		listed.Each(func(o kadm.ListedOffset) {
+			passes = passes || kerr.IsRetriable(o.Err) && !errors.Is(o.Err, kerr.CorruptMessage)
+		})
+		if err != nil || !passes {
+			return listed, err
+		}
+		pause := time.NewTimer(listPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return listed, nil
+		}
+	}
 }
 
 // read prints records until a signal, the count, or with --end all spans are read.
