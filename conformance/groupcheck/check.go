@@ -190,7 +190,11 @@ func checkMembership(name string, g Group, events, server []Event, end int64, re
 			}
 			delete(established, e.ID)
 		}
-		if disturbs && m.Settled() {
+		// A member that is not answered for its session timeout takes itself for thrown
+		// out. That there was nobody to answer is not for this check to find.
+		last, heard := lastHeard[e.Member]
+		gaveUp := heard && e.At >= last+int64(g.Session)
+		if disturbs && m.Settled() && !gaveUp {
 			report(Uncaused, name, e.At, "%s: %s %v, and nobody came or went since the group settled at %.3f s", e.Member, e.Kind, e.Partitions, float64(m.since)/1e9)
 		}
 		if disturbs && silence != nil {

@@ -261,6 +261,10 @@ func TestExcused(t *testing.T) {
 		"a read that overlaps a commit gives either": func(s *story) {
 			s.Reads = append(s.Reads, Read{"g", "observer", p0, 12, seconds(40.05), seconds(40.2)})
 		},
+		"a member that nobody answered for its session timeout gives up what it had": func(s *story) {
+			s.insert(17.5, Event{Kind: Lost, Member: "a", Partitions: []Partition{p0}})
+			s.insert(17.6, Event{Kind: Assigned, Member: "a", Partitions: []Partition{p0}})
+		},
 		"a member that went on with an empty share": func(s *story) { s.insert(25, Event{Kind: Assigned, Member: "a"}) },
 	} {
 		t.Run(name, func(t *testing.T) {
