@@ -55,10 +55,11 @@ type handover struct {
 func (m *handovers) init(s *slots) { m.s = s }
 
 // moveLocked begins the handovers that are due and says when the next one may
-// be; false: none waits for time alone.
+// be; false: none waits for time alone. Those that wait for the sake of balance hold up
+// none that were asked for.
 func (s *slots) moveLocked(now time.Duration) (at time.Duration, ok bool) {
 	if !s.c.registration.valid() {
-		return 0, false // look is called when it is again
+		return 0, false // the renewal that makes it so again looks
 	}
 	draining := s.c.Self().Draining
 	stable := s.membersSince + s.c.config.BalanceDelay
@@ -67,22 +68,27 @@ func (s *slots) moveLocked(now time.Duration) (at time.Duration, ok bool) {
 		if !s.mineLocked(o) || o.releasing || o.doubtful {
 			continue
 		}
+		overridden, named := s.overrides[slot]
+		if ok && !named {
+			continue
+		}
 		next, found := s.wantedLocked(slot)
 		if !found || next == s.c.self.ID || s.c.nodes.Load().byID[next].revision == 0 {
 			continue
 		}
 		if s.moves.running >= handoversAtOnce {
-			return 0, false // look is called when one has ended
+			return 0, false // the end of one looks
 		}
-		if overridden, named := s.overrides[slot]; !draining && !(named && overridden == next) {
+		if !draining && !(named && overridden == next) {
 			if due := max(stable, s.moves.nextMove); due > now {
-				return due, true
+				at, ok = due, true
+				continue
 			}
 			s.moves.nextMove = max(now, s.moves.nextMove) + time.Second/time.Duration(s.c.config.BalanceSlotsPerSecond)
 		}
 		s.beginLocked(slot)
 	}
-	return 0, false
+	return at, ok
 }
 
 // beginLocked begins the handover of a slot.

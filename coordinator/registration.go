@@ -352,6 +352,8 @@ func (r *registration) keepAlive(sent moment) error {
 		r.steady.Store(int64(sent.monotonic))
 	}
 	r.trust()
+	// Handovers wait for a lease that lasts. It may not have until now, as after a clock was set.
+	r.c.slots.look()
 	return nil
 }
 

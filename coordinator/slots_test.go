@@ -290,6 +290,28 @@ func TestOverride(t *testing.T) {
 	})
 }
 
+// A slot that somebody moves by hand does not wait for those that move for balance.
+func TestOverrideWhileBalancing(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		a := c.startAll("a")[0]
+		b := c.start("b", func(c *coordinator.Config) { c.Node.Weight = 1 })
+		const last = coordinator.NumSlots - 1
+		c.start("d")
+		time.Sleep(3 * time.Second)
+		if err := a.Override(t.Context(), last, b.Self().ID); err != nil {
+			t.Fatal(err)
+		}
+		asked := time.Now()
+		eventually(t, "the slot has moved", func() bool { return b.Route(last).Here })
+		if took := time.Since(asked); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if n := len(slotsOf(a)); n < 600 {
+			t.Errorf("the others had moved before: %d are left", n)
+		}
+	})
+}
+
 // While the metadata store is away nobody claims anything, and when it is back,
 // its leases gone, everybody goes on with what it had.
 func TestStoreAway(t *testing.T) {
@@ -555,6 +577,36 @@ func TestClocks(t *testing.T) {
 		if !valid() {
 			t.Error("the lease is not valid with a clock that was set back")
 		}
+	})
+}
+
+// What was to move while a node did not trust its lease moves as soon as it does again.
+func TestMoveAskedForDuringLapse(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		var set atomic.Int64
+		start := time.Now()
+		a := c.start("a", func(c *coordinator.Config) {
+			c.Clock = func() (time.Duration, time.Time) {
+				return time.Since(start) + time.Minute, time.Now().Add(time.Duration(set.Load()))
+			}
+		})
+		b := c.start("b")
+		c.settle(a, b)
+		answer := a.link.hold(keepAliveAnswer)
+		set.Store(int64(time.Hour))
+		if synctest.Wait(); coordinator.LeaseValid(a.Coordinator) {
+			t.Fatal("the lease is valid an hour later")
+		}
+		slot := slotsOf(a)[0]
+		if err := b.Override(t.Context(), slot, b.Self().ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if !a.Route(slot).Here {
+			t.Fatal("a node that may not own the slot any more has handed it over")
+		}
+		answer()
+		eventually(t, "the slot has moved", func() bool { return b.Route(slot).Here })
 	})
 }
 
