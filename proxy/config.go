@@ -105,7 +105,8 @@ type Limits struct {
 	IdleTimeout time.Duration
 
 	// FrameTimeout is how long a started frame may take for each further
-	// MinFrameProgressBytes; else the connection is closed. 30 s and 4 KiB.
+	// MinFrameProgressBytes, or 1 MiB while other connections wait for memory; else the
+	// connection is closed. 30 s and 4 KiB.
 	FrameTimeout          time.Duration
 	MinFrameProgressBytes int
 

@@ -234,6 +234,7 @@ func (in *input) reserve(n int) bool {
 	c := in.conn
 	if c.full(false) {
 		c.pause(pausedFull)
+		c.giveBack(0) // it may have waited for memory, and those behind it do still
 		return false
 	}
 	if !c.budget().take(c, n, true) {
@@ -270,13 +271,18 @@ func (in *input) started() {
 	in.mark, in.markGot = in.conn.loop.Now(), 0
 }
 
-// slow says whether a frame makes too little progress.
+// slow says whether a frame makes too little progress. While others wait for memory it
+// has to bring more: what is held for it would else keep them out for little.
 func (in *input) slow(now time.Time, due func(time.Time, time.Duration) bool) bool {
 	l := &in.conn.server.cfg.Limits
 	if !in.partial() || in.discarding || in.conn.paused != 0 || !due(in.mark, l.FrameTimeout) {
 		return false
 	}
-	if in.got-in.markGot < l.MinFrameProgressBytes {
+	least := l.MinFrameProgressBytes
+	if in.conn.budget().waiting.Load() > 0 {
+		least = max(least, firstFrameBytes)
+	}
+	if in.got-in.markGot < least {
 		return true
 	}
 	in.mark, in.markGot = now, in.got

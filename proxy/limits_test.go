@@ -165,6 +165,68 @@ func TestBudgetIsNotHeldByAnswers(t *testing.T) {
 	})
 }
 
+// A connection that waits for memory, and when there is some may not read more since its
+// client has not read its answers, keeps nobody waiting.
+func TestBudgetPassesWhoMayNotRead(t *testing.T) {
+	onEachKind(t, func(t *testing.T, c Config) {
+		c.MaxInflightBytes = 1 << 20
+		parked := make(chan *Request, 1)
+		s := start(t, c, func(r *Request) {
+			if r.Key == 1 {
+				parked <- r
+			} else {
+				echo(r)
+			}
+		})
+		full := dial(t, s)
+		full.send(frame(1, 3, 0, nil))
+		first := <-parked
+		busy := dial(t, s)
+		busy.send(frame(1, 3, 0, make([]byte, 1<<20-14))) // all of the budget, and no more
+		defer func(r *Request) { echo(r) }(<-parked)
+		full.send(frame(3, 3, 1, nil))
+		eventually(t, "it waits", func() bool { return s.budget.waiting.Load() == 1 })
+		waiting := dial(t, s)
+		waiting.send(frame(3, 3, 7, nil))
+		eventually(t, "another one waits", func() bool { return s.budget.waiting.Load() == 2 })
+		large(first)
+		if corr, _ := waiting.receive(); corr != 7 {
+			t.Fatalf("answer to %d", corr)
+		}
+		full.wantLarge(0)
+		full.receive()
+	})
+}
+
+// Frames that are begun and hardly go on do not keep others waiting for what they hold.
+func TestBudgetHeldBySlowFrames(t *testing.T) {
+	onEachKind(t, func(t *testing.T, c Config) {
+		clk := &clock{t: time.Unix(1000, 0)}
+		c.now = clk.now
+		c.FrameTimeout, c.MinFrameProgressBytes = 10*time.Second, 1000
+		c.MaxInflightBytes = 2 << 20
+		s := start(t, c, echo)
+		f := frame(3, 3, 0, pattern(10<<10, 0))
+		f[0] = 5 // of 80 MiB
+		var slow []*client
+		for range 3 {
+			slow = append(slow, dial(t, s))
+			slow[len(slow)-1].send(f[:100])
+		}
+		eventually(t, "three have begun", func() bool { return s.budget.used.Load() == 3<<20 })
+		waiting := dial(t, s)
+		waiting.send(frame(3, 3, 7, nil))
+		eventually(t, "another one waits", func() bool { return s.budget.waiting.Load() == 1 })
+		for _, cl := range slow {
+			cl.send(f[100:])
+		}
+		clk.advance(s, 11*time.Second)
+		if corr, _ := waiting.receive(); corr != 7 {
+			t.Fatalf("answer to %d", corr)
+		}
+	})
+}
+
 // A connection that may exceed the budget and dies passes the right on.
 func TestBudgetHolderDies(t *testing.T) {
 	onEachKind(t, func(t *testing.T, c Config) {
