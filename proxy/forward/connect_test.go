@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/quirelog/quire/proxy/loop"
 )
 
 // A node that takes connections and says nothing, as one that is stopped does, costs no
@@ -54,6 +56,38 @@ func TestCancelBesideSend(t *testing.T) {
 		}
 		if a.Buf != nil {
 			a.Buf.Release()
+		}
+	}
+}
+
+// Calls of a connection whose loop has ended end, before or after there was a link on it.
+func TestLoopHasEnded(t *testing.T) {
+	u := newUnreliable(t, 1, false)
+	t.Cleanup(u.close)
+	p := newPeers(t, u.ln, func(*Config) {})
+	for _, used := range []bool{false, true} {
+		g := loop.Portable(loop.Config{Loops: 1})
+		send := func() Answer {
+			ended := make(chan Answer, 1)
+			c := &Call{Message: [][]byte{request(1, 0)}, Timeout: patience, Loop: g.Loops()[0], Done: func(_ *Call, a Answer) { ended <- a }}
+			p.Send(1, c)
+			p.Cancel(c)
+			a := <-ended
+			if a.Buf != nil {
+				a.Buf.Release()
+			}
+			return a
+		}
+		if used {
+			if a := send(); a.Status > Silent {
+				t.Fatalf("ended with %d, %v", a.Status, a.Err)
+			}
+		}
+		g.Close()
+		for range 3 {
+			if a := send(); !errors.Is(a.Err, ErrUnreachable) {
+				t.Fatalf("ended with %d, %v", a.Status, a.Err)
+			}
 		}
 	}
 }

@@ -213,7 +213,7 @@ func (l *link) cancel(id uint64) {
 
 func (l *link) wake() {
 	if !l.loop.Post(&l.task) {
-		go l.abandon()
+		l.peers.abandon(l)
 	}
 }
 
@@ -284,7 +284,7 @@ func (l *link) onLoop(f func()) {
 		f()
 	}}
 	if !l.loop.Post(t) {
-		go l.abandon()
+		l.peers.abandon(l)
 	}
 }
 
@@ -659,7 +659,7 @@ func (l *link) dial() {
 		return
 	}
 	l.state = dialling
-	l.peers.dials.Go(func() {
+	l.peers.running.Go(func() {
 		c, err := l.peers.connect(l.node.id)
 		if err == nil {
 			err = l.loop.Adopt(c.Conn, func(s loop.Sock) loop.Handler { return l.opened(s, c) })

@@ -124,10 +124,10 @@ type Peers struct {
 	metrics *metrics
 	begun   time.Time // zero of the clock that others are told
 
-	own   loop.Group // for calls that name no loop, and for TLS
-	ctx   context.Context
-	stop  context.CancelFunc // ends dialling
-	dials sync.WaitGroup
+	own     loop.Group // for calls that name no loop, and for TLS
+	ctx     context.Context
+	stop    context.CancelFunc // ends dialling
+	running sync.WaitGroup     // attempts to connect, and links whose loop has ended
 
 	recheck loop.Task // on the first loop of own
 
@@ -135,6 +135,7 @@ type Peers struct {
 
 	mu      sync.Mutex
 	closing bool
+	over    bool               // all links have ended
 	links   map[*link]struct{} // that have not ended
 	empty   chan struct{}      // closed when no call is open; set by Close
 
@@ -337,7 +338,10 @@ func (p *Peers) Close(ctx context.Context) error {
 		l.retire()
 		<-l.ended
 	}
-	p.dials.Wait()
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
+	p.running.Wait()
 	p.own.Close()
 	p.metrics.unregister()
 	return err
@@ -348,6 +352,16 @@ func (p *Peers) all() []*link {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Collect(maps.Keys(p.links))
+}
+
+// abandon ends the calls of a link whose loop has ended, on a goroutine of its own:
+// whoever finds that out may be in the link's turn. Any goroutine.
+func (p *Peers) abandon(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.over {
+		p.running.Go(l.abandon)
+	}
 }
 
 func (p *Peers) forget(l *link) {
