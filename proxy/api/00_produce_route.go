@@ -245,6 +245,7 @@ type routedProduce struct {
 // routedPart is one partition of it.
 type routedPart struct {
 	topic     *coordinator.Topic // nil: unknown
+	of        int                // which of the request's topics
 	partition int32
 	slot      int // -1: of a partition that does not exist; whoever comes first tells
 	records   []byte
@@ -294,7 +295,7 @@ func (p *routedProduce) unpackLocked(state partState) {
 		p.topics = append(p.topics, produceTopic{walk.Topic, walk.TopicID, walk.TopicPartitions})
 		t := p.h.producedTopic(&walk, p.r.Version)
 		for walk.NextPartition() {
-			part := routedPart{topic: t, partition: walk.Partition, slot: -1, records: walk.Records, state: state}
+			part := routedPart{topic: t, of: len(p.topics) - 1, partition: walk.Partition, slot: -1, records: walk.Records, state: state}
 			if t != nil && part.partition >= 0 && part.partition < t.Partitions {
 				part.slot = coordinator.PartitionSlot(t.ID, part.partition)
 			}
@@ -304,20 +305,9 @@ func (p *routedProduce) unpackLocked(state partState) {
 	p.left = len(p.parts)
 }
 
-// topicOf returns which of the topics a part is of.
-func (p *routedProduce) topicOf(i int32) int {
-	n := int(i)
-	for t := range p.topics {
-		if n -= p.topics[t].partitions; n < 0 {
-			return t
-		}
-	}
-	panic("api: a partition of no topic")
-}
-
 // names says whether an answer is about a part.
 func (p *routedProduce) names(i int32, resp *protocol.ProduceResponse) bool {
-	t := &p.topics[p.topicOf(i)]
+	t := &p.topics[p.parts[i].of]
 	if p.r.Version >= 13 {
 		if resp.TopicID != t.id {
 			return false
@@ -418,14 +408,13 @@ func (p *routedProduce) addTo(calls []*produceCall, node int32, i int32) []*prod
 	slot := p.parts[i].slot
 	for _, c := range calls {
 		if c.node == node {
-			c.parts = append(c.parts, i)
-			if !slices.Contains(c.slots, slot) {
-				c.slots = append(c.slots, slot)
-			}
+			c.add(i, slot)
 			return calls
 		}
 	}
-	return append(calls, &produceCall{p: p, node: node, parts: []int32{i}, slots: []int{slot}})
+	c := &produceCall{p: p, node: node}
+	c.add(i, slot)
+	return append(calls, c)
 }
 
 // appendHere appends some partitions here.
@@ -518,6 +507,7 @@ type produceCall struct {
 	parts   []int32 // nil if it is the whole request, until that is unpacked
 	whole   bool
 	slots   []int
+	named   slotSet // slots, of parts
 	call    forward.Call
 	message [1][]byte
 	epochs  []forward.SlotEpoch
@@ -533,26 +523,32 @@ const (
 	callDone
 )
 
+// add adds a part.
+func (c *produceCall) add(i int32, slot int) {
+	c.parts = append(c.parts, i)
+	if c.named.add(slot) {
+		c.slots = append(c.slots, slot)
+	}
+}
+
 // encode makes the request. What it holds of records are slices of the client's frame.
 func (c *produceCall) encode() [][]byte {
 	p := c.p
 	// Parts are in the order of the request, so those of a topic are neighbours.
-	topics := make([]int, len(c.parts))
-	runs := 0
-	for k, i := range c.parts {
-		topics[k] = p.topicOf(i)
-		if k == 0 || topics[k] != topics[k-1] {
-			runs++
+	runs, last := 0, -1
+	for _, i := range c.parts {
+		if of := p.parts[i].of; of != last {
+			runs, last = runs+1, of
 		}
 	}
 	var e protocol.ProduceRequestEncoder
 	e.Begin(p.r.Message[:len(p.r.Message)-len(p.r.Body)], &p.cursor, runs)
 	for k := 0; k < len(c.parts); {
-		n := 1
-		for k+n < len(c.parts) && topics[k+n] == topics[k] {
+		n, of := 1, p.parts[c.parts[k]].of
+		for k+n < len(c.parts) && p.parts[c.parts[k+n]].of == of {
 			n++
 		}
-		t := &p.topics[topics[k]]
+		t := &p.topics[of]
 		e.Topic(t.name, t.id, n)
 		for _, i := range c.parts[k : k+n] {
 			e.Partition(p.parts[i].partition, p.parts[i].records)

@@ -57,6 +57,7 @@ type fetchCall struct {
 	node  int32
 	parts []*fetchPart
 	waits bool // may wait for data
+	named slotSet
 	call  forward.Call
 
 	// Under away.mu.
@@ -118,7 +119,7 @@ func (s *fetchRequest) lose(p *fetchPart) {
 // lost says whether an error is that of a log that another node serves by now, and
 // gives the partition away if it is.
 func (s *fetchRequest) lost(p *fetchPart, err error) bool {
-	if err == nil || s.h.c.Peers == nil || s.r.Origin != nil || s.tells() || !errors.Is(err, storage.ErrLostOwnership) || s.q.ReplicaID >= 0 {
+	if !errors.Is(err, storage.ErrLostOwnership) || s.q.ReplicaID >= 0 || !s.h.routes(s.r) || s.tells() {
 		return false
 	}
 	s.lose(p)
@@ -211,8 +212,8 @@ func (s *fetchRequest) ask() {
 		c := calls[at]
 		c.parts = append(c.parts, p)
 		p.call = c
-		if e := (forward.SlotEpoch{Slot: uint16(slot), Epoch: to.epoch}); !slices.Contains(c.call.Slots, e) {
-			c.call.Slots = append(c.call.Slots, e)
+		if c.named.add(slot) {
+			c.call.Slots = append(c.call.Slots, forward.SlotEpoch{Slot: uint16(slot), Epoch: to.epoch})
 		}
 	}
 	if len(calls) == 0 {

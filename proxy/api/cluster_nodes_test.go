@@ -13,6 +13,7 @@ import (
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/protocol"
 	"github.com/quirelog/quire/protocol/batch"
+	"github.com/quirelog/quire/proxy/forward"
 	"github.com/quirelog/quire/storage/meta"
 )
 
@@ -91,6 +92,74 @@ func TestClientsThatKnowNodes(t *testing.T) {
 	}
 	if at, strangers := list(c.nodes[0].dial()), list(stranger); at != 1 || strangers != 0 {
 		t.Errorf("the owner lists %d groups, the other node %d", at, strangers)
+	}
+}
+
+// unreachable is a way to other nodes on which some calls do not leave, as over a link to
+// a node that is about to end.
+type unreachable struct {
+	forward.Sender
+	left atomic.Int32 // calls that do not
+}
+
+func (u *unreachable) Send(node int32, c *forward.Call) {
+	if u.left.Add(-1) >= 0 {
+		c.Done(c, forward.Answer{Status: forward.Failed, Err: fmt.Errorf("node %d: %w: it is about to end", node, forward.ErrUnreachable)})
+		return
+	}
+	u.Sender.Send(node, c)
+}
+
+// TestAskedUntilAnswered: what is asked of several nodes is not given up since one of them
+// cannot be reached for a moment.
+func TestAskedUntilAnswered(t *testing.T) {
+	c := newCluster(t, 2, func(o *options) { o.config.Broker = []BrokerConfig{{Name: "log.dirs", Value: "x"}} })
+	n, other := c.nodes[0], c.nodes[1]
+	topic := n.createTopic("orders", 8)
+	for p := range topic.Partitions {
+		n.dialProxy().produce(topic, p, "a")
+	}
+	id := other.groupOf(0)
+	way := &unreachable{Sender: n.peers}
+	n.handler.c.Peers = way
+	r := n.dialProxy()
+	wantCode(t, "commit", r.commit(newCommitRequest(8, id, topic, 0, 1)), protocol.None)
+	for name, ask := range map[string]func() int16{
+		"ListGroups": func() int16 { return do[*kmsg.ListGroupsResponse](r, &kmsg.ListGroupsRequest{Version: 4}).ErrorCode },
+		"DescribeLogDirs": func() int16 {
+			return do[*kmsg.DescribeLogDirsResponse](r, &kmsg.DescribeLogDirsRequest{Version: 4}).ErrorCode
+		},
+		"DescribeGroups": func() int16 {
+			q := kmsg.NewPtrDescribeGroupsRequest()
+			q.Version, q.Groups = 5, []string{id}
+			return do[*kmsg.DescribeGroupsResponse](r, q).Groups[0].ErrorCode
+		},
+		"ListOffsets": func() int16 {
+			worst := int16(0)
+			for p := range topic.Partitions {
+				part := &do[*kmsg.ListOffsetsResponse](r, listOffset(7, topic, p, -1)).Topics[0].Partitions[0]
+				worst = max(worst, part.ErrorCode)
+			}
+			return worst
+		},
+		"OffsetFetch": func() int16 {
+			code, _ := r.fetchOffsets(9, id, topic, 0)
+			return int16(code)
+		},
+		"DescribeConfigs of a broker": func() int16 {
+			q := kmsg.NewPtrDescribeConfigsRequest()
+			q.Version = 4
+			res := kmsg.NewDescribeConfigsRequestResource()
+			res.ResourceType, res.ResourceName = kmsg.ConfigResourceTypeBroker, fmt.Sprint(other.id)
+			q.Resources = append(q.Resources, res)
+			return do[*kmsg.DescribeConfigsResponse](r, q).Resources[0].ErrorCode
+		},
+	} {
+		way.left.Store(3)
+		wantCode(t, name, ask(), protocol.None)
+		if left := way.left.Load(); left >= 0 {
+			t.Errorf("%s: nobody was asked", name)
+		}
 	}
 }
 

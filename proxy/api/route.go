@@ -62,7 +62,8 @@ func (h *Handlers) LastAstray() time.Time {
 }
 
 // tells says whether r's client is told who serves a partition that this node does not,
-// instead of that one being asked. From a version on it can be told all that it needs.
+// instead of that one being asked. From a version on it can be told all that it needs. It
+// is asked of such partitions only: who knows nodes is astray there.
 func (h *Handlers) tells(r *proxy.Request, since int16) bool {
 	if h.proxied(r.Listener()) {
 		return false
@@ -107,6 +108,18 @@ func (h *Handlers) servesOrigin(r *proxy.Request) bool {
 		}
 	}
 	return true
+}
+
+// slotSet is the slots that a request for one node is for. It may be for a hundred
+// thousand partitions.
+type slotSet [coordinator.NumSlots / 64]uint64
+
+// add adds a slot. False: it was there.
+func (s *slotSet) add(slot int) bool {
+	word, bit := &s[slot/64], uint64(1)<<(slot%64)
+	added := *word&bit == 0
+	*word |= bit
+	return added
 }
 
 // call fills in a call that is made for r's client.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 
@@ -170,18 +171,16 @@ type splitPart struct {
 	node  int32
 	items []int
 	slots []forward.SlotEpoch
+	named slotSet // slots
 	req   kmsg.Request
 	call  forward.Call
 }
 
 // addSlot adds a slot unless it is there.
 func (p *splitPart) addSlot(e forward.SlotEpoch) {
-	for i := range p.slots {
-		if p.slots[i].Slot == e.Slot {
-			return
-		}
+	if p.named.add(int(e.Slot)) {
+		p.slots = append(p.slots, e)
 	}
-	p.slots = append(p.slots, e)
 }
 
 func (p *splitPart) send() {
@@ -256,7 +255,7 @@ func (p *splitPart) failed(a *forward.Answer) {
 	s := p.s
 	switch {
 	case s.isOver():
-	case nothingDone(a) || s.reads && a.Status == forward.Failed:
+	case nothingDone(a) || s.reads && a.Status == forward.Failed && !errors.Is(a.Err, forward.ErrTooLarge):
 		s.finish(p.items)
 	default:
 		s.refuse(p.items, whyNot(p.node, a))

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -202,15 +203,41 @@ func byTopic(at []partitionAt, items []int, begin func(topic int), add func(part
 func wanted(ms int32) time.Duration { return millis(max(ms, 0)) }
 
 // askNode asks another node a question of r's client that is for that node, whatever
-// it serves. reply is called once, on any goroutine.
+// it serves, and changes nothing. A node that does not answer is asked again for as long
+// as it is live and there is time: it may be about to end, and back in a moment. reply is
+// called once, on any goroutine.
 func (h *Handlers) askNode(r *proxy.Request, node int32, q kmsg.Request, reply func(kmsg.Response, error)) {
 	q.SetVersion(r.Version)
-	p := newQuestion(node, q, r.ClientID, r.CorrelationID, reply)
-	h.call(&p.call, r, nil, r.Conn.ID(), partTimeout)
-	h.c.Peers.Send(node, &p.call)
+	a := &asking{h: h, reply: reply}
+	a.question = newQuestion(node, q, r.ClientID, r.CorrelationID, a.answered)
+	a.waiting.deadline, a.waiting.wake = time.Now().Add(partTimeout), a.ask
+	h.call(&a.question.call, r, nil, r.Conn.ID(), partTimeout)
+	a.ask()
 }
 
-// askFor is askNode for a question of this node's own. The version of q is set.
+// asking is a question that is asked until it is answered.
+type asking struct {
+	h        *Handlers
+	question *splitPart
+	waiting  routeWait
+	reply    func(kmsg.Response, error)
+}
+
+func (a *asking) ask() {
+	a.waiting.changed = a.h.router.RoutesChanged()
+	a.h.c.Peers.Send(a.question.node, &a.question.call)
+}
+
+func (a *asking) answered(resp kmsg.Response, err error) {
+	_, live := a.h.c.Coordinator.Node(a.question.node)
+	if err == nil || !live || errors.Is(err, forward.ErrTooLarge) || !time.Now().Before(a.waiting.deadline) {
+		a.reply(resp, err)
+		return
+	}
+	a.h.waits.add(&a.waiting)
+}
+
+// askFor asks another node a question of this node's own, once. The version of q is set.
 func (h *Handlers) askFor(node int32, stream uint64, q kmsg.Request, timeout time.Duration, reply func(kmsg.Response, error)) {
 	p := newQuestion(node, q, "quire", 0, reply)
 	p.call.Stream, p.call.Timeout, p.call.Principal = stream, timeout, principalType+":"+anonymous
