@@ -71,6 +71,7 @@ var (
 			"org.apache.pulsar:pulsar-metadata:4.2.4",
 			"org.apache.logging.log4j:log4j-slf4j2-impl",
 			"org.apache.logging.log4j:log4j-core",
+			"org.bouncycastle:bcprov-jdk18on", // a bookie's TLS asks for it, and its pom does not
 		},
 		Excluded: []string{"org.apache.logging.log4j:log4j-slf4j-impl"},
 	}
