@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"io"
+	"math"
 	"testing"
 	"time"
 
@@ -46,12 +47,22 @@ func TestAllocations(t *testing.T) {
 					round()
 				}
 				// A collection may empty the buffer pools once.
-				if n := testing.AllocsPerRun(300, round); n >= 1 {
+				if n := leastAllocs(300, round); n >= 1 {
 					t.Errorf("key %d, %d bytes: %v allocations for 2 requests", key, size, n)
 				}
 			})
 		}
 	}
+}
+
+// leastAllocs is the least that several runs of f allocate, each time, in the whole process: what
+// the process does beside them counts too, and is not there in all of them.
+func leastAllocs(runs int, f func()) float64 {
+	least := math.Inf(1)
+	for attempt := 0; attempt < 10 && least > 0; attempt++ {
+		least = min(least, testing.AllocsPerRun(runs, f))
+	}
+	return least
 }
 
 // A hop costs no allocation either: neither the node that forwards nor the owner.
@@ -84,7 +95,7 @@ func TestForwardedAllocations(t *testing.T) {
 			round()
 		}
 		// A collection may empty the buffer pools once.
-		if n := testing.AllocsPerRun(300, round); n >= 1 {
+		if n := leastAllocs(300, round); n >= 1 {
 			t.Errorf("%d bytes: %v allocations for a request", size, n)
 		}
 		cl.Close()

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"time"
 	"unsafe"
@@ -96,6 +97,16 @@ func openOnMemory(tb testing.TB) (*Log, *memoryTier) {
 	return l, t
 }
 
+// leastAllocs is the least that several runs of f allocate, each time, in the whole process: what
+// the process does beside them counts too, and is not there in all of them.
+func leastAllocs(runs int, f func()) float64 {
+	least := math.Inf(1)
+	for attempt := 0; attempt < 10 && least > 0; attempt++ {
+		least = min(least, testing.AllocsPerRun(runs, f))
+	}
+	return least
+}
+
 // TestAppendAllocatesNothing holds the path of a produce request: append, ack,
 // eviction of what is older, and a read from the tail.
 func TestAppendAllocatesNothing(t *testing.T) {
@@ -128,7 +139,7 @@ func TestAppendAllocatesNothing(t *testing.T) {
 		step()
 	}
 	// An index and the rings grow now and then.
-	if n := testing.AllocsPerRun(5000, step); n >= 1 && !raceEnabled {
+	if n := leastAllocs(5000, step); n >= 1 && !raceEnabled {
 		t.Fatalf("%v allocations per append and read", n)
 	}
 }

@@ -5,6 +5,7 @@ package api
 import (
 	"encoding/binary"
 	"io"
+	"math"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -32,6 +33,16 @@ func (c *client) roundTrip(q kmsg.Request) func() {
 	}
 }
 
+// leastAllocs is the least that several runs of f allocate, each time, in the whole process: what
+// the process does beside them counts too, and is not there in all of them.
+func leastAllocs(runs int, f func()) float64 {
+	least := math.Inf(1)
+	for attempt := 0; attempt < 10 && least > 0; attempt++ {
+		least = min(least, testing.AllocsPerRun(runs, f))
+	}
+	return least
+}
+
 // measure fails the test if sending q and reading its answer allocates more
 // than most times in the whole process.
 func (c *client) measure(what string, q kmsg.Request, most float64) {
@@ -40,7 +51,7 @@ func (c *client) measure(what string, q kmsg.Request, most float64) {
 	for range 200 {
 		f()
 	}
-	if n := testing.AllocsPerRun(500, f); n > most {
+	if n := leastAllocs(500, f); n > most {
 		c.t.Errorf("%s: %v allocations, at most %v", what, n, most)
 	}
 }
@@ -81,7 +92,7 @@ func TestAllocations(t *testing.T) {
 	for range 200 {
 		step()
 	}
-	if n := testing.AllocsPerRun(500, step); n > 0 {
+	if n := leastAllocs(500, step); n > 0 {
 		t.Errorf("step of a session: %v allocations", n)
 	}
 }
@@ -96,7 +107,7 @@ func TestHeartbeatAllocations(t *testing.T) {
 	for range 200 {
 		heartbeat()
 	}
-	if n := testing.AllocsPerRun(500, heartbeat); n > 0 {
+	if n := leastAllocs(500, heartbeat); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 
@@ -106,7 +117,7 @@ func TestHeartbeatAllocations(t *testing.T) {
 	for range 200 {
 		heartbeat()
 	}
-	if n := testing.AllocsPerRun(500, heartbeat); n > 0 {
+	if n := leastAllocs(500, heartbeat); n > 0 {
 		t.Errorf("of the consumer protocol: %v allocations", n)
 	}
 }

@@ -53,11 +53,13 @@ func TestMembersStayWhileGroupMoves(t *testing.T) {
 			until(t, "both members have partitions", joined)
 			until(t, "both members know", func() bool {
 				one, two := members[0].held.Load(), members[1].held.Load()
-				return one > 0 && two > 0 && one+two == int64(topic.Partitions)
+				_, of := members[0].GroupMetadata()
+				_, other := members[1].GroupMetadata()
+				return one > 0 && two > 0 && one+two == int64(topic.Partitions) && of == other
 			})
 			before := make([]int64, len(members))
 			for i, m := range members {
-				before[i] = m.assigned.Load() + m.revoked.Load() + m.lost.Load()
+				before[i] = m.told.Load()
 			}
 			_, generation := members[0].GroupMetadata()
 
@@ -73,7 +75,7 @@ func TestMembersStayWhileGroupMoves(t *testing.T) {
 			}
 			stop()
 			for i, m := range members {
-				if now := m.assigned.Load() + m.revoked.Load() + m.lost.Load(); now != before[i] {
+				if now := m.told.Load(); now != before[i] {
 					t.Errorf("member %d was told of %d rebalances while nobody came or went", i, now-before[i])
 				}
 			}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/quirelog/quire/coordinator"
-	"github.com/quirelog/quire/protocol/buffer"
 	"github.com/quirelog/quire/proxy"
 	"github.com/quirelog/quire/proxy/forward"
 	"github.com/quirelog/quire/storage"
@@ -50,7 +49,7 @@ type clusterNode struct {
 // newCluster starts nodes, and waits until each serves its share of the slots.
 func newCluster(t testing.TB, nodes int, change ...func(*options)) *cluster {
 	t.Helper()
-	before := buffer.InUseBytes()
+	closed := watchBuffers(t)
 	c := &cluster{t: t, meta: mem.New(nil), tier: newMemTier()}
 	t.Cleanup(func() {
 		c.tier.release()
@@ -59,9 +58,7 @@ func newCluster(t testing.TB, nodes int, change ...func(*options)) *cluster {
 		}
 		check(t, c.tier.Close())
 		check(t, c.meta.Close())
-		if n := buffer.InUseBytes() - before; n != 0 {
-			t.Errorf("%d bytes of buffers are not released", n)
-		}
+		closed()
 	})
 	for range nodes {
 		c.add(change...)

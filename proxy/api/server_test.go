@@ -65,7 +65,7 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 	for _, f := range change {
 		f(&o)
 	}
-	before := buffer.InUseBytes()
+	closed := watchBuffers(t)
 	s := &server{t: t, meta: mem.New(nil), tier: newMemTier(), addr: cmp.Or(o.address, "127.0.0.1:0")}
 	ctx := context.Background()
 	o.store.Tier, o.store.Meta, o.store.Prefix = s.tier, s.meta, "quire/test/"
@@ -85,9 +85,7 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 		check(t, s.store.Close(ctx))
 		check(t, s.tier.Close())
 		check(t, s.meta.Close())
-		if n := buffer.InUseBytes() - before; n != 0 {
-			t.Errorf("%d bytes of buffers are not released", n)
-		}
+		closed()
 		if n := s.handler.fetched.Load(); n != 0 {
 			t.Errorf("%d bytes count as fetched and not sent", n)
 		}
@@ -96,6 +94,30 @@ func newServer(t testing.TB, change ...func(*options)) *server {
 		}
 	})
 	return s
+}
+
+// watched are the servers and clusters that are open, and the bytes of buffers that were
+// held before the first of them. Tests run one after another.
+var watched struct {
+	open   int
+	before int64
+}
+
+// watchBuffers fails a test that leaves buffers in use: closed is to be called when a server
+// or cluster has closed. Others that are open still hold and release buffers as
+// they like, so that the last of them counts.
+func watchBuffers(t testing.TB) (closed func()) {
+	if watched.open == 0 {
+		watched.before = buffer.InUseBytes()
+	}
+	watched.open++
+	return func() {
+		t.Helper()
+		watched.open--
+		if n := buffer.InUseBytes() - watched.before; n != 0 && watched.open == 0 {
+			t.Errorf("%d bytes of buffers are not released", n)
+		}
+	}
 }
 
 // restarts is for servers that start again: no other test listens where they do, so that
