@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -173,6 +174,36 @@ func TestFailedSyncEndsTheLedgersOfTheGroup(t *testing.T) {
 				r.recovered(idle.ID(), 35)
 			}
 		})
+	}
+}
+
+// TestFailedFirstGroupOfAFile fails the sync that would have made the header of a
+// journal file durable, too: the file after it must not need that file.
+func TestFailedFirstGroupOfAFile(t *testing.T) {
+	for _, seed := range []uint64{vfs.KeepSynced, vfs.KeepEverything} {
+		r := newRig(t, func(c *Config) { c.CheckpointBytes, c.CheckpointInterval = 1<<30, time.Hour })
+		w, hurt := r.create(), r.create()
+		files := r.tier.journal.files
+		next := ""
+		r.until("a prepared journal file", func() bool {
+			files.mu.Lock()
+			defer files.mu.Unlock()
+			if len(files.free) > 0 {
+				next = files.free[0].name
+			}
+			return next != ""
+		})
+		r.faults.Add(vfs.Fault{Op: vfs.OpSync, Path: next, Times: 1, Err: syscall.EIO})
+		n := 0
+		for ; r.faults.Hits() == 0; n++ {
+			if o := r.append(hurt, n, 1)[0]; o.Err != nil && !errors.Is(o.Err, ledger.ErrFailed) {
+				t.Fatal(o.Err)
+			}
+		}
+		r.mustAppend(w, 0, 20)
+		r.crash(seed)
+		r.recovered(w.ID(), 20)
+		r.recovered(hurt.ID(), n-1)
 	}
 }
 
@@ -352,6 +383,44 @@ func TestNoSpaceForLedgerFilesHealsWithoutLoss(t *testing.T) {
 	_ = rd.Close()
 }
 
+// TestNoDescriptorsRefusesAndHeals takes away what files are opened with, as clients do
+// that open connections without end.
+func TestNoDescriptorsRefusesAndHeals(t *testing.T) {
+	r := newRig(t, nil)
+	w := r.create()
+	r.mustAppend(w, 0, 5)
+	for _, f := range []vfs.Fault{{Op: vfs.OpOpen}, {Op: vfs.OpCreate}, {Op: vfs.OpSyncDir}} {
+		f.Err = syscall.EMFILE
+		r.faults.Add(f)
+	}
+	n := 5
+	for {
+		if _, err := r.tier.Create(r.ctx, nil); err != nil && !errors.Is(err, ledger.ErrNoSpace) {
+			t.Fatal(err)
+		}
+		o := r.append(w, n, 1)[0]
+		if errors.Is(o.Err, ledger.ErrNoSpace) {
+			break
+		}
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		n++
+	}
+	if err := r.tier.Err(); err != nil {
+		t.Fatalf("the store has failed: %v", err)
+	}
+	if err := keeps(r.mem.CrashClone(vfs.KeepSynced), map[ledger.ID]promise{w.ID(): {acked: n, asked: n}}); err != nil {
+		t.Fatal(err)
+	}
+	r.faults.Clear()
+	r.until("descriptors", func() bool { return r.append(w, n, 1)[0].Err == nil })
+	r.mustAppend(w, n+1, 200)
+	r.checkpoint()
+	r.crash(vfs.KeepSynced)
+	r.recovered(w.ID(), n+201)
+}
+
 func TestQueueIsBounded(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.MaxQueueBytes = 10000 })
 	w := r.create()
@@ -384,6 +453,30 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 	if o := r.append(w, 0, 1)[0]; o.Err != nil || o.Entry != int64(ok) {
 		t.Fatalf("entry %d after the queue was full: %v, want entry %d", o.Entry, o.Err, ok)
+	}
+}
+
+// TestLongGroupsCountInTheJournal writes groups longer than journal files.
+func TestLongGroupsCountInTheJournal(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxBacklogBytes = 1 << 20 })
+	w := r.create()
+	for range 20 {
+		rec := ledgertest.NewRecorder()
+		w.Append(&ledger.Append{Body: make([]byte, 3*minFileBytes), Done: rec})
+		if o := rec.Wait(1)[0]; o.Err != nil {
+			t.Fatal(o.Err)
+		}
+	}
+	r.checkpoint()
+	files := r.tier.journal.files
+	files.mu.Lock()
+	defer files.mu.Unlock()
+	var size int64
+	for _, f := range files.live {
+		size += f.size
+	}
+	if size != files.liveBytes {
+		t.Fatalf("journal files of %d bytes in all count as %d", size, files.liveBytes)
 	}
 }
 

@@ -462,6 +462,13 @@ func noSpace(err error) bool {
 	return errors.Is(err, ledger.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
+// passes says of an error that nothing was written or lost by it, and that it goes away
+// by itself: a full disk, or no descriptor for a file that is to be opened, which
+// connections may have taken.
+func passes(err error) bool {
+	return noSpace(err) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 // commit writes and syncs the group.
 func (j *journal) commit() error {
 	if err := j.t.failure(); err != nil {
@@ -475,7 +482,7 @@ func (j *journal) commit() error {
 	if j.file == nil {
 		f, err := j.files.next(j.groupSeq)
 		if err != nil {
-			if noSpace(err) {
+			if passes(err) {
 				return errNotWritten{fmt.Errorf("journal: %w (%w)", ledger.ErrNoSpace, err)}
 			}
 			return j.broken(err)
@@ -504,7 +511,9 @@ func (j *journal) commit() error {
 	m.groupBytes.Observe(float64(g.n))
 	m.journalBytes.Add(float64(n))
 	f.pos += int64(n)
-	f.size = max(f.size, f.pos)
+	if f.pos > f.size {
+		j.files.grown(f)
+	}
 	g.c.used = g.start + n
 	j.groupSeq++
 	j.failures = 0

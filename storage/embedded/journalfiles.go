@@ -156,8 +156,12 @@ func (p *journalFiles) next(groupSeq uint64) (*journalFile, error) {
 	f.seq = p.nextSeq
 	p.nextSeq++ // even if the header cannot be written: half of it may be
 	h := journalHeader{seq: f.seq, firstGroup: groupSeq, prevSeq: p.prev.fileSeq, prevEnd: p.prev.pos}
-	if n := len(p.live); n > 0 {
-		h.prevSeq, h.prevEnd = p.live[n-1].seq, p.live[n-1].pos
+	for _, before := range slices.Backward(p.live) {
+		// The header of one whose first group failed may not be there after a crash.
+		if before.pos > firstGroupPos {
+			h.prevSeq, h.prevEnd = before.seq, before.pos
+			break
+		}
 	}
 	p.mu.Unlock()
 
@@ -183,6 +187,14 @@ func (p *journalFiles) next(groupSeq uint64) (*journalFile, error) {
 	return f, nil
 }
 
+// grown takes note that a group longer than the file has made it longer.
+func (p *journalFiles) grown(f *journalFile) {
+	p.mu.Lock()
+	p.liveBytes += f.pos - f.size
+	f.size = f.pos
+	p.mu.Unlock()
+}
+
 // abandon says that f met an I/O error.
 func (p *journalFiles) abandon(f *journalFile) {
 	p.mu.Lock()
@@ -201,7 +213,9 @@ func (p *journalFiles) recycle(cp journalPos) {
 		f := p.live[0]
 		p.live = p.live[1:]
 		p.liveBytes -= f.size
-		p.prev = journalPos{fileSeq: f.seq, pos: f.pos}
+		if f.pos > firstGroupPos {
+			p.prev = journalPos{fileSeq: f.seq, pos: f.pos}
+		}
 		if f.bad || f.size > 2*p.t.c.JournalFileBytes {
 			drop = append(drop, f)
 		} else {

@@ -43,7 +43,7 @@ type writeBehind struct {
 	block    []byte // aligned, for direct writes
 	noDirect bool
 	took     time.Duration // by the last checkpoint
-	retryAt  time.Time     // after a full disk
+	retryAt  time.Time     // after an error that passes
 	stuck    bool
 	failed   error
 }
@@ -106,7 +106,7 @@ func (w *writeBehind) demandCheckpoint() {
 	w.signal()
 }
 
-// spaceRetry is how long the write-behind waits after a full disk.
+// spaceRetry is how long the write-behind waits after an error that passes.
 const spaceRetry = 100 * time.Millisecond
 
 func (w *writeBehind) run() {
@@ -163,7 +163,7 @@ func (w *writeBehind) step(now time.Time) time.Duration {
 	return w.judge(err, wait)
 }
 
-// judge decides what an error means: a full disk is tried again and the
+// judge decides what an error means: what passes is tried again and the
 // journal refuses appends meanwhile; anything else stops the journal, because
 // what was acknowledged is then only there, and a later sync may hide the loss.
 func (w *writeBehind) judge(err error, wait time.Duration) time.Duration {
@@ -174,9 +174,9 @@ func (w *writeBehind) judge(err error, wait time.Duration) time.Duration {
 			w.setStuck(false)
 		}
 		return wait
-	case noSpace(err):
+	case passes(err):
 		if !w.stuck {
-			w.t.log.Warn("no space for ledger files, appends are refused", zap.Error(err))
+			w.t.log.Warn("ledger files cannot be written for now, appends are refused", zap.Error(err))
 			w.setStuck(true)
 		}
 		w.retryAt = time.Now().Add(spaceRetry)
@@ -474,8 +474,14 @@ func putSlot(f *openFile, s slot) error {
 }
 
 // errSyncFailed hides what a sync failed with: even a full disk cannot be waited
-// out then, because the system has dropped the bytes.
-func errSyncFailed(err error) error { return fmt.Errorf("sync: %v", err) }
+// out then, because the system has dropped the bytes. A lack of descriptors is not of
+// the sync: the folder was not opened.
+func errSyncFailed(err error) error {
+	if passes(err) && !noSpace(err) {
+		return fmt.Errorf("sync: %w", err)
+	}
+	return fmt.Errorf("sync: %v", err)
+}
 
 // manyFiles is from how many files on one sync of the file system is cheaper.
 const manyFiles = 64
