@@ -217,7 +217,7 @@ var nodeKeys = []key{
 	{Name: "connections.max.idle.ms", Kind: kindLong, Default: "600000", Min: -1, Max: maxInt64,
 		Doc: "Silence after which a connection is closed. -1: never."},
 	{Name: "max.connections", Kind: kindInt, Default: "2147483647", Min: 1, Max: maxInt32,
-		Doc: "Connections at a time. More are closed as soon as they are accepted."},
+		Doc: "Connections at a time. More are closed as soon as they are accepted. It is lowered to what the limit of open files (ulimit -n) leaves beside the server's own files."},
 	{Name: "max.connections.per.ip", Kind: kindInt, Default: "2147483647", Min: 1, Max: maxInt32,
 		Doc: "The same from one address."},
 	{Name: "connection.max.requests", Kind: kindInt, Default: "64", Min: 1, Max: 65536, Ours: true,

@@ -320,7 +320,7 @@ func (n *node) listen(registry *prometheus.Registry, handlers proxy.Handler) err
 			MaxInflightBytesPerConn: int(c.number("connection.max.request.bytes")),
 			MaxUnsentBytesPerConn:   int(c.number("connection.max.unsent.bytes")),
 			MaxInflightBytes:        c.number("queued.max.request.bytes"),
-			MaxConnections:          int(c.number("max.connections")),
+			MaxConnections:          n.descriptors().connections,
 			MaxConnectionsPerIP:     int(c.number("max.connections.per.ip")),
 			IdleTimeout:             idle,
 			FrameTimeout:            c.millis("connection.frame.timeout.ms"),

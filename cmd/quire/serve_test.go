@@ -32,6 +32,7 @@ const (
 	beQuire     = "BE_QUIRE"
 	beUser      = "BE_QUIRE_AS_NOBODY" // give up root's rights, if there are any
 	beFileLimit = "BE_QUIRE_FILE_LIMIT_BYTES"
+	beOpenFiles = "BE_QUIRE_OPEN_FILES" // how many
 )
 
 const nobody = 65534
@@ -55,6 +56,16 @@ func TestMain(m *testing.M) {
 		}
 		limit.Max = limit.Cur
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+			panic(err)
+		}
+	}
+	if v := os.Getenv(beOpenFiles); v != "" {
+		var limit syscall.Rlimit
+		if _, err := fmt.Sscan(v, &limit.Cur); err != nil {
+			panic(err)
+		}
+		limit.Max = limit.Cur
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 			panic(err)
 		}
 	}
@@ -270,6 +281,56 @@ func TestDescriptorLimit(t *testing.T) {
 	m := regexp.MustCompile(`Max open files\s+(\d+)\s+(\d+)`).FindStringSubmatch(string(limits))
 	if m == nil || m[1] != m[2] {
 		t.Errorf("limits are %q", m)
+	}
+}
+
+// TestConnectionsLeaveDescriptors: clients that open connections without end do not
+// take what the server opens its files with.
+func TestConnectionsLeaveDescriptors(t *testing.T) {
+	dir := t.TempDir()
+	cmd := command(t, serveArgs(dir)...)
+	cmd.Env = append(cmd.Env, beOpenFiles+"=200")
+	s := startCommand(t, cmd)
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.address), kgo.AllowAutoTopicCreation(), kgo.MetadataMinAge(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := client.ProduceSync(ctx, &kgo.Record{Topic: "first", Value: []byte("x")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	var idle []net.Conn
+	defer func() {
+		for _, c := range idle {
+			c.Close()
+		}
+	}()
+	for range 300 {
+		c, err := net.Dial("tcp", s.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle = append(idle, c)
+	}
+	// The last of them is one too many, and is told so.
+	if _, err := idle[len(idle)-1].Read(make([]byte, 1)); err == nil {
+		t.Error("a connection that asked nothing was answered")
+	}
+	for i := range 10 {
+		if err := client.ProduceSync(ctx, &kgo.Record{Topic: fmt.Sprintf("topic-%d", i), Value: []byte("x")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.stop()
+	if text := s.stderr.String(); strings.Contains(text, "too many open files") {
+		t.Error(text)
+	}
+	for limit, want := range map[int]shares{1 << 20: {1000, 512}, 1024: {512, 128}, 200: {100, 25}, 64: {16, 16}, 20: {1, 16}} {
+		if got := (shares{connections: 1000, ledgers: 512}).of(limit); got != want {
+			t.Errorf("of %d descriptors %+v, want %+v", limit, got, want)
+		}
 	}
 }
 

@@ -66,7 +66,7 @@ func (n *node) openEmbedded(registry *prometheus.Registry) (err error) {
 		JournalFileBytes: c.number("journal.file.bytes"),
 		MaxJournalBytes:  c.number("journal.max.bytes"),
 		MinFreeBytes:     c.number("disk.min.free.bytes"),
-		MaxOpenFiles:     int(c.number("ledger.max.open.files")),
+		MaxOpenFiles:     n.descriptors().ledgers,
 	})
 	if err != nil {
 		return explainFolder(n.folder.path(ledgersDir), err)
