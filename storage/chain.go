@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -228,6 +229,37 @@ func decodeChain(kv meta.KV) (*chain, error) {
 		return nil, fmt.Errorf("chain at %s: malformed record of %d bytes", kv.Key, len(kv.Value))
 	}
 	return c, nil
+}
+
+// CountLedgers returns how many ledgers the chains under prefix have in a tier.
+func CountLedgers(ctx context.Context, store meta.Store, prefix string, tier int) (n int, err error) {
+	count := func(links []link) {
+		for i := range links {
+			if of, _ := TierOf(links[i].id); of == tier {
+				n++
+			}
+		}
+	}
+	var bad error
+	_, err = store.List(ctx, prefix+"log/", func(kv meta.KV) bool {
+		var c *chain
+		if c, bad = decodeChain(kv); bad == nil {
+			count(c.links)
+		}
+		return bad == nil
+	})
+	if err = cmp.Or(err, bad); err != nil {
+		return n, fmt.Errorf("count ledgers: %w", err)
+	}
+	_, err = store.List(ctx, prefix+"logpage/", func(kv meta.KV) bool {
+		d := varints{b: kv.Value}
+		count(d.links())
+		return true
+	})
+	if err != nil {
+		return n, fmt.Errorf("count ledgers: %w", err)
+	}
+	return n, nil
 }
 
 // chainKey returns the key of a log's record.

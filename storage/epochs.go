@@ -67,7 +67,7 @@ func (s *Store) Unopened(f func(LogID) bool) {
 }
 
 // list reads which logs exist and in which epochs, as of the revision that it returns.
-func (s *Store) list(ctx context.Context, f func(id LogID, r recordHead, rev meta.Revision)) (meta.Revision, error) {
+func (s *Store) list(ctx context.Context, f func(id LogID, r recordHead, kv *meta.KV)) (meta.Revision, error) {
 	var bad error
 	revision, err := s.c.Meta.List(ctx, s.c.Prefix+"log/", func(kv meta.KV) bool {
 		id, ok := s.parseChainKey(kv.Key)
@@ -79,7 +79,7 @@ func (s *Store) list(ctx context.Context, f func(id LogID, r recordHead, rev met
 			bad = fmt.Errorf("chain at %s: %w", kv.Key, err)
 			return false
 		}
-		f(id, r, kv.Modified)
+		f(id, r, &kv)
 		return true
 	})
 	if err == nil {
@@ -138,9 +138,9 @@ func (s *Store) changed(e *meta.Event, rev meta.Revision) {
 // were missed would have.
 func (s *Store) relist(ctx context.Context) (meta.Revision, error) {
 	there := make(map[LogID]struct{})
-	revision, err := s.list(ctx, func(id LogID, r recordHead, rev meta.Revision) {
+	revision, err := s.list(ctx, func(id LogID, r recordHead, kv *meta.KV) {
 		there[id] = struct{}{}
-		s.observe(id, r, rev)
+		s.observe(id, r, kv.Modified)
 	})
 	if err != nil {
 		return 0, err

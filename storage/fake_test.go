@@ -236,6 +236,12 @@ func (t *fakeTier) Delete(_ context.Context, id ledger.ID) error {
 	return nil
 }
 
+func (t *fakeTier) Reserve(last ledger.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.next = max(t.next, last+1)
+}
+
 func (t *fakeTier) MaxEntryBytes() int { return t.maxEntryBytes }
 
 func (t *fakeTier) count() int {

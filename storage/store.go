@@ -101,13 +101,29 @@ func Open(ctx context.Context, c StoreConfig) (*Store, error) {
 		s.shards[i].known = make(map[LogID]known)
 		s.shards[i].expected = make(map[LogID]map[int64]expectation)
 	}
-	revision, err := s.list(ctx, func(id LogID, r recordHead, rev meta.Revision) {
+	taken := make(map[int]ledger.ID) // the largest id of each tier
+	revision, err := s.list(ctx, func(id LogID, r recordHead, kv *meta.KV) {
 		// Without Serves there is one node, and nobody has the log open.
-		s.shard(id).known[id] = known{epoch: r.epoch, next: c.Serves == nil, rev: rev}
+		s.shard(id).known[id] = known{epoch: r.epoch, next: c.Serves == nil, rev: kv.Modified}
+		chain, err := decodeChain(*kv)
+		if err != nil {
+			return // whoever opens the log is told
+		}
+		for i := range chain.links {
+			tier, _ := TierOf(chain.links[i].id)
+			taken[tier] = max(taken[tier], chain.links[i].id)
+		}
 	})
 	if err != nil {
 		s.cancel()
 		return nil, err
+	}
+	if r, ok := c.Tier.(ledger.Reserver); ok {
+		// A tier that came back without its latest files must not give the ids of their
+		// ledgers to others: chains would take those for their own, read and delete them.
+		for _, id := range taken {
+			r.Reserve(id)
+		}
 	}
 	if s.metrics, err = newMetrics(s); err != nil {
 		s.cancel()

@@ -129,6 +129,15 @@ func (t *Tiers) List(ctx context.Context, f func(ledger.Info) bool) error {
 	return nil
 }
 
+// Reserve implements ledger.Reserver, for those tiers that do.
+func (t *Tiers) Reserve(last ledger.ID) {
+	if tier, own, err := t.of(last); err == nil {
+		if r, ok := tier.(ledger.Reserver); ok {
+			r.Reserve(own)
+		}
+	}
+}
+
 // MaxEntryBytes implements ledger.Tier: what the tier of new ledgers takes.
 func (t *Tiers) MaxEntryBytes() int { return t.tiers[t.create].MaxEntryBytes() }
 

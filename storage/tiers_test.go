@@ -92,6 +92,52 @@ func TestChainCrossesTiers(t *testing.T) {
 
 // TestEntryLimitOfTheTier: a batch that the tier could not take is refused and its
 // ledger goes on.
+// TestLostFilesOfATier: a tier that comes back without its files gives no ledger the id
+// of one that a chain has.
+func TestLostFilesOfATier(t *testing.T) {
+	for create := range 2 {
+		tiers := []ledger.Tier{newFakeTier(), newFakeTier()}
+		x := &crossing{t: t, facts: mem.New(nil)}
+		l := x.open(create, tiers...)
+		put(t, l, makeBatch(batch.Plain, 1, 2, "lost"))
+		x.close()
+		if n, err := CountLedgers(context.Background(), x.facts, "quire/test/", create); err != nil || n != 1 {
+			t.Fatalf("%d ledgers in tier %d, %v", n, create, err)
+		}
+		if n, err := CountLedgers(context.Background(), x.facts, "quire/test/", 1-create); err != nil || n != 0 {
+			t.Fatalf("%d ledgers in tier %d, %v", n, 1-create, err)
+		}
+
+		_ = tiers[create].Close()
+		tiers[create] = newFakeTier()
+		both, err := NewTiers(create, tiers...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(context.Background(), StoreConfig{Tier: both, Meta: x.facts, Prefix: "quire/test/", TailCacheBytes: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := s.OpenLog(context.Background(), LogID{Topic: [16]byte{15: 2}}, plain())
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, other, makeBatch(batch.Plain, 1, 2, "other"))
+		if l, err := s.OpenLog(context.Background(), testLog, plain()); err == nil {
+			t.Errorf("a log whose records are lost has %q", values(t, l, 0, ReadUncommitted))
+		} else {
+			wantErr(t, err, ErrStorage)
+		}
+		if err := s.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		for _, tier := range tiers {
+			_ = tier.Close()
+		}
+		_ = x.facts.Close()
+	}
+}
+
 func TestEntryLimitOfTheTier(t *testing.T) {
 	w := newWorld(t)
 	w.tier.maxEntryBytes = 2000

@@ -60,6 +60,9 @@ func openFolder(fsys vfs.FS, dir string) (*folder, error) {
 	if err != nil {
 		return nil, explainFolder(abs, err)
 	}
+	if err := f.checkForeign(names); err != nil {
+		return nil, err
+	}
 	f.lock, err = fsys.Lock(f.path(lockFile))
 	if errors.Is(err, vfs.ErrLocked) {
 		owner := ""
@@ -71,7 +74,7 @@ func openFolder(fsys vfs.FS, dir string) (*folder, error) {
 	if err != nil {
 		return nil, explainFolder(abs, err)
 	}
-	if err := f.checkFormat(names); err != nil {
+	if err := f.checkFormat(); err != nil {
 		return nil, errors.Join(err, f.lock.Close())
 	}
 	// Not being able to leave the number is no reason not to serve.
@@ -79,9 +82,25 @@ func openFolder(fsys vfs.FS, dir string) (*folder, error) {
 	return f, nil
 }
 
-// checkFormat reads FORMAT, or writes it into an empty folder. names are what
-// the folder held before it was locked.
-func (f *folder) checkFormat(names []string) error {
+// checkForeign refuses a folder that holds names and no FORMAT: it is somebody else's,
+// and nothing is written there.
+func (f *folder) checkForeign(names []string) error {
+	// A start that was cut short leaves the first two; lost+found is in every
+	// fresh ext4 file system.
+	harmless := []string{lockFile, formatFile + ".new", "lost+found"}
+	if slices.Contains(names, formatFile) {
+		return nil
+	}
+	for _, name := range names {
+		if !slices.Contains(harmless, name) {
+			return fmt.Errorf("data folder %s holds %s but no quire data: choose an empty one with --data-dir", f.dir, name)
+		}
+	}
+	return nil
+}
+
+// checkFormat reads FORMAT, or writes it into an empty folder.
+func (f *folder) checkFormat() error {
 	text, err := f.readSmall(formatFile)
 	if err == nil {
 		n, err := strconv.Atoi(text)
@@ -95,14 +114,6 @@ func (f *folder) checkFormat(names []string) error {
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return explainFolder(f.dir, err)
-	}
-	// A start that was cut short leaves the first two; lost+found is in every
-	// fresh ext4 file system.
-	harmless := []string{lockFile, formatFile + ".new", "lost+found"}
-	for _, name := range names {
-		if !slices.Contains(harmless, name) {
-			return fmt.Errorf("data folder %s holds %s but no quire data: choose an empty one with --data-dir", f.dir, name)
-		}
 	}
 	// FORMAT is durable, whole, before anything depends on it.
 	if err := f.replaceSmall(formatFile, strconv.Itoa(folderFormat)); err != nil {

@@ -215,6 +215,17 @@ func TestStartErrors(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(newer, formatFile), []byte("99\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	lost := t.TempDir()
+	s := start(t, serveArgs(lost)...)
+	s.tool("x\n", "produce", "t")
+	s.stop()
+	if err := os.Rename(filepath.Join(lost, ledgersDir), filepath.Join(t.TempDir(), "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	foreign := t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreign, "notes"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	bad := filepath.Join(t.TempDir(), "quire.yaml")
 	if err := os.WriteFile(bad, []byte("data.dir: /x\nnum.partitons: 1\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -241,6 +252,8 @@ func TestStartErrors(t *testing.T) {
 		"folder locked":     {args: serveArgs(inUse), want: []string{inUse, "in use by another quire (process ", "--data-dir"}},
 		"newer format":      {args: serveArgs(newer), want: []string{newer, "format 99", "newer quire"}},
 		"not writable":      {args: serveArgs(filepath.Join(closed, "data")), env: beUser + "=1", want: []string{closed, "permission denied", "give this user access"}},
+		"lost ledgers":      {args: serveArgs(lost), want: []string{lost, "no folder ledgers", "1 ledgers", "--data-dir"}},
+		"foreign folder":    {args: serveArgs(foreign), want: []string{foreign, "holds notes but no quire data", "--data-dir"}},
 		"bad config":        {args: serveArgs(t.TempDir(), "--config", bad), want: []string{bad + ":2:", "num.partitons", "did you mean num.partitions?"}},
 		"absent config":     {args: serveArgs(t.TempDir(), "--config", bad+"x"), want: []string{bad + "x cannot be read", "no such file"}},
 		"mistyped flag":     {args: []string{"serve", "--data-dri", "x"}, want: []string{"--data-dri", "--data-dir"}},
@@ -264,6 +277,9 @@ func TestStartErrors(t *testing.T) {
 				t.Errorf("%s: %q does not say %q", name, text, want)
 			}
 		}
+	}
+	if files, err := os.ReadDir(foreign); err != nil || len(files) != 1 {
+		t.Errorf("in the foreign folder is %v, %v: nothing may be left there", files, err)
 	}
 }
 

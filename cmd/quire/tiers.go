@@ -36,6 +36,11 @@ func (n *node) openTiers(ctx context.Context, registry *prometheus.Registry) (le
 		return nil, err
 	}
 	tiers := make([]ledger.Tier, 2)
+	if !kept && !toBookies {
+		if err := n.expectNoLedgers(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if kept || !toBookies {
 		if err := n.openEmbedded(registry); err != nil {
 			return nil, err
@@ -53,6 +58,19 @@ func (n *node) openTiers(ctx context.Context, registry *prometheus.Registry) (le
 		create = numberBookKeeper
 	}
 	return storage.NewTiers(create, tiers...)
+}
+
+// expectNoLedgers refuses to begin a folder of ledgers where there was one: the records
+// are somewhere else, or lost, and topics would come up without theirs.
+func (n *node) expectNoLedgers(ctx context.Context) error {
+	lost, err := storage.CountLedgers(ctx, n.meta, n.prefix, numberEmbedded)
+	if err != nil {
+		return err
+	}
+	if lost > 0 {
+		return fmt.Errorf("data folder %s has no folder %s, and the metadata know of %d ledgers in it: put it back, from a backup if need be, or choose another data folder with --data-dir", n.folder.dir, ledgersDir, lost)
+	}
+	return nil
 }
 
 func (n *node) openEmbedded(registry *prometheus.Registry) (err error) {

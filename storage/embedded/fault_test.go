@@ -670,6 +670,20 @@ func TestStartUpErrors(t *testing.T) {
 	}
 }
 
+func TestReservedIds(t *testing.T) {
+	r := newRig(t, nil)
+	r.tier.Reserve(100)
+	r.tier.Reserve(7)
+	w := r.create()
+	if w.ID() != 101 {
+		t.Errorf("the ledger after those up to 100 is %d", w.ID())
+	}
+	r.crash(vfs.KeepSynced)
+	if w := r.create(); w.ID() <= 101 {
+		t.Errorf("after a crash the next ledger is %d", w.ID())
+	}
+}
+
 func TestManyIdleLedgersHoldNothing(t *testing.T) {
 	r := newRig(t, nil)
 	var ws []ledger.Writer

@@ -301,6 +301,17 @@ func (t *Tier) do(ctx context.Context, l *ledgerState, c *control) error {
 	}
 }
 
+// Reserve implements ledger.Reserver. The next ledger that is made, or the next
+// checkpoint, makes it durable.
+func (t *Tier) Reserve(last ledger.ID) {
+	for {
+		next := t.nextID.Load()
+		if int64(last) < next || t.nextID.CompareAndSwap(next, int64(last)+1) {
+			return
+		}
+	}
+}
+
 // Create implements ledger.Tier.
 func (t *Tier) Create(ctx context.Context, props ledger.Properties) (ledger.Writer, error) {
 	if err := t.check(ctx); err != nil {

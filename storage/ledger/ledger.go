@@ -141,6 +141,14 @@ type Tier interface {
 	Close() error
 }
 
+// Reserver is a Tier that counts its ids by itself, and forgets how far it was when its
+// files are lost or replaced by older ones.
+type Reserver interface {
+	// Reserve keeps the tier from giving out ids up to last. It does not block; any
+	// goroutine may call it.
+	Reserve(last ID)
+}
+
 // Writer appends to one ledger. Append and Close may be called from any
 // goroutine; the order of Append calls is the order of entries.
 type Writer interface {
