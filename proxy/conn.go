@@ -30,6 +30,7 @@ var (
 
 const (
 	keyProduce     = 0
+	keyFetch       = 1
 	keyCommit      = 8 // OffsetCommit
 	keyAPIVersions = 18
 
@@ -431,6 +432,10 @@ func (c *Conn) close(why error) {
 	}
 	c.sock.Close(c.why)
 }
+
+// HungUp says whether the client has said that it sends nothing more. It may read on.
+// Loop only.
+func (c *Conn) HungUp() bool { return c.eof }
 
 // readEnd is called when the client sends nothing more. It may read on, so what
 // is in the work is answered.

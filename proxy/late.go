@@ -18,6 +18,15 @@ import (
 // same, one of both machines having had no clock for a while, it sends it again there,
 // and the new link's Transit knows nothing of the old one's.
 
+// A request that is not so late may still be one that its client has given up: it has
+// hung up, and done something newer by another way. Then what cancels it is not far
+// behind, held by the same network. So a request that comes so late as no
+// network that works delivers it waits for that a little while.
+const (
+	doubtfulAfter = time.Second
+	doubtfulWait  = 100 * time.Millisecond
+)
+
 // lateAfter is how late what comes may be in any case. On a busy machine that much
 // happens; and who gives his requests less time would cost others their link.
 const lateAfter = 2 * time.Second
@@ -28,11 +37,14 @@ func (k *link) late(r *Request, sent time.Duration) bool {
 	now := k.conn.server.cfg.peersNow()
 	running, wall := k.transit.Arrived(sent, now)
 	patience := max(r.origin.Timeout, lateAfter)
-	r.until = time.Time{}
+	r.until, r.after = time.Time{}, time.Time{}
 	if r.origin.Timeout > 0 {
 		r.until = now.Add(patience - running)
 	}
 	if !r.overdue(now) && !k.stoodStill(max(running, wall)) {
+		if running >= doubtfulAfter {
+			r.after = now.Add(doubtfulWait)
+		}
 		return false
 	}
 	if !k.leaving {
@@ -47,6 +59,10 @@ func (k *link) late(r *Request, sent time.Duration) bool {
 func (k *link) stoodStill(late time.Duration) bool {
 	return late >= lateAfter && k.conn.state.still.recent()
 }
+
+// unasked says whether a request that came late was cancelled since, by which is not
+// meant that a long poll is to be answered with what there is. Loop only.
+func (r *Request) unasked() bool { return r.cancelled && !r.after.IsZero() && r.Key != keyFetch }
 
 // overdue says whether the other node does not wait for a request any more.
 func (r *Request) overdue(now time.Time) bool { return !r.until.IsZero() && !now.Before(r.until) }

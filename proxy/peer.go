@@ -373,6 +373,12 @@ func (s *stream) start() {
 	c := s.link.conn
 	for len(s.waiting) > 0 && !c.lingering && !c.closed && s.working.Load() == 0 {
 		r := s.waiting[0]
+		if !r.after.IsZero() && !r.cancelled {
+			if left := r.after.Sub(c.server.cfg.peersNow()); left > 0 {
+				c.loop.After(left, s.run)
+				return
+			}
+		}
 		for _, o := range s.open {
 			if !o.cancelled && o.state.Load() == requestHandled && (!overlaps(r.Key) || o.Key != r.Key) {
 				return
@@ -382,7 +388,7 @@ func (s *stream) start() {
 		s.open = append(s.open, r)
 		c.open.Add(1)
 		r.state.Store(requestHandled)
-		if r.overdue(c.server.cfg.peersNow()) {
+		if r.overdue(c.server.cfg.peersNow()) || r.unasked() {
 			r.Refuse()
 			continue
 		}

@@ -594,3 +594,37 @@ func TestLateAfterStandstill(t *testing.T) {
 		untilServed(t, p, 4, begun)
 	})
 }
+
+// A request that comes late waits for what may come behind it: that nobody asks for it
+// any more.
+func TestLateAndCancelled(t *testing.T) {
+	onBothLoops(t, func(t *testing.T, c Config) {
+		ahead := lateClock(&c)
+		begun := make(chan int32, 100)
+		s := start(t, c, func(r *Request) {
+			begun <- r.CorrelationID
+			echo(r)
+		})
+		between := hold(t, s.listeners[0].Addr().String())
+		p := peers(t, s, func(c *forward.Config) {
+			c.Nodes = func(node int32) (string, string, bool) {
+				return between.Addr().String(), identity(node).Incarnation, node == 1
+			}
+		})
+		untilServed(t, p, 1, begun)
+		between.keep(true)
+		late, wanted := call(t, 2, frame(2, 3, 2, nil)), call(t, 3, frame(2, 3, 3, nil))
+		p.Send(1, &late.Call)
+		p.Send(1, &wanted.Call)
+		p.Cancel(&late.Call)
+		ahead.Add(int64(doubtfulAfter + doubtfulWait))
+		between.keep(false)
+		if a := late.answer(); a.Status != forward.NotServed {
+			t.Errorf("it ended with %d, %v", a.Status, a.Err)
+		}
+		wanted.want(3, nil)
+		if got := <-begun; got != 3 {
+			t.Errorf("request %d was begun", got)
+		}
+	})
+}

@@ -55,6 +55,7 @@ type Request struct {
 	frameBytes  int       // what it counts for in the limits
 	cancelled   bool      // the forwarding node does not wait for it any more
 	until       time.Time // of a forwarded request: when it may be begun no more; zero: always
+	after       time.Time // when it may be begun; zero: at once
 	onClose     func()
 	onDrain     func()
 }

@@ -142,8 +142,8 @@ func (l *commitLine) stall(t *trip) {
 }
 
 // abandon takes out a commit whose connection has closed, unless it is under way:
-// then its answer ends it.
-func (l *commitLine) abandon(t *trip) {
+// then its answer ends it. False: it is.
+func (l *commitLine) abandon(t *trip) bool {
 	c := l.lines
 	c.mu.Lock()
 	at := slices.Index(l.trips, t)
@@ -155,6 +155,7 @@ func (l *commitLine) abandon(t *trip) {
 	if waits {
 		t.p.end(nil)
 	}
+	return waits
 }
 
 // remove takes out a commit. The caller has the lock.

@@ -20,6 +20,7 @@ type parked struct {
 	state    atomic.Int32 // of the parked* constants
 	long     bool         // it may wait for other clients
 	draining atomic.Bool
+	unasked  atomic.Bool                       // the client has hung up, though it may read on
 	refuse   func(protocol.Code) kmsg.Response // of a long request that is drained
 
 	// trip takes a request about one group to the node that coordinates the group;
@@ -55,7 +56,13 @@ func park[Q kmsg.Request](f func(*Handlers, *parked, Q), long bool) func(*Handle
 		p := &parked{h: h, r: r, long: long}
 		r.OnClose(p.closed)
 		if long || !h.alone() {
-			r.OnDrain(p.drain)
+			r.OnDrain(func() {
+				if r.Conn.HungUp() {
+					p.unasked.Store(true)
+					p.trip.abandon()
+				}
+				p.drain()
+			})
 		}
 		serve := func() {
 			handle := func() {

@@ -99,6 +99,10 @@ func (t *trip) attempt() {
 		p.end(nil)
 		return
 	}
+	if p.unasked.Load() {
+		t.fail(protocol.CoordinatorNotAvailable)
+		return
+	}
 	t.tried = time.Now()
 	t.waiting.changed = p.h.router.RoutesChanged()
 	switch to := p.h.route(t.slot); {
@@ -130,22 +134,38 @@ func (t *trip) send(to route) {
 	t.mu.Unlock()
 	p.h.c.Peers.Send(to.node, c)
 	// From here on the request may be answered.
-	if p.long && p.draining.Load() || p.state.Load() == parkedClosed {
+	switch {
+	case p.unasked.Load() || p.state.Load() == parkedClosed:
+		t.abandon()
+	case p.long && p.draining.Load():
 		t.cancel()
 	}
 }
 
 // cancel makes the other node answer now.
 func (t *trip) cancel() {
-	if t == nil {
-		return
-	}
-	t.mu.Lock()
-	c := t.call
-	t.mu.Unlock()
-	if c != nil {
+	if c := t.underway(); c != nil {
 		t.p.h.c.Peers.Cancel(c)
 	}
+}
+
+// abandon is cancel for a client that has gone. Its request must not wait for the way to
+// be free: by then the client, which has come back by another node, may have done
+// something newer.
+func (t *trip) abandon() {
+	if c := t.underway(); c != nil {
+		t.p.h.c.Peers.Abandon(c)
+	}
+}
+
+// underway is the call to another node, nil if there is none.
+func (t *trip) underway() *forward.Call {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.call
 }
 
 // closed ends what does not need its connection any more to know what it has done.
@@ -153,11 +173,13 @@ func (t *trip) closed() {
 	switch {
 	case t == nil:
 	case t.line != nil:
-		t.line.abandon(t)
+		if !t.line.abandon(t) {
+			t.abandon()
+		}
 	case t.p.h.waits.remove(&t.waiting):
 		t.p.end(nil)
 	default:
-		t.cancel()
+		t.abandon()
 	}
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +39,9 @@ func (p *scripted) Send(_ int32, c *forward.Call) { p.sent <- c }
 
 // Cancel implements forward.Sender.
 func (p *scripted) Cancel(c *forward.Call) { p.canceled <- c }
+
+// Abandon implements forward.Sender.
+func (p *scripted) Abandon(c *forward.Call) { p.canceled <- c }
 
 // Route implements router.
 func (p *scripted) Route(int) coordinator.Route {
@@ -78,6 +82,12 @@ func (p *scripted) move() {
 	p.epoch++
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+// gone waits until nobody wants the answer to a call any more, which may be said twice.
+func (p *scripted) gone(c *forward.Call) {
+	for <-p.canceled != c {
+	}
 }
 
 // correlation is the id of the request of a call.
@@ -248,6 +258,8 @@ func TestTripEndsWithConnection(t *testing.T) {
 	calls := []*forward.Call{p.next("group"), p.next("group"), p.next("group")}
 	refuseCall(calls[0])
 	check(t, c.conn.Close())
+	p.gone(calls[1])
+	p.gone(calls[2])
 	refuseCall(calls[1])
 	p.answer(calls[2], refusedGroup(newCommitRequest(8, "group", topic, 0, 2), protocol.None))
 	until(t, "no line is left", func() bool {
@@ -255,6 +267,17 @@ func TestTripEndsWithConnection(t *testing.T) {
 		defer s.handler.lines.mu.Unlock()
 		return len(s.handler.lines.byConn) == 0
 	})
+	// One that sends nothing more may read on.
+	c = s.dial()
+	q := newCommitRequest(8, "group", topic, 0, 4)
+	c.send(q)
+	call = p.next("group")
+	check(t, c.conn.(*net.TCPConn).CloseWrite())
+	p.gone(call)
+	refuseCall(call)
+	resp, err := c.receive(q)
+	check(t, err)
+	wantCode(t, "a commit of one that has hung up", resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode, protocol.CoordinatorNotAvailable)
 	if len(p.sent) > 0 {
 		t.Error("somebody is asked for a client that has gone")
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -155,5 +156,54 @@ func TestClosedLinkForgets(t *testing.T) {
 	}
 	if n, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the other side reads %d bytes of %d, and then %v", n, calls*bytes, err)
+	}
+}
+
+// What nobody waits for any more does not wait for a way to be there.
+func TestAbandoned(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p := newPeers(t, ln, func(*Config) {})
+	send := func(corr uint32) (*Call, chan Answer) {
+		ended := make(chan Answer, 1)
+		c := &Call{Message: [][]byte{request(corr, 0)}, Stream: uint64(corr), Timeout: patience, Done: func(_ *Call, a Answer) { ended <- a }}
+		p.Send(1, c)
+		return c, ended
+	}
+	gone, goneEnded := send(1)
+	_, stays := send(2)
+	p.Cancel(gone) // asks for an answer, which there cannot be yet
+	p.Abandon(gone)
+	if a := <-goneEnded; !errors.Is(a.Err, ErrUnreachable) {
+		t.Errorf("it ended with %d, %v", a.Status, a.Err)
+	}
+	p.Abandon(gone)
+	u := &unreliable{t: t, rand: rand.New(rand.NewPCG(1, 0)), seen: map[uint64][]uint32{}}
+	c, err := ln.Accept()
+	if err == nil {
+		err = u.shake(c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var served sync.WaitGroup
+	defer served.Wait()
+	defer c.Close()
+	served.Go(func() { u.serve(c) })
+	again, againEnded := send(3)
+	p.Abandon(again)
+	for _, ended := range []chan Answer{stays, againEnded} {
+		if a := <-ended; a.Buf != nil {
+			a.Buf.Release()
+		}
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.seen[1]) > 0 {
+		t.Error("it was sent all the same")
 	}
 }

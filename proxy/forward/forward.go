@@ -106,4 +106,8 @@ type Sender interface {
 	// comes all the same. Any goroutine; once Done was called it does nothing, nor does
 	// it before Send has returned, perhaps. The Call is not sent again meanwhile.
 	Cancel(c *Call)
+	// Abandon is Cancel of a call that nobody waits for any more, nor for those behind it
+	// in its stream that ask for the same: if nothing of it has left, nothing will, and
+	// it ends with ErrUnreachable.
+	Abandon(c *Call)
 }

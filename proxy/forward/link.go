@@ -41,6 +41,7 @@ var (
 	errNotSent = errors.New("it, or one before it, was not sent in time")
 	errNoReply = errors.New("no answer in time")
 	errLeaves  = errors.New("it is about to end")
+	errUnasked = errors.New("nobody waits for it any more")
 )
 
 // linkCall is what a link keeps in a Call under way.
@@ -74,6 +75,12 @@ type place struct {
 	deadline time.Time
 }
 
+// cancellation is of a call that is to be answered now, or not to be sent.
+type cancellation struct {
+	id        uint64
+	abandoned bool
+}
+
 // item is a frame to be written: a call's, or another.
 type item struct {
 	call  *Call // nil: frame is all
@@ -97,7 +104,7 @@ type link struct {
 
 	mu      sync.Mutex
 	queue   []*Call
-	cancels []uint64
+	cancels []cancellation
 	places  int      // that were ever in use
 	uses    []uint32 // by place: its next use
 	free    []uint32
@@ -108,10 +115,10 @@ type link struct {
 	// It guards all that follows.
 	turns    sync.Mutex
 	table    []place
-	freed    []uint32 // to be given back to free
-	live     int      // calls in table
-	taken    []*Call  // queue, being looked at; its memory changes places with that of queue
-	stopped  []uint64
+	freed    []uint32       // to be given back to free
+	live     int            // calls in table
+	taken    []*Call        // queue, being looked at; its memory changes places with that of queue
+	stopped  []cancellation // cancels, likewise
 	state    linkState
 	retiring bool
 	over     bool // ended is closed
@@ -204,9 +211,9 @@ func (l *link) send(c *Call) error {
 // frameBytes is the size of a frame that begins with head.
 func frameBytes(head []byte) int { return 4 + int(binary.BigEndian.Uint32(head)) }
 
-func (l *link) cancel(id uint64) {
+func (l *link) cancel(what cancellation) {
 	l.mu.Lock()
-	l.cancels = append(l.cancels, id)
+	l.cancels = append(l.cancels, what)
 	l.mu.Unlock()
 	l.wake()
 }
@@ -371,8 +378,13 @@ func (l *link) take() (next time.Time) {
 		l.live++
 		l.out = append(l.out, item{call: c, frame: c.link.head, bytes: frameBytes(c.link.head)})
 	}
-	for _, id := range l.stopped {
-		l.sendCancel(id)
+	for _, what := range l.stopped {
+		if p := l.at(what.id); what.abandoned && p != nil && !p.begun {
+			l.drop(p)
+			l.fail(int(uint32(what.id)), ErrUnreachable, errUnasked)
+			continue
+		}
+		l.sendCancel(what.id)
 	}
 	return next
 }

@@ -247,7 +247,14 @@ func (p *Peers) done(c *Call, a Answer) {
 // Cancel is Sender's.
 func (p *Peers) Cancel(c *Call) {
 	if l := c.link.owner.Load(); l != nil {
-		l.cancel(c.link.id)
+		l.cancel(cancellation{id: c.link.id})
+	}
+}
+
+// Abandon is Sender's.
+func (p *Peers) Abandon(c *Call) {
+	if l := c.link.owner.Load(); l != nil {
+		l.cancel(cancellation{id: c.link.id, abandoned: true})
 	}
 }
 
