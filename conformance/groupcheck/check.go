@@ -222,7 +222,7 @@ func checkMembership(name string, g Group, events, server []Event, end int64, re
 			report(TooLate, name, end, "%s fell silent at %.3f s and was never removed", silence.Member, float64(silence.At)/1e9)
 		}
 	}
-	if !m.Settled() && len(m.live) > 0 {
+	if len(m.live) > 0 && !m.Shared() {
 		report(Stuck, name, end, "%s", m.describe())
 	}
 }

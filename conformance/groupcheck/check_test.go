@@ -261,6 +261,22 @@ func TestExcused(t *testing.T) {
 		"a read that overlaps a commit gives either": func(s *story) {
 			s.Reads = append(s.Reads, Read{"g", "observer", p0, 12, seconds(40.05), seconds(40.2)})
 		},
+		"a rebalance that a server has forgotten goes on when a member asks again": func(s *story) {
+			s.drop(11, 11.5, "a", "b", "c")
+			for _, e := range []Event{
+				{Kind: Told, Generation: 2, Member: "a", ID: "id-a", Partitions: []Partition{p0}, Classic: true},
+				{Kind: Assigned, Member: "a", Partitions: []Partition{p0}},
+				{Kind: Told, Generation: 2, Member: "b", ID: "id-b", Partitions: []Partition{p1}, Classic: true},
+				{Kind: Assigned, Member: "b", Partitions: []Partition{p1}},
+				{Kind: Told, Generation: 2, Member: "c", ID: "id-c", Partitions: []Partition{p2, p3}, Classic: true},
+			} {
+				s.insert(11, e)
+			}
+			s.insert(11.1, Event{Kind: Joins, Member: "b", ID: "id-b", Generation: 2, Classic: true})
+			s.insert(11.2, Event{Kind: Assigned, Member: "c", Partitions: []Partition{p2, p3}})
+			s.insert(12, Event{Kind: Joins, Member: "b", ID: "id-b", Generation: 2, Classic: true})
+			s.insert(12, Event{Kind: Joins, Member: "a", ID: "id-a", Generation: 2, Classic: true})
+		},
 		"a member that nobody answered for its session timeout gives up what it had": func(s *story) {
 			s.insert(17.5, Event{Kind: Lost, Member: "a", Partitions: []Partition{p0}})
 			s.insert(17.6, Event{Kind: Assigned, Member: "a", Partitions: []Partition{p0}})

@@ -11,13 +11,14 @@ import (
 type Members struct {
 	group   Group
 	live    map[string]map[Partition]bool
+	joining map[string]bool // that have asked to join and were not told their share since
 	settled bool
 	since   int64 // when it settled
 }
 
 // NewMembers returns a group without members.
 func NewMembers(g Group) *Members {
-	return &Members{group: g, live: map[string]map[Partition]bool{}}
+	return &Members{group: g, live: map[string]map[Partition]bool{}, joining: map[string]bool{}}
 }
 
 // Live says whether the run wants the member to be in the group.
@@ -35,7 +36,9 @@ func (m *Members) Names() []string {
 
 // Settled says whether the live members hold all partitions among themselves,
 // as evenly as every assignor shares out one topic, since the last of them came
-// or went. Groups need at least as many partitions as members for that.
+// or went, and none of them waits for a rebalance that it has asked for: one whose
+// answer was lost with a server goes on when its member asks again. Groups need at
+// least as many partitions as members for that.
 func (m *Members) Settled() bool { return m.settled }
 
 // Apply takes one event.
@@ -46,7 +49,14 @@ func (m *Members) Apply(e Event) {
 		m.live[e.Member], m.settled = map[Partition]bool{}, false
 	case Left, Silenced:
 		delete(m.live, e.Member)
+		delete(m.joining, e.Member)
 		m.settled = false
+	case Joins:
+		if held != nil {
+			m.joining[e.Member], m.settled = true, false
+		}
+	case Told:
+		delete(m.joining, e.Member)
 	case Assigned:
 		if held != nil {
 			for _, p := range e.Partitions {
@@ -65,23 +75,25 @@ func (m *Members) Apply(e Event) {
 }
 
 func (m *Members) settle(at int64) {
-	if m.settled {
-		return
+	if !m.settled && len(m.joining) == 0 && m.Shared() {
+		m.settled, m.since = true, at
 	}
+}
+
+// Shared says whether the live members hold all partitions, evenly.
+func (m *Members) Shared() bool {
 	covered := map[Partition]bool{}
 	fewest, most := len(m.group.Partitions), 0
 	for _, held := range m.live {
 		fewest, most = min(fewest, len(held)), max(most, len(held))
 		for p := range held {
 			if covered[p] {
-				return
+				return false
 			}
 			covered[p] = true
 		}
 	}
-	if len(covered) == len(m.group.Partitions) && fewest >= 1 && most <= fewest+1 {
-		m.settled, m.since = true, at
-	}
+	return len(covered) == len(m.group.Partitions) && fewest >= 1 && most <= fewest+1
 }
 
 // describe says who holds what.

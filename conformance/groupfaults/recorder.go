@@ -175,7 +175,7 @@ func (r *recorder) failed(member string, err error) {
 func (r *recorder) settled(group string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.members[group].Settled()
+	return r.members[group].Shared()
 }
 
 func (r *recorder) unsettled() []string {
@@ -183,7 +183,7 @@ func (r *recorder) unsettled() []string {
 	defer r.mu.Unlock()
 	var names []string
 	for name, m := range r.members {
-		if !m.Settled() {
+		if !m.Shared() {
 			names = append(names, name)
 		}
 	}
