@@ -95,9 +95,12 @@ func (c Code) Error() string {
 // CodeOf returns the code that a bookie answered, if err wraps one. A timeout, a
 // broken connection or a corrupt entry has none.
 func CodeOf(err error) (Code, bool) {
+	if err == nil {
+		return OK, true // before c, which is allocated
+	}
 	var c Code
 	if errors.As(err, &c) {
 		return c, true
 	}
-	return OK, err == nil
+	return OK, false
 }
