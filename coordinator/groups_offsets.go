@@ -26,7 +26,13 @@ type NewCommit struct {
 // are durable, an error of package group if the group does not let them in, else
 // one of package offsets: then some of them may be stored. commits is not used
 // after the call; what its strings point to is.
-func (g *Groups) Commit(id string, who *group.CommitIdentity, commits []NewCommit, reply func(error)) {
+//
+// wanted, if it is not nil, says whether somebody waits for the answer still. It is asked
+// when the commit's turn has come, which may be after the slot was loaded or its owner
+// proved: a client that has gone since may have committed something newer by another
+// node, and this commit would take the group back. Then reply gets
+// group.ErrNotCoordinator, and nothing is done.
+func (g *Groups) Commit(id string, who *group.CommitIdentity, commits []NewCommit, wanted func() bool, reply func(error)) {
 	now := g.config.Now().UnixMilli()
 	updates := make([]offsets.Update, len(commits))
 	for i := range commits {
@@ -41,6 +47,10 @@ func (g *Groups) Commit(id string, who *group.CommitIdentity, commits []NewCommi
 		}
 	}
 	g.do(id, func(s *shard, slot *ownedSlot) {
+		if wanted != nil && !wanted() {
+			reply(group.ErrNotCoordinator)
+			return
+		}
 		e, err := s.find(slot, id)
 		switch {
 		case err != nil:

@@ -60,7 +60,7 @@ func heartbeat(t *testing.T, c *coordinator.Coordinator, id, member string, gene
 func commit(t *testing.T, c *coordinator.Coordinator, id string, who group.CommitIdentity, p offsets.Partition, offset int64) error {
 	t.Helper()
 	return await(t, func(reply func(error)) {
-		c.Groups().Commit(id, &who, []coordinator.NewCommit{{Partition: p, Offset: offset, LeaderEpoch: -1, CommitTime: -1, Retention: -1}}, reply)
+		c.Groups().Commit(id, &who, []coordinator.NewCommit{{Partition: p, Offset: offset, LeaderEpoch: -1, CommitTime: -1, Retention: -1}}, nil, reply)
 	})
 }
 

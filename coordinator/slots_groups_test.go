@@ -134,7 +134,7 @@ func TestCommitsKeepTheirOrderBehindAProof(t *testing.T) {
 		set.Store(int64(time.Hour)) // the lease is over, as far as the node knows
 		answers := make(chan error, 2)
 		for offset := range int64(2) {
-			a.Groups().Commit("g", &group.CommitIdentity{Epoch: -1}, []coordinator.NewCommit{{Partition: partition(topic, 0), Offset: 2 + offset, LeaderEpoch: -1, CommitTime: -1, Retention: -1}},
+			a.Groups().Commit("g", &group.CommitIdentity{Epoch: -1}, []coordinator.NewCommit{{Partition: partition(topic, 0), Offset: 2 + offset, LeaderEpoch: -1, CommitTime: -1, Retention: -1}}, nil,
 				func(err error) { answers <- err })
 			synctest.Wait()
 			set.Store(0) // it is not
@@ -150,6 +150,44 @@ func TestCommitsKeepTheirOrderBehindAProof(t *testing.T) {
 		}
 		if o, err := fetch(t, a.Coordinator, "g", partition(topic, 0)); err != nil || o != 3 {
 			t.Errorf("committed is %d (%v), the last one was 3", o, err)
+		}
+	})
+}
+
+// A commit whose client goes while it waits for the proof that this node owns the group's
+// slot is not begun: the client may have committed something newer by another node.
+func TestCommitsOfWhoIsGoneAreNotBegun(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		var set atomic.Int64
+		a := c.start("a", func(config *coordinator.Config) {
+			config.Clock = func() (time.Duration, time.Time) {
+				return time.Since(c.began) + time.Second, time.Now().Add(time.Duration(set.Load()))
+			}
+		})
+		c.settle(a)
+		topic := create(t, a.Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+		a.link.cut()
+		set.Store(int64(time.Hour)) // the lease is over, as far as the node knows
+		var wanted [3]atomic.Bool
+		answers := make([]chan error, len(wanted))
+		for i := range wanted {
+			wanted[i].Store(true)
+			answers[i] = make(chan error, 1)
+			a.Groups().Commit("g", &group.CommitIdentity{Epoch: -1}, []coordinator.NewCommit{{Partition: partition(topic, 0), Offset: int64(7 - i), LeaderEpoch: -1, CommitTime: -1, Retention: -1}},
+				wanted[i].Load, func(err error) { answers[i] <- err })
+		}
+		synctest.Wait()
+		wanted[1].Store(false)
+		wanted[2].Store(false)
+		a.link.heal()
+		for i, answer := range answers {
+			err := <-answer
+			if i == 0 && err != nil || i > 0 && !errors.Is(err, group.ErrNotCoordinator) {
+				t.Errorf("commit %d: %v", i, err)
+			}
+		}
+		if o, err := fetch(t, a.Coordinator, "g", partition(topic, 0)); err != nil || o != 7 {
+			t.Errorf("committed is %d (%v), the only one that somebody waited for was 7", o, err)
 		}
 	})
 }
@@ -172,7 +210,7 @@ func TestHandoverAnswers(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		committed := make(chan error, 100)
 		for i := range int64(cap(committed)) {
-			m.Groups().Commit("g", &group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}, []coordinator.NewCommit{{Partition: partition(topic, 0), Offset: i, CommitTime: -1, Retention: -1}}, func(err error) { committed <- err })
+			m.Groups().Commit("g", &group.CommitIdentity{MemberID: j.MemberID, Epoch: 1}, []coordinator.NewCommit{{Partition: partition(topic, 0), Offset: i, CommitTime: -1, Retention: -1}}, nil, func(err error) { committed <- err })
 		}
 		if err := m.Drain(t.Context()); err != nil {
 			t.Fatal(err)
@@ -351,7 +389,7 @@ func TestRequestsWaitForLoading(t *testing.T) {
 	openGate := s.close("/g/")
 	c := open(t, s, func(c *coordinator.Config) { c.Groups.LoadWait = patience })
 	committed := make(chan error, 1)
-	c.Groups().Commit("g", &nobody, []coordinator.NewCommit{{Offset: 7, CommitTime: -1, Retention: -1}}, func(err error) { committed <- err })
+	c.Groups().Commit("g", &nobody, []coordinator.NewCommit{{Offset: 7, CommitTime: -1, Retention: -1}}, nil, func(err error) { committed <- err })
 	listed := make(chan error, 1)
 	c.Groups().List(func(coordinator.ListedGroup) bool { return true }, func(all []coordinator.ListedGroup, err error) {
 		if err == nil && len(all) != 1 {

@@ -61,7 +61,7 @@ func (h *Handlers) offsetCommit(p *parked, q *kmsg.OffsetCommitRequest) {
 	if q.Version == 0 {
 		who = group.CommitIdentity{Epoch: -1}
 	}
-	h.c.Coordinator.Groups().Commit(q.Group, &who, commits, func(err error) {
+	h.c.Coordinator.Groups().Commit(q.Group, &who, commits, p.wanted, func(err error) {
 		if p.elsewhere(err) {
 			return
 		}

@@ -111,6 +111,13 @@ func (p *parked) respond(resp kmsg.Response) {
 	}
 }
 
+// wanted says whether somebody waits for the answer to a request that waits, and has not
+// gone elsewhere with it. Any goroutine.
+func (p *parked) wanted() bool {
+	elsewhere := p.trip != nil && p.trip.forwarded && p.draining.Load()
+	return p.state.Load() == parkedWaiting && !p.unasked.Load() && !elsewhere
+}
+
 // end answers a request that is held, by answer; or not at all if its
 // connection is gone: false.
 func (p *parked) end(answer func(r *proxy.Request)) bool {
