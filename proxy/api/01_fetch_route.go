@@ -269,7 +269,9 @@ func (s *fetchRequest) send(c *fetchCall, share int) {
 	message = protocol.AppendFetchRequest(append(message, header...), s.version, &q, asks)
 	c.call.Message = [][]byte{message}
 	c.call.Done = c.done
-	s.h.call(&c.call, s.r, c.call.Slots, s.r.Conn.ID(), wait+2*fetchJoinTime)
+	// A stream of its own: a call for a partition that a node has come to serve does not
+	// wait there behind the one that waits for data of others.
+	s.h.call(&c.call, s.r, c.call.Slots, newStream(), wait+2*fetchJoinTime)
 	s.h.c.Peers.Send(c.node, &c.call)
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -636,6 +637,41 @@ func TestSlotMovesUnderFetch(t *testing.T) {
 			wantCode(t, "fetch", part.ErrorCode, protocol.None)
 			if got := values(t, part.RecordBatches); len(got) != 1 || got[0] != fmt.Sprint(n) {
 				t.Errorf("round %d: the reader at node %d gets %q", n, i+1, got)
+			}
+		}
+	}
+}
+
+// TestSlotComesToNodeThatWaits: a Fetch request waits for data at a node, which comes to
+// serve another of its partitions meanwhile. What is written there ends the waiting.
+func TestSlotComesToNodeThatWaits(t *testing.T) {
+	c := newCluster(t, 2)
+	topic := c.nodes[0].createTopic("orders", 32)
+	at := map[*clusterNode]int32{}
+	for p := range topic.Partitions {
+		at[c.owner(coordinator.PartitionSlot(topic.ID, p))] = p
+	}
+	here, moves, there := c.nodes[0], at[c.nodes[0]], at[c.nodes[1]]
+	for _, p := range []int32{moves, there} {
+		here.dialProxy().produce(topic, p, "before")
+	}
+	way := &unreachable{Sender: here.peers}
+	here.handler.c.Peers = way
+	r := here.dialProxy()
+	q := fetchOne(11, topic, there, 1)
+	q.Topics = append(q.Topics, fetchTopic(topic, moves, 1))
+	q.MaxWaitMillis = math.MaxInt32
+	r.send(q)
+	until(t, "the other node is asked", func() bool { return way.left.Load() == -1 })
+	c.move(coordinator.PartitionSlot(topic.ID, moves), c.nodes[1])
+	here.dialProxy().produce(topic, moves, "after")
+	resp, err := r.receive(q)
+	check(t, err)
+	for _, t1 := range resp.(*kmsg.FetchResponse).Topics {
+		for _, part := range t1.Partitions {
+			wantCode(t, fmt.Sprint("partition ", part.Partition), part.ErrorCode, protocol.None)
+			if got := values(t, part.RecordBatches); part.Partition == moves && (len(got) != 1 || got[0] != "after") {
+				t.Errorf("the partition that moved has %q", got)
 			}
 		}
 	}

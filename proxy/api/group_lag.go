@@ -49,7 +49,7 @@ var (
 // GroupLag collects the lag of the groups of this node (metrics.group.lag), for
 // as many partitions of groups as maxSeries.
 func (h *Handlers) GroupLag(maxSeries int) prometheus.Collector {
-	return &groupLag{h: h, maxSeries: maxSeries, stream: lineStream | streams.Add(1)}
+	return &groupLag{h: h, maxSeries: maxSeries, stream: newStream()}
 }
 
 // Describe implements prometheus.Collector.

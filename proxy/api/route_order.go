@@ -64,17 +64,17 @@ type lane struct {
 	calls int
 }
 
-// streams numbers the streams of all lines. They are none of those that are named
-// by a connection's id.
+// streams numbers those streams that are not a connection's, by its id.
 var streams atomic.Uint64
 
-const lineStream = 1 << 63
+// newStream returns a stream that no call has had.
+func newStream() uint64 { return 1<<63 | streams.Add(1) }
 
 // streamLocked returns the stream for the next call. As of all methods that are
 // called so, l.mu is held.
 func (l *line) streamLocked() uint64 {
 	if l.stream == 0 {
-		l.stream = lineStream | streams.Add(1)
+		l.stream = newStream()
 	}
 	return l.stream
 }
