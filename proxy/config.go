@@ -31,7 +31,8 @@ type Config struct {
 	// Portable uses net.Conn for all listeners, not only for those with TLS.
 	Portable bool
 
-	// Workers is how many goroutines run what was given to Request.Go; 0 means 64.
+	// Workers is how many goroutines run what was given to Request.Go, and how many what
+	// was given to Request.GoSlow; 0 means 64.
 	Workers int
 
 	Limits

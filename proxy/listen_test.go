@@ -324,6 +324,35 @@ func TestWorkersAreBounded(t *testing.T) {
 	})
 }
 
+// However many functions wait for a long time, others that do not are run.
+func TestSlowWorkersKeepNobodyWaiting(t *testing.T) {
+	onEachKind(t, func(t *testing.T, c Config) {
+		c.Workers = 2
+		hold := make(chan bool)
+		s := start(t, c, func(r *Request) {
+			if r.Key == 1 {
+				r.GoSlow(func() { <-hold; echo(r) })
+			} else {
+				r.Go(func() { echo(r) })
+			}
+		})
+		var slow []*client
+		for range 5 {
+			cl := dial(t, s)
+			cl.send(frame(1, 3, 1, nil))
+			slow = append(slow, cl)
+		}
+		eventually(t, "some wait for others", func() bool { return s.slow.length() == 3 })
+		cl := dial(t, s)
+		cl.send(frame(2, 3, 2, nil))
+		cl.receive()
+		close(hold)
+		for _, cl := range slow {
+			cl.receive()
+		}
+	})
+}
+
 // A function given to Go runs even if its client is gone.
 func TestGoRunsAfterClose(t *testing.T) {
 	onEachKind(t, func(t *testing.T, c Config) {

@@ -93,7 +93,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		}, func() float64 { return float64(s.budget.used.Load() + s.peers.used.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "quire_worker_queue", Help: "Blocking functions of requests that wait for a worker.",
-		}, func() float64 { return float64(s.workers.length()) }),
+		}, func() float64 { return float64(s.workers.length() + s.slow.length()) }),
 	}
 	for _, t := range [...]*traffic{m.clients, m.peers} {
 		m.list = append(m.list, t.connections, t.paused, t.bytesIn, t.bytesOut, t.requests, t.seconds)

@@ -24,7 +24,7 @@ type Handler interface {
 	FlexibleRequest(key, version int16) bool
 
 	// Handle starts a request. It runs on the connection's loop: it must not
-	// block and should take well below a millisecond; Request.Go is for the
+	// block and should take well below a millisecond; Request.Go and GoSlow are for the
 	// rest. It answers through Respond, NoResponse or Drop, now or later.
 	Handle(r *Request)
 }

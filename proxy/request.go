@@ -15,7 +15,7 @@ import (
 // The requests of a connection are handled one at a time, in order, except that
 // Produce requests (key 0) overlap with each other, and so do OffsetCommit requests
 // (key 8): the next one is handled as soon as the one before has returned from
-// Handle, unless that one called Go: then whatever follows waits until Go's
+// Handle, unless that one called Go or GoSlow: then whatever follows waits until Go's
 // function has returned. Of a connection from another node that is so for each
 // stream, not for them all; and nothing waits for a request that the other node
 // has given up, but for its Go.
@@ -181,13 +181,19 @@ func (r *Request) answer(state uint32, bytes int) {
 // once, even if the connection closes meanwhile. Until it has returned, the
 // connection's later requests wait; of a forwarded request those of its stream.
 // Any goroutine, before the answer.
-func (r *Request) Go(f func()) {
-	c := r.Conn
-	c.working.Add(1)
+func (r *Request) Go(f func()) { r.runOn(r.Conn.server.workers, f) }
+
+// GoSlow is Go for what may wait for other systems than this one's disks: to change
+// metadata, or to take a log over. It has workers of its own, as many: while those
+// systems are away, they all wait, and what only reads or computes does not wait behind.
+func (r *Request) GoSlow(f func()) { r.runOn(r.Conn.server.slow, f) }
+
+func (r *Request) runOn(w *workers, f func()) {
+	r.Conn.working.Add(1)
 	if r.stream != nil {
 		r.stream.working.Add(1)
 	}
-	c.server.workers.run(job{c, r.stream, f})
+	w.run(job{r.Conn, r.stream, f})
 }
 
 // Post runs f on the connection's loop. Any goroutine, before the answer. It

@@ -29,6 +29,7 @@ type Server struct {
 	budget  budget // of clients
 	peers   budget // of other nodes
 	workers *workers
+	slow    *workers // for GoSlow
 
 	epoll    loop.Group   // for listeners without TLS; nil if there are none, or no epoll
 	portable loop.Group   // for the others
@@ -108,6 +109,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg:     cfg,
 		workers: newWorkers(cfg.Workers),
+		slow:    newWorkers(cfg.Workers),
 		serving: make(chan error, len(cfg.Listeners)),
 		stopped: make(chan struct{}),
 		perIP:   make(map[ipKey]int),
@@ -453,6 +455,7 @@ func (s *Server) Close() error {
 			s.cfg.Log.Warn("requests are not answered at the end of the server")
 		}
 		s.workers.close()
+		s.slow.close()
 		s.closeLoops()
 		for _, l := range s.loops {
 			l.Local.(*loopState).chunk.release()

@@ -2,7 +2,7 @@ package proxy
 
 import "sync"
 
-// job is a function given to Request.Go, and the connection that waits for it,
+// job is a function given to Request.Go or GoSlow, and the connection that waits for it,
 // or of a link the stream.
 type job struct {
 	conn   *Conn

@@ -209,7 +209,7 @@ var nodeKeys = []key{
 	{Name: "num.network.threads", Kind: kindInt, Default: "0", Min: 0, Max: 1024,
 		Doc: "Event loops. 0: one per core."},
 	{Name: "num.io.threads", Kind: kindInt, Default: "64", Min: 1, Max: 65536,
-		Doc: "Requests that may wait for disk or metadata at a time, outside the event loops."},
+		Doc: "Requests that may read from disk or convert records at a time, outside the event loops; and as many more that may wait for metadata, or for a partition to be taken over."},
 	{Name: "socket.request.max.bytes", Kind: kindInt, Default: "104857600", Min: 1024, Max: maxInt32,
 		Doc: "Largest request. A connection that announces a larger one is closed."},
 	{Name: "queued.max.request.bytes", Kind: kindLong, Default: "268435456", Min: 1 << 20, Max: maxInt64,

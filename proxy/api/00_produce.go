@@ -64,6 +64,7 @@ type produceRequest struct {
 
 	converted int64 // bytes of converted sets, as counted in Handlers.converted
 	inline    int   // what the loop may still spend on conversion, see conversionCost
+	unopened  bool  // a worker has to open logs
 
 	pending atomic.Int32
 	wait    produceWait
@@ -139,7 +140,7 @@ func (h *Handlers) produce(r *proxy.Request) {
 			}
 		}
 		if refs := s.topicsToFind(); len(refs) > 0 {
-			r.Go(func() {
+			r.GoSlow(func() {
 				h.findTopics(refs)
 				s.routeOrAppend()
 			})
@@ -165,9 +166,12 @@ func (s *produceRequest) routeOrAppend() {
 
 // begin appends what this node serves of the request, all of it or only some.
 func (s *produceRequest) begin() {
-	if s.split() {
+	switch worker := s.split(); {
+	case s.unopened:
+		s.r.GoSlow(s.work)
+	case worker:
 		s.r.Go(s.work)
-	} else {
+	default:
 		s.appendAll()
 	}
 }
@@ -186,7 +190,7 @@ func (s *produceRequest) split() (worker bool) {
 	} else {
 		s.parts = make([]producePart, n)
 	}
-	s.inline = inlineConversion
+	s.inline, s.unopened = inlineConversion, false
 	i, index := 0, int32(-1)
 	for s.cursor.NextTopic() {
 		s.topics = append(s.topics, produceTopic{s.cursor.Topic, s.cursor.TopicID, s.cursor.TopicPartitions})
@@ -214,6 +218,7 @@ func (s *produceRequest) split() (worker bool) {
 				continue
 			}
 			p.log = s.h.c.Store.Log(storage.LogID{Topic: topic.ID, Partition: p.partition})
+			s.unopened = s.unopened || p.log == nil
 			worker = worker || p.log == nil || p.set != nil && !s.convertInline(p) || p.needsWorker()
 		}
 	}
@@ -359,7 +364,7 @@ func (s *produceRequest) decided() {
 			return
 		}
 		if s.doubtful() {
-			s.r.Go(s.prove)
+			s.r.GoSlow(s.prove)
 			return
 		}
 	}

@@ -145,7 +145,7 @@ func (h *Handlers) fetch(r *proxy.Request) {
 	case len(r.Body) > inlineBytes:
 		s.phase.Store(fetchWorks)
 		r.OnClose(s.closedFunc)
-		r.Go(s.startFunc)
+		r.GoSlow(s.startFunc) // it may have logs to open
 	case !s.start():
 	case s.unopened || s.unknown || len(s.parts) > fetchInline:
 		s.giveAway()
@@ -328,7 +328,11 @@ func (s *fetchRequest) try() bool {
 func (s *fetchRequest) giveAway() {
 	s.phase.Store(fetchWorks)
 	s.r.OnClose(s.closedFunc)
-	s.r.Go(s.workFunc)
+	if s.unopened || s.unknown || s.unproved {
+		s.r.GoSlow(s.workFunc)
+	} else {
+		s.r.Go(s.workFunc)
+	}
 }
 
 // readFrom reads parts[first:], within what the request has left. Without a

@@ -89,7 +89,7 @@ func (h *Handlers) listedOffsets(r *proxy.Request, q *kmsg.ListOffsetsRequest, r
 		reply(resp)
 		return
 	}
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeoutMillis(q.TimeoutMillis)
 		defer cancel()
 		answer(ctx)

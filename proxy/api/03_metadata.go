@@ -79,7 +79,7 @@ func (h *Handlers) metadata(r *proxy.Request, q *kmsg.MetadataRequest) {
 		h.respond(r, m.resp)
 		return
 	}
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeout(defaultTimeout)
 		defer cancel()
 		m.create(ctx)

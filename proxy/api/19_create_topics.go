@@ -23,7 +23,7 @@ import (
 // who leads a partition is not chosen by hand.
 
 func (h *Handlers) createTopics(r *proxy.Request, q *kmsg.CreateTopicsRequest) {
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeoutMillis(q.TimeoutMillis)
 		defer cancel()
 		h.respond(r, h.createdTopics(ctx, r.Listener(), q))

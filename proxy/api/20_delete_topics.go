@@ -32,7 +32,7 @@ func (h *Handlers) deleteTopics(r *proxy.Request, q *kmsg.DeleteTopicsRequest) {
 			asked[i].Topic = &q.TopicNames[i]
 		}
 	}
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeoutMillis(q.TimeoutMillis)
 		defer cancel()
 		topics, errs := h.deletedTopics(asked, q.Version)

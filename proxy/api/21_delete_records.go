@@ -23,7 +23,7 @@ func (h *Handlers) deleteRecords(r *proxy.Request, q *kmsg.DeleteRecordsRequest)
 // deletedRecords deletes in the logs of this node.
 func (h *Handlers) deletedRecords(r *proxy.Request, q *kmsg.DeleteRecordsRequest, reply func(kmsg.Response)) {
 	resp := q.ResponseKind().(*kmsg.DeleteRecordsResponse)
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeoutMillis(q.TimeoutMillis)
 		defer cancel()
 		for i := range q.Topics {

@@ -38,7 +38,7 @@ func (h *Handlers) initProducerID(r *proxy.Request, q *kmsg.InitProducerIDReques
 		}
 		return
 	}
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeout(defaultTimeout)
 		defer cancel()
 		id, err := h.c.Coordinator.NextProducerID(ctx)

@@ -74,7 +74,7 @@ func (h *Handlers) epochEnds(r *proxy.Request, q *kmsg.OffsetForLeaderEpochReque
 		reply(resp)
 		return
 	}
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeout(defaultTimeout)
 		defer cancel()
 		answer(ctx)

@@ -22,7 +22,7 @@ import (
 
 func (h *Handlers) alterConfigs(r *proxy.Request, q *kmsg.AlterConfigsRequest) {
 	resp := q.ResponseKind().(*kmsg.AlterConfigsResponse)
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeout(defaultTimeout)
 		defer cancel()
 		named := make(map[configResource]int, len(q.Resources))

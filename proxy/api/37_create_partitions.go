@@ -20,7 +20,7 @@ import (
 
 func (h *Handlers) createPartitions(r *proxy.Request, q *kmsg.CreatePartitionsRequest) {
 	resp := q.ResponseKind().(*kmsg.CreatePartitionsResponse)
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeoutMillis(q.TimeoutMillis)
 		defer cancel()
 		named := make(map[string]int, len(q.Topics))

@@ -20,7 +20,7 @@ import (
 
 func (h *Handlers) incrementalAlterConfigs(r *proxy.Request, q *kmsg.IncrementalAlterConfigsRequest) {
 	resp := q.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeout(defaultTimeout)
 		defer cancel()
 		named := make(map[configResource]int, len(q.Resources))

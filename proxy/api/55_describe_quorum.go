@@ -35,7 +35,7 @@ func (h *Handlers) describeQuorum(r *proxy.Request, q *kmsg.DescribeQuorumReques
 		h.respond(r, resp)
 		return
 	}
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeout(defaultTimeout)
 		defer cancel()
 		revision, err := h.c.Coordinator.MetadataRevision(ctx)

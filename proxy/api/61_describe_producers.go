@@ -18,7 +18,7 @@ func (h *Handlers) describeProducers(r *proxy.Request, q *kmsg.DescribeProducers
 // describedProducers answers with the logs of this node.
 func (h *Handlers) describedProducers(r *proxy.Request, q *kmsg.DescribeProducersRequest, reply func(kmsg.Response)) {
 	resp := q.ResponseKind().(*kmsg.DescribeProducersResponse)
-	r.Go(func() {
+	r.GoSlow(func() {
 		ctx, cancel := h.timeout(defaultTimeout)
 		defer cancel()
 		for i := range q.Topics {

@@ -294,6 +294,57 @@ func (a *away) KeepAlive(ctx context.Context, id meta.LeaseID) (int64, error) {
 	return a.Store.KeepAlive(ctx, id)
 }
 
+// stuck is a metadata store that does not answer for a key.
+type stuck struct {
+	meta.Store
+	key    string
+	asked  atomic.Int32
+	answer chan struct{}
+}
+
+func (s *stuck) Get(ctx context.Context, key string) (meta.KV, error) {
+	if strings.HasSuffix(key, s.key) {
+		s.asked.Add(1)
+		select {
+		case <-s.answer:
+		case <-ctx.Done():
+			return meta.KV{}, meta.ErrUnavailable
+		}
+	}
+	return s.Store.Get(ctx, key)
+}
+
+// TestWorkersWhileMetadataIsSlow: however many clients wait for the metadata store, what
+// others read from disk, or have converted, does not wait behind them.
+func TestWorkersWhileMetadataIsSlow(t *testing.T) {
+	c := newCluster(t, 0)
+	store := &stuck{Store: c.meta, key: "/nextproducerid", answer: make(chan struct{})}
+	n := c.add(func(o *options) { o.coord.Meta = store })
+	c.settle()
+	topic := n.createTopic("orders", 1)
+	r := n.dial()
+	r.produce(topic, 0, "a")
+	q := kmsg.NewPtrInitProducerIDRequest()
+	q.Version, q.ProducerID, q.ProducerEpoch = 4, -1, -1
+	var waiting []*client
+	for range 2 * clusterWorkers {
+		cl := n.dial()
+		cl.send(q)
+		waiting = append(waiting, cl)
+	}
+	until(t, "the metadata store is asked", func() bool { return store.asked.Load() > 0 })
+	if part := do[*kmsg.FetchResponse](r, fetchOne(1, topic, 0, 0)).Topics[0].Partitions[0]; len(part.RecordBatches) == 0 {
+		t.Errorf("a fetch whose records are converted gets %+v", part)
+	}
+	do[*kmsg.DescribeLogDirsResponse](r, &kmsg.DescribeLogDirsRequest{Version: 4})
+	close(store.answer)
+	for _, cl := range waiting {
+		resp, err := cl.receive(q)
+		check(t, err)
+		wantCode(t, "InitProducerId", resp.(*kmsg.InitProducerIDResponse).ErrorCode, protocol.None)
+	}
+}
+
 // TestNothingFromMemoryWithoutLease: a node whose lease may be over, and that cannot ask,
 // tells neither the end of a log nor what is committed, nor a producer that its sequence is
 // wrong; and does again when it can ask.

@@ -22,6 +22,9 @@ import (
 // address for everything; listenerName is the one whose clients know nodes.
 const proxyName = "PROXY"
 
+// clusterWorkers are those of each of a node's servers.
+const clusterWorkers = 8
+
 var clusterSecret = []byte("what all nodes of a test know of")
 
 // cluster is some whole nodes in this process, over one metadata store and one
@@ -85,7 +88,7 @@ func (c *cluster) add(change ...func(*options)) *clusterNode {
 	var err error
 	n.server.proxy, err = proxy.New(proxy.Config{
 		Listeners: []proxy.Listener{{Name: listenerName, Address: "127.0.0.1:0"}, {Name: proxyName, Address: "127.0.0.1:0"}},
-		Handler:   late, Loops: 1, Workers: 8,
+		Handler:   late, Loops: 1, Workers: clusterWorkers,
 	})
 	check(t, err)
 	n.addr, n.proxy = n.server.proxy.Addr(listenerName).String(), n.server.proxy.Addr(proxyName).String()
@@ -119,7 +122,7 @@ func (c *cluster) add(change ...func(*options)) *clusterNode {
 	self := forward.Identity{Cluster: "test", Node: id, Incarnation: n.coord.Self().Incarnation}
 	n.links, err = proxy.New(proxy.Config{
 		Listeners: []proxy.Listener{{Name: "PEER", Address: "127.0.0.1:0", Peer: &proxy.PeerAuth{Self: self, Secret: clusterSecret}}},
-		Handler:   late, Loops: 1, Workers: 8,
+		Handler:   late, Loops: 1, Workers: clusterWorkers,
 	})
 	check(t, err)
 	n.peers, err = forward.New(forward.Config{Self: self, Secret: clusterSecret, Nodes: c.peer})

@@ -6,6 +6,6 @@
 // the domain become Kafka's codes in errors.go and nowhere else.
 //
 // Handlers run on the loop of the connection and must not block; what may
-// block runs inside Request.Go. Produce and Fetch work on pooled state of their own,
+// block runs inside Request.Go, or Request.GoSlow where it may wait for metadata. Produce and Fetch work on pooled state of their own,
 // because an answer's bytes live longer than its request: until they are sent.
 package api

@@ -44,7 +44,7 @@ func shared[Q kmsg.Request](here func(*Handlers, *proxy.Request), several func(*
 				r.NoResponse()
 			}
 		})
-		r.Go(func() {
+		r.GoSlow(func() {
 			err := h.parse(r, q)
 			if err == nil {
 				h.findTopics(h.topicsToFind(q))

@@ -39,7 +39,7 @@ func (h *Handlers) withTopics(r *proxy.Request, q kmsg.Request, then func()) {
 		then()
 		return
 	}
-	r.Go(func() {
+	r.GoSlow(func() {
 		h.findTopics(refs)
 		then()
 	})
