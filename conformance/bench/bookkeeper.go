@@ -74,7 +74,7 @@ func (b *bench) bookkeeper(ctx context.Context) error {
 func benchBookies(dir string, n int) peer.BookKeeperOptions {
 	return peer.BookKeeperOptions{
 		Dir: dir, Bookies: n,
-		Overrides: []string{"journalFlushWhenQueueEmpty=true", "journalMaxSizeMB=2048", "journalPreAllocSizeMB=16", "gcWaitTime=600000"},
+		Overrides: []string{"journalFlushWhenQueueEmpty=true", "journalMaxSizeMB=512", "journalMaxBackups=0", "journalPreAllocSizeMB=16", "gcWaitTime=600000"},
 		JVM:       []string{"-Xms256m", "-Xmx256m", "-XX:MaxDirectMemorySize=256m", "-XX:+UseSerialGC"},
 	}
 }
