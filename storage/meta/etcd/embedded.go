@@ -25,6 +25,8 @@ type EmbeddedConfig struct {
 	Dir    string      // created if it does not exist; one process at a time
 	Logger *zap.Logger // gets warnings and errors; nil: silent
 
+	RequestTimeout time.Duration // of one request; 0: 5 s
+
 	// QuotaBytes is the size of the database beyond which nothing is put
 	// (meta.ErrNoSpace). 0: the largest that etcd is recommended for, 8 GiB.
 	QuotaBytes int64
@@ -77,7 +79,7 @@ func OpenEmbedded(ctx context.Context, c EmbeddedConfig) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metadata folder %s: %w", c.Dir, err)
 	}
-	s := newStore(c.Logger, 0)
+	s := newStore(c.Logger, c.RequestTimeout)
 	s.server = &server{dir: c.Dir, lock: lock, space: freeSpace{dir: c.Dir, free: freeBytes}}
 	if err := s.start(ctx, c); err != nil {
 		s.cancel()

@@ -53,14 +53,9 @@ func TestClusterWentBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			failed := make(chan error, 2)
-			s, err := etcd.Open(t.Context(), etcd.ClusterConfig{
-				Endpoints: []string{"unix://" + filepath.Join(dir, "client.sock")}, RequestTimeout: time.Second,
-				OnFailure: func(err error) { failed <- err },
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { closeStore(t, s) })
+			config := at(dir, time.Second)
+			config.OnFailure = func(err error) { failed <- err }
+			s := openCluster(t, config)
 			put := func() meta.Revision {
 				t.Helper()
 				for {

@@ -112,8 +112,7 @@ func listIsOneRevision(t *testing.T, h Harness) {
 }
 
 func listOf100k(t *testing.T, h Harness) {
-	const keys = 100_000
-	fill(t, h.Store, "k/", keys)
+	fill(t, h.Store, "k/", manyKeys)
 	put(t, h.Store, "l/", "")
 	n, last := 0, ""
 	if _, err := h.Store.List(deadline(t), "k/", func(kv meta.KV) bool {
@@ -122,7 +121,7 @@ func listOf100k(t *testing.T, h Harness) {
 		}
 		n, last = n+1, kv.Key
 		return true
-	}); err != nil || n != keys {
+	}); err != nil || n != manyKeys {
 		t.Fatalf("%d keys, %v", n, err)
 	}
 }

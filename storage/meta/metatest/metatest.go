@@ -18,8 +18,8 @@ type Harness struct {
 	Pass func(d time.Duration)
 }
 
-// Run runs the suite, its tests in parallel. open makes an empty store; its
-// test's cleanup closes it.
+// Run runs the suite, its tests in parallel. open makes an empty store that gives a request
+// a minute or more; its test's cleanup closes it.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	for _, c := range []struct {
 		name string
@@ -65,7 +65,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 }
 
 // patience bounds every wait; it is far above what any store needs.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func deadline(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
