@@ -91,7 +91,7 @@ func openOnMemory(tb testing.TB) (*Log, *memoryTier) {
 	eventually(tb, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return t.head != nil && !l.queued
+		return t.head != nil && l.queued == 0
 	})
 	t.ack()
 	return l, t

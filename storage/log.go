@@ -30,7 +30,9 @@ type Log struct {
 	closed  error // why the log is not served any more
 	unsound bool  // ledgers hold something else than this log believes: none may be sealed by it
 	work    work  // what the workers shall do
-	queued  bool  // a worker will come
+	queued  int   // workers that will come, or are at it
+	hurried bool  // one of them comes before those for what nobody waits for
+	served  bool  // one is at it
 
 	chain  *chain // replaced as a whole; under admin and mu
 	opened int64  // high watermark when this epoch began
@@ -106,9 +108,11 @@ const (
 // schedule asks for a worker. l.mu is held.
 func (l *Log) schedule(w work) {
 	l.work |= w
-	if !l.queued {
-		l.queued = true
-		l.store.workers.add(l)
+	hurry := (w == workLedger && l.seg == nil || w == workAbandon) && !l.hurried && !l.served
+	if l.queued == 0 || hurry {
+		l.queued++
+		l.hurried = l.hurried || hurry
+		l.store.workers.add(l, hurry)
 	}
 }
 

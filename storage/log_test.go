@@ -258,7 +258,7 @@ func (w *world) settled(l *Log) {
 	eventually(w.t, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return !l.queued && l.queueHead == nil
+		return l.queued == 0 && l.queueHead == nil
 	})
 }
 
@@ -455,6 +455,55 @@ func TestRollSwitchesWithoutStall(t *testing.T) {
 	w.crash(func(int) int { return 0 })
 	l = w.log(c)
 	wantValues(t, values(t, l, 0, ReadUncommitted), want...)
+}
+
+// TestAppendsGoBeforeSeals: an append that needs a ledger does not wait for ledgers of
+// other logs, or its own, to be sealed.
+func TestAppendsGoBeforeSeals(t *testing.T) {
+	w := newWorld(t)
+	var logs []*Log
+	for i := range maxBehind + 8 {
+		l, err := w.store.OpenLog(t.Context(), LogID{Topic: [16]byte{15: 9}, Partition: int32(i)}, plain())
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, l, makeBatch(batch.Plain, 1, 1, "a"))
+		w.settled(l)
+		logs = append(logs, l)
+	}
+	sealing, gate := make(chan struct{}, len(logs)), make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(open)
+	w.tier.setFault(func(op string, _ ledger.ID) error {
+		if op == "close" {
+			sealing <- struct{}{}
+			<-gate
+		}
+		return nil
+	})
+	w.advance(w.conf.IdleCloseAfter)
+	w.store.sweep(time.UnixMilli(w.clock.Load()), false)
+	for range maxBehind {
+		await(t, sealing)
+	}
+	waiting := 0
+	for _, l := range logs {
+		l.mu.Lock()
+		served := l.served
+		l.mu.Unlock()
+		if !served {
+			waiting++
+			put(t, l, makeBatch(batch.Plain, 1, 1, "b"))
+		}
+	}
+	put(t, w.log(plain()), makeBatch(batch.Plain, 1, 1, "c"))
+	if waiting != 8 {
+		t.Errorf("%d logs waited for a worker, want 8", waiting)
+	}
+	open()
+	for _, l := range logs {
+		w.settled(l)
+	}
 }
 
 func TestConcurrentAppendsAndReaders(t *testing.T) {

@@ -72,7 +72,7 @@ func TestLateLinker(t *testing.T) {
 				l := a.store.Log(testLog)
 				l.mu.Lock()
 				defer l.mu.Unlock()
-				return !l.queued
+				return l.queued == 0
 			})
 			for _, k := range c.chain().links {
 				if k.id == late {

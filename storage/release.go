@@ -144,7 +144,7 @@ func (l *Log) end(why error) {
 
 // busy says whether a closed log still has something to do with its ledgers. l.mu is held.
 func (l *Log) busy() bool {
-	return l.holdsLedgers() || l.queueHead != nil || l.queued
+	return l.holdsLedgers() || l.queueHead != nil || l.queued > 0
 }
 
 // holdsLedgers says whether the log has ledgers that are not sealed in the chain. l.mu is held.

@@ -48,7 +48,7 @@ func crashInRelease(t *testing.T, cut *cutter) {
 	eventually(t, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return !l.queued && l.queueHead == nil
+		return l.queued == 0 && l.queueHead == nil
 	})
 	c.tier.hold(true)
 	for i := range int32(3) {

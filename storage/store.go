@@ -264,24 +264,37 @@ type workers struct {
 
 	mu      sync.Mutex
 	closing []*Log // closed ones, which go first: the next owner waits for them
+	hurried []*Log // whose appends wait for a ledger: clients wait
 	waiting []*Log
 	running int
+	behind  int // of these, how many do what nobody waits for
 	stopped bool
 }
 
-const maxWorkers = 32
+const (
+	maxWorkers = 40
+	// maxBehind leaves some for those who wait: a hundred thousand ledgers may be due
+	// to be sealed at once.
+	maxBehind = 32
+)
 
-// add asks for a worker for l. l.mu is held.
-func (w *workers) add(l *Log) {
+// add asks for a worker for l, a hurried one if its appends wait. l.mu is held.
+func (w *workers) add(l *Log, hurried bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopped {
 		return
 	}
-	if l.closed != nil {
+	switch {
+	case l.closed != nil:
 		w.closing = append(w.closing, l)
-	} else {
+	case hurried:
+		w.hurried = append(w.hurried, l)
+	default:
 		w.waiting = append(w.waiting, l)
+		if w.behind == maxBehind {
+			return // one of those takes it
+		}
 	}
 	if w.running < maxWorkers {
 		w.running++
@@ -292,19 +305,26 @@ func (w *workers) add(l *Log) {
 
 func (w *workers) run() {
 	defer w.store.wg.Done()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for {
-		w.mu.Lock()
+		behind, only := 0, ^work(0)
 		l := takeFirst(&w.closing)
 		if l == nil {
-			l = takeFirst(&w.waiting)
+			l, only = takeFirst(&w.hurried), workLedger
+		}
+		if l == nil && w.behind < maxBehind {
+			l, only, behind = takeFirst(&w.waiting), ^work(0), 1
 		}
 		if l == nil {
 			w.running--
-			w.mu.Unlock()
 			return
 		}
+		w.behind += behind
 		w.mu.Unlock()
-		l.serve(w.store.ctx)
+		l.serve(w.store.ctx, only)
+		w.mu.Lock()
+		w.behind -= behind
 	}
 }
 
@@ -327,17 +347,31 @@ func (w *workers) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true
-	w.waiting, w.closing = nil, nil
+	w.waiting, w.hurried, w.closing = nil, nil, nil
 }
 
-// serve does the work that was scheduled for l.
-func (l *Log) serve(ctx context.Context) {
+// serve does the work that was scheduled for l and is in only, unless another worker is
+// at l. Whoever is the last to leave sees to it that somebody comes for what is left.
+func (l *Log) serve(ctx context.Context, only work) {
+	l.mu.Lock()
+	if l.served {
+		l.queued--
+		l.mu.Unlock()
+		return
+	}
+	l.served = true
+	l.mu.Unlock()
 	for {
 		l.mu.Lock()
-		w := l.work
-		l.work = 0
+		w := l.work & only
+		l.work, l.hurried = l.work&^w, false
 		if w == 0 {
-			l.queued = false
+			l.queued--
+			l.served = false
+			if l.work != 0 && l.queued == 0 {
+				l.queued++
+				l.store.workers.add(l, false)
+			}
 			if l.drained != nil && !l.busy() {
 				close(l.drained)
 				l.drained = nil

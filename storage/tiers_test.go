@@ -189,7 +189,7 @@ func TestMigrate(t *testing.T) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			paged = len(l.chain.pages) > 0
-			return !l.queued && l.queueHead == nil
+			return l.queued == 0 && l.queueHead == nil
 		})
 	}
 	x.close()

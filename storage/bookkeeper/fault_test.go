@@ -1,6 +1,7 @@
 package bookkeeper
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -608,6 +609,32 @@ func TestMetadataStoreIsAwayDuringClose(t *testing.T) {
 	close(away)
 	c.ok(<-done)
 	c.sealed(w, 10)
+}
+
+// TestCloseThatIsGivenUp: a writer whose Close ran out of time is forgotten all the
+// same once its ledger's end is decided.
+func TestCloseThatIsGivenUp(t *testing.T) {
+	c := newCluster(t, 3)
+	tier := c.open(nil)
+	w := c.create(tier)
+	c.acknowledged(w, 0, 3)
+	away := make(chan struct{})
+	tried := make(chan struct{}, 100)
+	c.store.SetFaults(mem.Faults{After: failing(away, tried, mem.Update, metadata.ErrUnknownOutcome)})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("close: %v", err)
+	}
+	<-tried
+	if n := len(tier.openWriters()); n != 1 {
+		t.Fatalf("%d writers are open", n)
+	}
+	close(away)
+	c.await("the writer's end", func() bool { return len(tier.openWriters()) == 0 })
+	if s, err := w.Close(t.Context()); err != nil || s.LastEntry != 2 {
+		t.Fatalf("closed again: %+v, %v", s, err)
+	}
 }
 
 func TestTwoRecoveriesRaceALiveWriter(t *testing.T) {

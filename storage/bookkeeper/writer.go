@@ -63,7 +63,7 @@ type writer struct {
 	isSettled bool
 	sealedAs  *metadata.Ledger
 
-	forget sync.Once
+	forget, linger sync.Once
 }
 
 // mark is closed when the first n appends have been told their outcome.
@@ -470,6 +470,14 @@ func (w *writer) Close(ctx context.Context) (ledger.Sealed, error) {
 		select {
 		case <-ch:
 		case <-ctx.Done():
+			// Who was told that may never ask again.
+			w.linger.Do(func() {
+				w.t.start(func() {
+					<-w.settled
+					<-told
+					w.forget.Do(func() { w.t.closed(w) })
+				})
+			})
 			return ledger.Sealed{}, fmt.Errorf("close ledger %d: %w", w.l.id, ctx.Err())
 		}
 	}
