@@ -76,7 +76,13 @@ func (f *clientFlags) admin(p *process, do func(ctx context.Context, a *kadm.Cli
 		return err
 	}
 	defer client.Close()
-	return do(ctx, kadm.NewClient(client))
+	if err := do(ctx, kadm.NewClient(client)); err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("no answer within %s (--timeout): %w", f.Timeout, err)
+		}
+		return err
+	}
+	return nil
 }
 
 // explain words an error of a topic: the server's message if it sent one, else

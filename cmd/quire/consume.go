@@ -185,15 +185,30 @@ func (v *consumeVerb) list(ctx context.Context, ask func(context.Context, ...str
 	}
 }
 
+// poll waits for records. What is there to the --end comes within the time of a request,
+// or silent is true.
+func (v *consumeVerb) poll(ctx context.Context, client *kgo.Client) (fetches kgo.Fetches, silent bool) {
+	if !v.End {
+		return client.PollFetches(ctx), false
+	}
+	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
+	defer cancel()
+	fetches = client.PollFetches(ctx)
+	return fetches, fetches.Empty() && errors.Is(ctx.Err(), context.DeadlineExceeded)
+}
+
 // read prints records until a signal, the count, or with --end all spans are read.
 func (v *consumeVerb) read(p *process, client *kgo.Client, format *kgo.RecordFormatter, spans map[int32]span) error {
 	out := bufio.NewWriter(p.stdout)
 	var line []byte
 	printed := 0
 	for {
-		fetches := client.PollFetches(p.ctx)
+		fetches, silent := v.poll(p.ctx, client)
 		if p.ctx.Err() != nil {
 			return nil // a signal is how an endless consume ends
+		}
+		if silent {
+			return fmt.Errorf("topic %s: nothing comes for %s (--timeout), and there is more", v.Topic, v.Timeout)
 		}
 		for _, e := range fetches.Errors() {
 			if !kerr.IsRetriable(e.Err) {

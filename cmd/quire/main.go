@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -35,6 +37,10 @@ type process struct {
 	stdout  io.Writer
 	stderr  io.Writer
 	environ []string
+
+	// patience is how long an admin listener may leave a question unanswered; 0:
+	// adminPatience.
+	patience time.Duration
 }
 
 func main() {
@@ -79,7 +85,7 @@ func run(p *process, args []string) (status int) {
 	if err == nil {
 		err = ctx.Run(p)
 	} else {
-		err = fmt.Errorf("%w (quire --help lists what there is)", err)
+		err = fmt.Errorf("%w (quire --help lists what there is)", explainFlag(args, err))
 	}
 	if err != nil {
 		fmt.Fprintf(p.stderr, "quire: %s\n", oneLine(err.Error()))
@@ -89,7 +95,8 @@ func run(p *process, args []string) (status int) {
 }
 
 // keyFlags turns flags that are named like keys of the configuration, with their dots,
-// into overrides: --num.partitions=3, or --num.partitions 3.
+// into overrides: --num.partitions=3, or --num.partitions 3. Those keep their dashes,
+// by which configFlags.load knows what was typed.
 func keyFlags(args []string) []string {
 	out := make([]string, 0, len(args))
 	for i := 0; i < len(args); i++ {
@@ -106,9 +113,24 @@ func keyFlags(args []string) []string {
 			i++
 			value = args[i]
 		}
-		out = append(out, "--override", name+"="+value)
+		out = append(out, "--override=--"+name+"="+value)
 	}
 	return out
+}
+
+// explainFlag names what was typed where keyFlags has made something else of it.
+func explainFlag(args []string, err error) error {
+	if !strings.HasPrefix(err.Error(), "unknown flag --override") || slices.ContainsFunc(args, func(a string) bool {
+		return a == "--override" || strings.HasPrefix(a, "--override=")
+	}) {
+		return err
+	}
+	for _, a := range args {
+		if name, _, _ := strings.Cut(a, "="); strings.HasPrefix(name, "--") && strings.Contains(name, ".") {
+			return fmt.Errorf("unknown flag %s: this command reads no configuration", name)
+		}
+	}
+	return err
 }
 
 // flagVars gives flags their help and default from the catalog.
@@ -154,7 +176,11 @@ func (f *configFlags) load(p *process) (*config, error) {
 		if !ok {
 			return nil, fmt.Errorf("--override %s: expected KEY=VALUE", o)
 		}
-		overrides = append(overrides, override{Key: strings.TrimSpace(k), Value: v, Flag: "--override"})
+		flag := "--override"
+		if key, dotted := strings.CutPrefix(k, "--"); dotted {
+			k, flag = key, k
+		}
+		overrides = append(overrides, override{Key: strings.TrimSpace(k), Value: v, Flag: flag})
 	}
 	file := f.Config
 	if file == "" {

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -38,7 +40,13 @@ func TestCommandLine(t *testing.T) {
 		{"consume t --format %Q", 1, "--format: "},
 		{"config check", 0, "configuration is valid (no file)"},
 		{"config check --num.partitions=3 --broker.rack r", 0, "configuration is valid (no file)"},
-		{"serve --num.partitons=3", 1, "unknown key num.partitons: did you mean num.partitions?"},
+		{"serve --num.partitons=3", 1, "quire: --num.partitons: unknown key num.partitons: did you mean num.partitions?"},
+		{"config print --storage.teir x", 1, "quire: --storage.teir: unknown key storage.teir: did you mean storage.tier?"},
+		{"config print --num.partitions=x", 1, "quire: --num.partitions: num.partitions "},
+		{"config print --effective --num.partitions 3", 0, "num.partitions: 3  # --num.partitions"},
+		{"ledger list --storage.teir=x", 1, "quire: --storage.teir: unknown key storage.teir: did you mean storage.tier?"},
+		{"topic list --num.partitions=3", 1, "unknown flag --num.partitions: this command reads no configuration"},
+		{"topic list --override num.partitions=3", 1, "unknown flag --override"},
 		{"serve --num.partitions", 1, "num.partitions"},
 		{"version", 0, "quire "},
 		{"", 0, "Usage: quire <command>"},
@@ -50,6 +58,27 @@ func TestCommandLine(t *testing.T) {
 		}
 		if c.status != 0 && strings.Count(out, "\n") != 1 {
 			t.Errorf("quire %s: an error of several lines: %q", c.args, out)
+		}
+	}
+}
+
+// TestSilentAdmin: a process that is stopped takes connections and answers nothing.
+func TestSilentAdmin(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for _, args := range []string{
+		"node list", "node describe", "node drain 1", "node undrain 1", "node move-slot 1",
+		"node upgrade-level", "topic migrate t",
+	} {
+		var out bytes.Buffer
+		p := &process{ctx: t.Context(), stdin: strings.NewReader(""), stdout: &out, stderr: &out, patience: 10 * time.Millisecond}
+		status := run(p, append(strings.Fields(args), "--admin", ln.Addr().String()))
+		want := "the admin listener at " + ln.Addr().String() + " does not answer: nothing comes for 10ms"
+		if status != 1 || !strings.Contains(out.String(), want) || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("quire %s: status %d, %q; want %q", args, status, out.String(), want)
 		}
 	}
 }

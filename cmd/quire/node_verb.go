@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,21 +33,57 @@ type adminFlags struct {
 	JSON  bool   `name:"json" help:"Print JSON."`
 }
 
-// maxAdminAnswerBytes bounds what is read of an answer.
-const maxAdminAnswerBytes = 64 << 20
+const (
+	// maxAdminAnswerBytes bounds what is read of an answer.
+	maxAdminAnswerBytes = 64 << 20
 
-// ask sends a request to the admin listener and reads the answer into v.
-func (f *adminFlags) ask(ctx context.Context, method, path string, query url.Values, v any) error {
-	at := url.URL{Scheme: "http", Host: f.Admin, Path: path, RawQuery: query.Encode()}
+	// adminPatience bounds how long an admin listener is waited for: a process that is
+	// stopped takes connections and says nothing. The longest that one has to do for an
+	// answer are some transactions of etcd.
+	adminPatience = 15 * time.Second
+)
+
+// adminDo sends a request to the admin listener at host and has the answer read. Nothing may
+// come for adminPatience at most, before the answer and between what read calls heard for.
+func adminDo(ctx context.Context, p *process, method string, at url.URL, read func(r *http.Response, heard func()) error) error {
+	patience := cmp.Or(p.patience, adminPatience)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := fmt.Errorf("nothing comes for %s", patience)
+	timer := time.AfterFunc(patience, func() { cancel(silent) })
+	defer timer.Stop()
+	explain := func(err error) error {
+		if context.Cause(ctx) == silent {
+			err = silent
+		}
+		return fmt.Errorf("the admin listener at %s does not answer: %w: check --admin and the node's admin.listen", at.Host, unwrapURL(err))
+	}
 	q, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
 	if err != nil {
-		return fmt.Errorf("--admin %q: %w", f.Admin, err)
+		return fmt.Errorf("--admin %q: %w", at.Host, err)
 	}
 	r, err := http.DefaultClient.Do(q)
 	if err != nil {
-		return fmt.Errorf("the admin listener at %s does not answer: %w: check --admin and the node's admin.listen", f.Admin, unwrapURL(err))
+		return explain(err)
 	}
 	defer r.Body.Close()
+	timer.Reset(patience)
+	if err := read(r, func() { timer.Reset(patience) }); err != nil {
+		if ctx.Err() != nil {
+			return explain(err)
+		}
+		return err
+	}
+	return nil
+}
+
+// ask sends a request to the admin listener and reads the answer into v.
+func (f *adminFlags) ask(ctx context.Context, p *process, method, path string, query url.Values, v any) error {
+	at := url.URL{Scheme: "http", Host: f.Admin, Path: path, RawQuery: query.Encode()}
+	return adminDo(ctx, p, method, at, func(r *http.Response, _ func()) error { return f.read(r, v) })
+}
+
+func (f *adminFlags) read(r *http.Response, v any) error {
 	text, err := io.ReadAll(io.LimitReader(r.Body, maxAdminAnswerBytes))
 	if err != nil {
 		return fmt.Errorf("the admin listener at %s: %w", f.Admin, err)
@@ -63,8 +100,8 @@ func (f *adminFlags) ask(ctx context.Context, method, path string, query url.Val
 	return nil
 }
 
-func (f *adminFlags) nodes(ctx context.Context) (r nodesReport, err error) {
-	err = f.ask(ctx, http.MethodGet, "/nodes", nil, &r)
+func (f *adminFlags) nodes(ctx context.Context, p *process) (r nodesReport, err error) {
+	err = f.ask(ctx, p, http.MethodGet, "/nodes", nil, &r)
 	return r, err
 }
 
@@ -73,7 +110,7 @@ type nodeListVerb struct {
 }
 
 func (v *nodeListVerb) Run(p *process) error {
-	r, err := v.nodes(p.ctx)
+	r, err := v.nodes(p.ctx, p)
 	if err != nil {
 		return err
 	}
@@ -114,7 +151,7 @@ type nodeDescribeVerb struct {
 }
 
 func (v *nodeDescribeVerb) Run(p *process) error {
-	r, err := v.nodes(p.ctx)
+	r, err := v.nodes(p.ctx, p)
 	if err != nil {
 		return err
 	}
@@ -166,7 +203,7 @@ const drainLook = 200 * time.Millisecond
 
 func (v *nodeDrainVerb) Run(p *process) error {
 	var asked nodeReport
-	if err := v.ask(p.ctx, http.MethodPost, "/nodes/"+v.Node+"/drain", nil, &asked); err != nil {
+	if err := v.ask(p.ctx, p, http.MethodPost, "/nodes/"+v.Node+"/drain", nil, &asked); err != nil {
 		return err
 	}
 	if v.Timeout <= 0 {
@@ -178,7 +215,7 @@ func (v *nodeDrainVerb) Run(p *process) error {
 	defer tick.Stop()
 	told, left := time.Now(), asked.Slots
 	for {
-		r, err := v.nodes(ctx)
+		r, err := v.nodes(ctx, p)
 		if err == nil {
 			n, ok := r.find(v.Node)
 			if !ok || n.State == stateDrained {
@@ -236,7 +273,7 @@ func (v *nodeAwaitVerb) Run(p *process) error {
 	tick := time.NewTicker(awaitLook)
 	defer tick.Stop()
 	for {
-		n, why := v.look(ctx)
+		n, why := v.look(ctx, p)
 		if why == nil {
 			return v.tell(p, n)
 		}
@@ -252,8 +289,8 @@ func (v *nodeAwaitVerb) Run(p *process) error {
 }
 
 // look says what there is still to wait for.
-func (v *nodeAwaitVerb) look(ctx context.Context) (n nodeReport, why error) {
-	r, err := v.nodes(ctx)
+func (v *nodeAwaitVerb) look(ctx context.Context, p *process) (n nodeReport, why error) {
+	r, err := v.nodes(ctx, p)
 	if err != nil {
 		return n, err
 	}
@@ -274,25 +311,19 @@ func (v *nodeAwaitVerb) look(ctx context.Context) (n nodeReport, why error) {
 	case r.Moving > 0:
 		return n, fmt.Errorf("%d slots are moving", r.Moving)
 	}
-	return n, v.ready(ctx)
+	return n, v.ready(ctx, p)
 }
 
 // ready asks the node's readiness check.
-func (f *adminFlags) ready(ctx context.Context) error {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.Admin+"/readyz", nil)
-	if err != nil {
-		return fmt.Errorf("--admin %q: %w", f.Admin, err)
-	}
-	r, err := http.DefaultClient.Do(q)
-	if err != nil {
-		return unwrapURL(err)
-	}
-	defer r.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(r.Body, maxAdminAnswerBytes))
-	if r.StatusCode != http.StatusOK {
-		return errors.New(oneLine(string(text)))
-	}
-	return nil
+func (f *adminFlags) ready(ctx context.Context, p *process) error {
+	at := url.URL{Scheme: "http", Host: f.Admin, Path: "/readyz"}
+	return adminDo(ctx, p, http.MethodGet, at, func(r *http.Response, _ func()) error {
+		text, err := io.ReadAll(io.LimitReader(r.Body, maxAdminAnswerBytes))
+		if err == nil && r.StatusCode != http.StatusOK {
+			err = errors.New(oneLine(string(text)))
+		}
+		return err
+	})
 }
 
 func (v *nodeAwaitVerb) tell(p *process, n nodeReport) error {
@@ -317,7 +348,7 @@ type nodeUndrainVerb struct {
 
 func (v *nodeUndrainVerb) Run(p *process) error {
 	var n nodeReport
-	if err := v.ask(p.ctx, http.MethodPost, "/nodes/"+v.Node+"/undrain", nil, &n); err != nil {
+	if err := v.ask(p.ctx, p, http.MethodPost, "/nodes/"+v.Node+"/undrain", nil, &n); err != nil {
 		return err
 	}
 	if v.JSON {
@@ -350,7 +381,7 @@ func (v *moveSlotVerb) Run(p *process) error {
 		return errors.New("no slot is named: give its number, --topic or --group")
 	}
 	var m slotMove
-	if err := v.ask(p.ctx, http.MethodPost, "/slots/move", q, &m); err != nil {
+	if err := v.ask(p.ctx, p, http.MethodPost, "/slots/move", q, &m); err != nil {
 		return err
 	}
 	if v.JSON {
@@ -373,7 +404,7 @@ func (v *upgradeLevelVerb) Run(p *process) error {
 	var level struct {
 		FeatureLevel int32 `json:"featureLevel"`
 	}
-	if err := v.ask(p.ctx, http.MethodPost, "/feature-level", url.Values{"to": {fmt.Sprint(v.To)}}, &level); err != nil {
+	if err := v.ask(p.ctx, p, http.MethodPost, "/feature-level", url.Values{"to": {fmt.Sprint(v.To)}}, &level); err != nil {
 		return err
 	}
 	if v.JSON {

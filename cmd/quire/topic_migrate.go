@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/storage"
@@ -31,23 +32,20 @@ func (v *topicMigrateVerb) Run(p *process) error {
 
 func (v *topicMigrateVerb) migrate(ctx context.Context, p *process, topic string) error {
 	at := url.URL{Scheme: "http", Host: v.Admin, Path: "/topics/" + topic + "/migrate"}
-	q, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String(), nil)
-	if err != nil {
-		return fmt.Errorf("--admin %q: %w", v.Admin, err)
-	}
-	r, err := http.DefaultClient.Do(q)
-	if err != nil {
-		return fmt.Errorf("the admin listener at %s does not answer: %w: check --admin and the server's admin.listen", v.Admin, unwrapURL(err))
-	}
-	defer r.Body.Close()
-	lines := bufio.NewScanner(r.Body)
-	for lines.Scan() {
-		if text, failed := strings.CutPrefix(lines.Text(), migrateFailed); failed || r.StatusCode != http.StatusOK {
-			return errors.New(text)
+	return adminDo(ctx, p, http.MethodPost, at, func(r *http.Response, heard func()) error {
+		lines := bufio.NewScanner(r.Body)
+		for lines.Scan() {
+			heard()
+			text, failed := strings.CutPrefix(lines.Text(), migrateFailed)
+			if failed || r.StatusCode != http.StatusOK {
+				return errors.New(text)
+			}
+			if text != "" {
+				fmt.Fprintln(p.stdout, text)
+			}
 		}
-		fmt.Fprintln(p.stdout, lines.Text())
-	}
-	return lines.Err()
+		return lines.Err()
+	})
 }
 
 // unwrapURL leaves out what the caller says better.
@@ -61,6 +59,9 @@ func unwrapURL(err error) error {
 // migrateFailed begins the last line of an answer whose status was sent before it failed.
 const migrateFailed = "error: "
 
+// migrateAlive is how often an empty line says that a partition is still being moved.
+const migrateAlive = adminPatience / 5
+
 // migrateTopic answers POST /topics/{topic}/migrate: it moves the sealed ledgers of the topic
 // to the tier of new ones, and tells of each partition when it is done.
 func (n *node) migrateTopic(w http.ResponseWriter, r *http.Request) {
@@ -72,14 +73,31 @@ func (n *node) migrateTopic(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "there is no topic %.249q\n", name)
 		return
 	}
+	tick := time.NewTicker(migrateAlive)
+	defer tick.Stop()
 	for p := range t.Partitions {
-		moved, err := n.migratePartition(r.Context(), t, p)
+		var moved int
+		var err error
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			moved, err = n.migratePartition(r.Context(), t, p)
+		}()
+		for moving := true; moving; {
+			select {
+			case <-done:
+				moving = false
+			case <-tick.C:
+				fmt.Fprintln(w)
+				_ = http.NewResponseController(w).Flush() // a client that is gone ends the context
+			}
+		}
 		if err != nil {
 			fmt.Fprintf(w, "%s%s partition %d: moved %d, then: %s\n", migrateFailed, name, p, moved, oneLine(err.Error()))
 			return
 		}
 		fmt.Fprintf(w, "%s partition %d: %d ledgers moved\n", name, p, moved)
-		_ = http.NewResponseController(w).Flush() // a client that is gone ends the context
+		_ = http.NewResponseController(w).Flush()
 	}
 }
 
