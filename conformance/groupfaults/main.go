@@ -124,6 +124,9 @@ func (r *result) summary() string {
 	fmt.Fprintf(&b, "%s: killed %d times, etcd members stopped %d and killed %d times\n", r.Server, r.Kills, r.Pauses, r.EtcdKills)
 	fmt.Fprintf(&b, "%d members came, %d left, %d fell silent; %d assignments\n", r.Came, r.Left, r.Silenced, r.Told)
 	fmt.Fprintf(&b, "%d records received; offsets of %d partitions committed, %d acknowledged, %d read back\n", r.Records, r.Commits, r.Acked, r.Reads)
+	if r.Unsent > 0 {
+		fmt.Fprintf(&b, "offsets of %d partitions more were acknowledged by a library and not by the server\n", r.Unsent)
+	}
 	if n := len(r.Recovery); n > 0 {
 		fmt.Fprintf(&b, "server ready to the next record of a member at rest: median %s, 99%% %s, longest %s (%s; %d in all)\n",
 			r.Recovery[n/2].Round(time.Millisecond), r.Recovery[n*99/100].Round(time.Millisecond), r.Recovery[n-1].Round(time.Millisecond), r.Slowest, n)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quirelog/quire/conformance/groupcheck"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +28,7 @@ type recorder struct {
 	groups  map[string]groupcheck.Group
 	members map[string]*groupcheck.Members
 	commits []groupcheck.Commit
+	wire    []wireCommit
 	reads   []groupcheck.Read
 	events  []groupcheck.Event
 	errs    map[string]int // what users would see, by library and text
@@ -40,6 +42,15 @@ type recorder struct {
 	waiting   map[string]bool
 	recovered []time.Duration
 	slowest   string // member of the longest of them
+}
+
+// wireCommit is one partition's part in a commit as the server has answered it.
+type wireCommit struct {
+	began, at     int64
+	group, member string
+	partition     int32
+	offset        int64
+	code          int16
 }
 
 func newRecorder(groups map[string]groupcheck.Group) *recorder {
@@ -145,6 +156,50 @@ func (r *recorder) answered(number int, acked bool) {
 	}
 }
 
+// answeredOnWire writes down what the server has answered to a commit.
+func (r *recorder) answeredOnWire(began int64, group, member string, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse) {
+	offsets := map[int32]int64{} // a run has one topic
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			offsets[p.Partition] = p.Offset
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.now()
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			r.wire = append(r.wire, wireCommit{began, at, group, member, p.Partition, offsets[p.Partition], p.ErrorCode})
+		}
+	}
+}
+
+// unkept takes back what a library has called committed before the server had: that is
+// its own word, which a server cannot keep. librdkafka has given it for a commit that it
+// never sent. It returns how many there were.
+func unkept(commits []groupcheck.Commit, wire []wireCommit) (n int) {
+	type promise struct {
+		group, member string
+		partition     int32
+		offset        int64
+	}
+	first := map[promise]int64{}
+	for _, w := range wire {
+		p := promise{w.group, w.member, w.partition, w.offset}
+		if at, ok := first[p]; w.code == 0 && (!ok || w.at < at) {
+			first[p] = w.at
+		}
+	}
+	for i := range commits {
+		c := &commits[i]
+		if at, ok := first[promise{c.Group, c.Member, c.Partition.Number, c.Offset}]; c.Acked && (!ok || at > c.Done) {
+			c.Acked = false
+			n++
+		}
+	}
+	return n
+}
+
 func (r *recorder) read(reads ...groupcheck.Read) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,16 +252,17 @@ func (r *recorder) live(group string) []string {
 	return r.members[group].Names()
 }
 
-// history ends the recording.
-func (r *recorder) history() groupcheck.History {
+// history ends the recording. unsent is how many commits only a library has acknowledged.
+func (r *recorder) history() (h groupcheck.History, wire []wireCommit, unsent int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	events := slices.Clone(r.events)
 	slices.SortStableFunc(events, func(a, b groupcheck.Event) int { return cmp.Compare(a.At, b.At) })
-	return groupcheck.History{
+	h = groupcheck.History{
 		Groups: maps.Clone(r.groups), Commits: slices.Clone(r.commits), Reads: slices.Clone(r.reads),
 		Events: events, End: r.now(),
 	}
+	return h, r.wire, unkept(h.Commits, r.wire)
 }
 
 // userErrors is a table of what users saw, the most frequent first.
@@ -227,8 +283,9 @@ func (r *recorder) userErrors() string {
 }
 
 // write writes the events of the groups that were found to be wrong, for people, and
-// what their members have committed: when a library was asked to and had an answer.
-func write(w io.Writer, h groupcheck.History, found []groupcheck.Violation) error {
+// what their members have committed: when a library was asked to and had an answer, and
+// when the server was and gave it.
+func write(w io.Writer, h groupcheck.History, wire []wireCommit, found []groupcheck.Violation) error {
 	wrong := map[string]bool{}
 	for _, v := range found {
 		wrong[v.Group] = true
@@ -249,6 +306,11 @@ func write(w io.Writer, h groupcheck.History, found []groupcheck.Violation) erro
 	for _, c := range h.Commits {
 		if wrong[c.Group] {
 			fmt.Fprintf(b, "%10.4f %10.4f %-5s %-9s commit      %s offset %d acknowledged %t\n", float64(c.Called)/1e9, float64(c.Done)/1e9, c.Group, c.Member, c.Partition, c.Offset, c.Acked)
+		}
+	}
+	for _, c := range wire {
+		if wrong[c.group] {
+			fmt.Fprintf(b, "%10.4f %10.4f %-5s %-9s on the wire %d offset %d code %d\n", float64(c.began)/1e9, float64(c.at)/1e9, c.group, c.member, c.partition, c.offset, c.code)
 		}
 	}
 	return b.Flush()

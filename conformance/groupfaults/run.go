@@ -71,6 +71,7 @@ type result struct {
 	Kills, Pauses, EtcdKills int
 	Came, Left, Silenced     int // members, after the groups had come together
 	Commits, Acked           int // partitions of commits
+	Unsent                   int // of those acknowledged by their library and not by the server
 	Reads                    int
 	Records                  int
 	Told                     int // assignments
@@ -215,18 +216,18 @@ func (p *plan) awaitClosed() (late []string) {
 }
 
 func (p *plan) finish(res *result) *result {
-	h := p.rec.history()
+	h, wire, unsent := p.rec.history()
 	res.Violations = groupcheck.Check(h)
 	if len(res.Violations) > 0 {
 		file := filepath.Join(p.dir, "history.txt")
 		if f, err := os.Create(file); err == nil {
-			err = errors.Join(write(f, h, res.Violations), f.Close())
+			err = errors.Join(write(f, h, wire, res.Violations), f.Close())
 			p.logf("the history of the groups with findings is in %s (%v)", file, err)
 		}
 	}
 	res.Fatal = p.rec.fatal
 	res.UserErrors = p.rec.userErrors()
-	res.Commits, res.Acked, res.Reads, res.Records = len(h.Commits), p.rec.acked, len(h.Reads), p.rec.records
+	res.Commits, res.Acked, res.Unsent, res.Reads, res.Records = len(h.Commits), p.rec.acked-unsent, unsent, len(h.Reads), p.rec.records
 	for _, e := range h.Events {
 		if e.Kind == groupcheck.Told {
 			res.Told++

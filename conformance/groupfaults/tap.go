@@ -374,6 +374,7 @@ func (t *tap) heard(client string, asked tapRequest, resp kmsg.Response) {
 		}
 	case *kmsg.OffsetCommitResponse:
 		req := asked.req.(*kmsg.OffsetCommitRequest)
+		t.rec.answeredOnWire(asked.began, group, client, req, resp)
 		e.ID, e.Generation = req.MemberID, req.Generation
 		for _, topic := range resp.Topics {
 			for _, p := range topic.Partitions {
