@@ -37,6 +37,9 @@ func (c *Coordinator) Topics() []*Topic {
 	return all
 }
 
+// NumTopics is how many topics there are.
+func (c *Coordinator) NumTopics() int { return c.topics.len() }
+
 // openTopics reads all topics and follows them.
 func (c *Coordinator) openTopics(ctx context.Context) error {
 	revision, err := c.listTopics(ctx)

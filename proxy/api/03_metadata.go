@@ -32,7 +32,10 @@ import (
 // clients need not come back for it.
 
 const (
-	metadataInline = 2048 // partitions answered on the loop; more take a worker
+	// metadataInline is how many partitions are answered on the loop, and
+	// metadataListed how many topics are put in order there; more take a worker.
+	metadataInline = 2048
+	metadataListed = 512
 
 	// authorizedTopic and authorizedCluster are what everybody may do while
 	// there is no authorizer: bit n is operation n of Kafka's AclOperation.
@@ -65,7 +68,15 @@ func (h *Handlers) metadata(r *proxy.Request, q *kmsg.MetadataRequest) {
 		m.resp.AuthorizedOperations = authorizedCluster
 	}
 
-	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
+	all := q.Topics == nil || q.Version == 0 && len(q.Topics) == 0
+	if all && h.c.Coordinator.NumTopics() > metadataListed {
+		r.Go(func() {
+			m.topics = h.c.Coordinator.Topics()
+			m.answer(r)
+		})
+		return
+	}
+	if all {
 		m.topics = h.c.Coordinator.Topics()
 	} else {
 		m.find()
@@ -74,18 +85,19 @@ func (h *Handlers) metadata(r *proxy.Request, q *kmsg.MetadataRequest) {
 	for _, t := range m.topics {
 		partitions += int(t.Partitions)
 	}
-	if len(m.missing) == 0 && partitions <= metadataInline {
-		m.describe()
-		h.respond(r, m.resp)
-		return
+	switch {
+	case len(m.missing) > 0:
+		r.GoSlow(func() {
+			ctx, cancel := h.timeout(defaultTimeout)
+			defer cancel()
+			m.create(ctx)
+			m.answer(r)
+		})
+	case partitions > metadataInline:
+		r.Go(func() { m.answer(r) })
+	default:
+		m.answer(r)
 	}
-	r.GoSlow(func() {
-		ctx, cancel := h.timeout(defaultTimeout)
-		defer cancel()
-		m.create(ctx)
-		m.describe()
-		h.respond(r, m.resp)
-	})
 }
 
 // metadataAnswer is a Metadata answer in the making.
@@ -146,9 +158,6 @@ func (m *metadataAnswer) find() {
 
 // create makes the topics that are missing. It may block.
 func (m *metadataAnswer) create(ctx context.Context) {
-	if len(m.missing) == 0 {
-		return
-	}
 	topics := make([]coordinator.NewTopic, len(m.missing))
 	for i, name := range m.missing {
 		topics[i] = coordinator.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1}
@@ -181,10 +190,12 @@ func (m *metadataAnswer) refuse(name *string, id [16]byte, code protocol.Code) {
 	m.resp.Topics = append(m.resp.Topics, t)
 }
 
-func (m *metadataAnswer) describe() {
+// answer describes the topics, and sends the answer.
+func (m *metadataAnswer) answer(r *proxy.Request) {
 	for _, t := range m.topics {
 		m.resp.Topics = append(m.resp.Topics, m.describeTopic(t))
 	}
+	m.h.respond(r, m.resp)
 }
 
 func (m *metadataAnswer) describeTopic(t *coordinator.Topic) kmsg.MetadataResponseTopic {

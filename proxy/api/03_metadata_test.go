@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -84,6 +85,26 @@ func TestMetadataOfAllTopics(t *testing.T) {
 		if got := topicNames(all); !slices.Equal(got, []string{"a", "b"}) {
 			t.Errorf("v%d: all topics are %v", v, got)
 		}
+	}
+}
+
+func TestMetadataOfManyTopics(t *testing.T) {
+	s := newServer(t)
+	q := kmsg.NewPtrCreateTopicsRequest()
+	q.Version, q.TimeoutMillis = 5, 30_000
+	var names []string
+	for i := range metadataListed + 1 {
+		topic := kmsg.NewCreateTopicsRequestTopic()
+		topic.Topic, topic.NumPartitions, topic.ReplicationFactor = fmt.Sprintf("topic%04d", i), 1, 1
+		q.Topics = append(q.Topics, topic)
+		names = append(names, topic.Topic)
+	}
+	c := s.dial()
+	do[*kmsg.CreateTopicsResponse](c, q)
+	all := metadataOf(9, true)
+	all.Topics = nil
+	if got := topicNames(do[*kmsg.MetadataResponse](c, all)); !slices.Equal(got, names) {
+		t.Errorf("%d topics are told of %d", len(got), len(names))
 	}
 }
 

@@ -69,9 +69,10 @@ func (h *Handlers) describePage(listener string, q *kmsg.DescribeTopicPartitions
 			first = 0
 			continue
 		}
-		end := min(t.Partitions, first+left)
+		n := min(max(t.Partitions-first, 0), left)
+		end := first + n
 		resp.Topics = append(resp.Topics, h.describeTopic(listener, t, first, end, brokers))
-		left -= max(end-first, 0)
+		left -= n
 		if end < t.Partitions {
 			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: end}
 			return resp

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -85,6 +86,7 @@ func TestDescribeTopicPartitions(t *testing.T) {
 		{"cursor that was not asked for", 2000, &cursor{Topic: "b"}, []string{"a", "c"}, "a!INVALID_REQUEST c!INVALID_REQUEST "},
 		{"negative cursor", 2000, &cursor{Topic: "a", Partition: -1}, []string{"a"}, "a!INVALID_REQUEST "},
 		{"cursor behind the last partition", 2000, &cursor{Topic: "a", Partition: 7}, []string{"a", "b"}, "a b012 "},
+		{"cursor at the end of numbers", 2000, &cursor{Topic: "a", Partition: math.MaxInt32}, []string{"a", "b"}, "a b012 "},
 	} {
 		if got := show(ask(tc.limit, tc.at, tc.names...)); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.what, got, tc.want)
