@@ -354,7 +354,7 @@ func (s *shard) configure(id string) {
 
 // configureAll is configure of all groups.
 func (s *shard) configureAll() {
-	for _, slot := range s.slots {
+	for slot := range s.owned {
 		s.configureSlot(slot)
 	}
 }

@@ -23,7 +23,7 @@ type shard struct {
 	inbox *inbox
 
 	mu      sync.Mutex
-	slots   map[int]*ownedSlot
+	slots   [NumSlots]*ownedSlot // those of the shard; nil: not owned
 	due     dueEntries
 	wakes   time.Time     // when the goroutine looks at due; zero: when it is woken
 	effects group.Effects // of the event under way
@@ -86,7 +86,7 @@ const (
 func newShard(g *Groups) *shard {
 	return &shard{
 		g: g, inbox: newInbox(g.config.MaxInboxEvents),
-		slots: make(map[int]*ownedSlot), parked: make(map[int][]request), parkedAs: make(map[int]int), proving: make(map[int]int), waiting: make(map[group.Ticket]func(any)),
+		parked: make(map[int][]request), parkedAs: make(map[int]int), proving: make(map[int]int), waiting: make(map[group.Ticket]func(any)),
 	}
 }
 
@@ -114,8 +114,8 @@ func (s *shard) turn(spare []func(), timer *time.Timer) (events []func(), closed
 		events[i] = nil
 	}
 	if closed {
-		for n := range s.slots {
-			s.lost(n)
+		for slot := range s.owned {
+			s.lost(slot.n)
 		}
 		for n := range s.parked {
 			s.refuseParked(n, group.ErrNotCoordinator)
@@ -197,6 +197,15 @@ func (s *shard) tick() {
 	}
 }
 
+// owned yields the slots that this node has claimed.
+func (s *shard) owned(yield func(*ownedSlot) bool) {
+	for _, slot := range s.slots {
+		if slot != nil && !yield(slot) {
+			return
+		}
+	}
+}
+
 // slot returns a slot that can be used, or why it cannot.
 func (s *shard) slot(n int) (*ownedSlot, error) {
 	if slot := s.slots[n]; slot != nil {
@@ -234,7 +243,7 @@ func (s *shard) unload(n int) {
 	if slot == nil {
 		return
 	}
-	delete(s.slots, n)
+	s.slots[n] = nil
 	slot.gone.Store(true)
 	for _, e := range slot.groups {
 		if e.group != nil {

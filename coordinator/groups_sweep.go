@@ -50,7 +50,7 @@ func (g *Groups) sweepOnce(expire bool) {
 	unknown := make(map[offsets.TopicID]struct{})
 	for _, s := range g.shards {
 		s.ask(func() {
-			for _, slot := range s.slots {
+			for slot := range s.owned {
 				for id := range slot.groups {
 					g.unknownTopics(slot.table, id, unknown)
 				}
@@ -113,7 +113,7 @@ func (s *shard) expire(deleted map[offsets.TopicID]struct{}, all bool) {
 	if all {
 		retention = s.g.config.OffsetsRetention.Milliseconds()
 	}
-	for _, slot := range s.slots {
+	for slot := range s.owned {
 		if slot.releasing {
 			continue
 		}
@@ -145,7 +145,7 @@ func (g *Groups) expired(id string, n int, err error) {
 // topicsChanged lets groups of the consumer protocol look at the topics again.
 func (s *shard) topicsChanged() {
 	now := s.g.config.Now()
-	for _, slot := range s.slots {
+	for slot := range s.owned {
 		for _, e := range slot.groups {
 			if e.group != nil && !slot.releasing && e.group.Type() == group.Consumer {
 				e.group.TopicsChanged(now, s.g.topics, &s.effects)

@@ -34,12 +34,12 @@ func (c *Conn) flush() {
 		return
 	}
 	for total := 0; !c.out.blocked && !c.closed && !c.lingering; {
-		parts, want := c.gather()
+		parts, want, awaited := c.gather()
 		if want == 0 {
 			c.advance(0)
 			return
 		}
-		n, err := c.sock.Writev(parts)
+		n, err := c.sock.Writev(parts, awaited)
 		clear(parts)
 		if err != nil {
 			c.close(err)
@@ -89,9 +89,9 @@ func (c *Conn) moved(n int) {
 	c.advance(n)
 }
 
-// gather lists the bytes of the ready answers at the head of the ring. What it
-// returns is the loop's, until the next call.
-func (c *Conn) gather() (parts [][]byte, bytes int) {
+// gather lists the bytes of the ready answers at the head of the ring, and says
+// whether one of them is awaited. The list is the loop's, until the next call.
+func (c *Conn) gather() (parts [][]byte, bytes int, awaited bool) {
 	parts = c.state.parts[:0]
 	part, off := c.out.part, c.out.off
 	for i := c.first; i != c.handled && bytes < bytesPerWrite; i++ {
@@ -102,6 +102,7 @@ func (c *Conn) gather() (parts [][]byte, bytes int) {
 		if r.bytes == 0 {
 			continue
 		}
+		awaited = awaited || !r.resp.Unhurried
 		if part == 0 {
 			binary.BigEndian.PutUint32(r.prefix[:], uint32(r.bytes-4))
 			parts = append(parts, r.prefix[off:r.prefixBytes])
@@ -120,7 +121,7 @@ func (c *Conn) gather() (parts [][]byte, bytes int) {
 		}
 		part = 0
 	}
-	return parts, bytes
+	return parts, bytes, awaited
 }
 
 // advance forgets the answers that n more bytes complete, and those that have none.

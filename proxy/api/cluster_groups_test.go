@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/protocol"
+	"github.com/quirelog/quire/proxy/forward"
 )
 
 // moveAbout moves slots from node to node, one after the other, until stop is called.
@@ -107,6 +109,88 @@ func TestCommitsStayInOrder(t *testing.T) {
 	code, found := reader.fetchOffsets(9, id, topic, 0)
 	if code != protocol.None || found[0].offset != committed {
 		t.Errorf("%d was committed last, %v is found (%s)", committed, found, code.Name())
+	}
+}
+
+// holding is a way to other nodes on which calls are held, and do not leave when they
+// are let go.
+type holding struct {
+	forward.Sender
+	mu   sync.Mutex
+	held []*forward.Call
+}
+
+func (h *holding) Send(_ int32, c *forward.Call) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = append(h.held, c)
+}
+
+func (h *holding) calls() []*forward.Call {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.held)
+}
+
+// TestLargeCommitIsNotOvertaken: a commit that a worker has to read stays before the
+// next one of its connection, also when both have come back from another node.
+func TestLargeCommitIsNotOvertaken(t *testing.T) {
+	c := newCluster(t, 2)
+	n, other := c.nodes[0], c.nodes[1]
+	topic := n.createTopic("orders", 2500)
+	id := other.groupOf(0)
+	way := &holding{Sender: n.peers}
+	n.handler.c.Peers = way
+	r := n.dialProxy()
+	large := newCommitRequest(8, id, topic, 0, 1)
+	for p := range topic.Partitions - 1 {
+		large.Topics[0].Partitions = append(large.Topics[0].Partitions, newCommitRequest(8, id, topic, p+1, 1).Topics[0].Partitions...)
+	}
+	if len(large.AppendTo(nil)) <= inlineBytes {
+		t.Fatal("the commit is not large")
+	}
+	r.send(large)
+	small := newCommitRequest(8, id, topic, 0, 2)
+	r.send(small)
+	until(t, "both are on their way", func() bool { return len(way.calls()) == 2 })
+	c.move(coordinator.SlotOf(id), n)
+	for _, call := range way.calls() {
+		call.Done(call, forward.Answer{Status: forward.Failed, Err: forward.ErrUnreachable})
+	}
+	for _, q := range []*kmsg.OffsetCommitRequest{large, small} {
+		resp, err := r.receive(q)
+		check(t, err)
+		wantCode(t, "commit", resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode, protocol.None)
+	}
+	code, found := r.fetchOffsets(9, id, topic, 0)
+	if code != protocol.None || found[0].offset != 2 {
+		t.Errorf("2 was committed last, %v is found (%s)", found, code.Name())
+	}
+}
+
+// TestMalformedCommitIsForgotten: a commit that cannot be read ends its connection, and
+// leaves nothing behind.
+func TestMalformedCommitIsForgotten(t *testing.T) {
+	c := newCluster(t, 1)
+	n := c.nodes[0]
+	topic := n.createTopic("orders", 1)
+	for range 3 {
+		r := n.dial()
+		q := newCommitRequest(8, n.groupOf(0), topic, 0, 1)
+		frame := kmsg.NewRequestFormatter().AppendRequest(nil, q, 1)
+		frame = frame[:len(frame)-3]
+		binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
+		_, err := r.conn.Write(frame)
+		check(t, err)
+		if !r.dropped() {
+			t.Fatal("half a commit is answered")
+		}
+	}
+	lines := &n.handler.lines
+	lines.mu.Lock()
+	defer lines.mu.Unlock()
+	if len(lines.byConn) > 0 {
+		t.Errorf("%d connections are remembered", len(lines.byConn))
 	}
 }
 

@@ -19,6 +19,7 @@ type commitLine struct {
 	trips []*trip // in the order in which the client has sent them
 
 	starting bool // somebody has one set out
+	handing  int  // those that are on their way to their group here
 	waits    bool // those that came back will be queued again
 	waiting  routeWait
 }
@@ -77,8 +78,8 @@ func (l *commitLine) run() {
 
 // next takes the one that sets out now.
 func (l *commitLine) next() *trip {
-	if l.starting {
-		return nil // who starts one looks again
+	if l.starting || l.handing > 0 {
+		return nil // who starts one, or hands one over, looks again
 	}
 	var first, returned *trip
 	underway := false
@@ -109,6 +110,20 @@ func (l *commitLine) next() *trip {
 		l.starting = true
 	}
 	return first
+}
+
+// hold lets none set out until letOn: who is on the way to the group here would be overtaken.
+func (l *commitLine) hold() {
+	l.lines.mu.Lock()
+	l.handing++
+	l.lines.mu.Unlock()
+}
+
+func (l *commitLine) letOn() {
+	l.lines.mu.Lock()
+	l.handing--
+	l.lines.mu.Unlock()
+	l.run()
 }
 
 // restart queues again what came back.

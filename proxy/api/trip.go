@@ -313,6 +313,20 @@ func (t *trip) fail(code protocol.Code) {
 	p.end(func(r *proxy.Request) { p.h.respond(r, resp) })
 }
 
+// handing and handed are called before and after the request is given to its group here,
+// which takes a worker if it is large, or about topics that have to be looked for.
+func (t *trip) handing() {
+	if t != nil && t.line != nil {
+		t.line.hold()
+	}
+}
+
+func (t *trip) handed() {
+	if t != nil && t.line != nil {
+		t.line.letOn()
+	}
+}
+
 // ended runs when the request is answered.
 func (t *trip) ended() {
 	if t != nil && t.line != nil {

@@ -492,7 +492,7 @@ func (l *link) flush() {
 		if want == 0 {
 			return
 		}
-		n, err := l.sock.Writev(l.parts)
+		n, err := l.sock.Writev(l.parts, true)
 		clear(l.parts)
 		if err != nil {
 			l.sock.Close(err)

@@ -24,6 +24,10 @@ const (
 
 	// partsPerWritev is below IOV_MAX, which is 1024 on Linux.
 	partsPerWritev = 512
+
+	// smallWriteBytes is what is sent as one part, since that costs the system less
+	// than copying does.
+	smallWriteBytes = 512
 )
 
 type epollGroup struct {
@@ -81,7 +85,9 @@ type epollLoop struct {
 	armed  time.Duration      // what the file's deadline is set to, as of timers.base; or unarmed, or unknown
 	events [eventsPerWait]unix.EpollEvent
 	iov    [partsPerWritev]unix.Iovec
+	small  [smallWriteBytes]byte
 	socks  []*epollSock // by file descriptor
+	calls  calls
 	ended  bool
 }
 
@@ -133,6 +139,7 @@ func (l *epollLoop) run() {
 	for !l.ended {
 		l.wait()
 		l.now = l.clock()
+		l.calls.turn(l.now)
 		for i := range l.events[:l.n] {
 			ev := &l.events[i]
 			// A socket that was closed earlier in this turn is gone from the
@@ -150,8 +157,7 @@ func (l *epollLoop) run() {
 
 // look sets n to the number of sockets that are ready now.
 func (l *epollLoop) look() {
-	n, _ := unix.EpollWait(l.epfd, l.events[:], 0)
-	l.n = max(n, 0)
+	l.n = l.calls.epoll(l.epfd, l.events[:])
 }
 
 // wait sets n, and returns when a socket is ready, a timer due or a task posted.
@@ -352,7 +358,7 @@ func (s *epollSock) read(hangup bool) {
 		if len(p) == 0 || s.closed {
 			return
 		}
-		n, errno := readFD(s.fd, p)
+		n, errno := s.loop.calls.recv(s.fd, p)
 		switch {
 		case errno == unix.EINTR:
 			continue
@@ -380,28 +386,14 @@ func (s *epollSock) read(hangup bool) {
 	}
 }
 
-func (s *epollSock) Writev(parts [][]byte) (n int, err error) {
+func (s *epollSock) Writev(parts [][]byte, awaited bool) (n int, err error) {
 	if s.closed || s.shut {
 		return 0, net.ErrClosed
 	}
+	s.loop.calls.calm = !awaited
 	for len(parts) > 0 {
-		iov, want := s.loop.iov[:0], 0
-		for _, p := range parts {
-			if len(iov) == partsPerWritev {
-				break
-			}
-			if len(p) > 0 {
-				v := unix.Iovec{Base: unsafe.SliceData(p)}
-				v.SetLen(len(p))
-				iov = append(iov, v)
-				want += len(p)
-			}
-		}
-		wrote, errno := 0, syscall.Errno(0)
-		if want > 0 {
-			wrote, errno = writevFD(s.fd, iov)
-		}
-		clear(iov)
+		some := parts[:min(len(parts), partsPerWritev)]
+		wrote, want, errno := s.write(some)
 		switch {
 		case errno == unix.EINTR:
 			continue
@@ -418,14 +410,39 @@ func (s *epollSock) Writev(parts [][]byte) (n int, err error) {
 			s.update()
 			return n, nil
 		}
-		if len(parts) <= partsPerWritev {
-			break
-		}
-		for taken := 0; taken < want; parts = parts[1:] {
-			taken += len(parts[0])
-		}
+		parts = parts[len(some):]
 	}
 	return n, nil
+}
+
+// write sends parts, as many bytes as there is room for; want is how many they are.
+func (s *epollSock) write(parts [][]byte) (wrote, want int, errno syscall.Errno) {
+	l := s.loop
+	for _, p := range parts {
+		want += len(p)
+	}
+	if want == 0 {
+		return 0, 0, 0
+	}
+	if want <= len(l.small) {
+		joined := l.small[:0]
+		for _, p := range parts {
+			joined = append(joined, p...)
+		}
+		wrote, errno = l.calls.send(s.fd, joined)
+		return wrote, want, errno
+	}
+	iov := l.iov[:0]
+	for _, p := range parts {
+		if len(p) > 0 {
+			v := unix.Iovec{Base: unsafe.SliceData(p)}
+			v.SetLen(len(p))
+			iov = append(iov, v)
+		}
+	}
+	wrote, errno = l.calls.writev(s.fd, iov)
+	clear(iov)
+	return wrote, want, errno
 }
 
 func (s *epollSock) Pause() {
@@ -472,17 +489,3 @@ func (s *epollSock) Silent() (waits bool, d time.Duration) {
 }
 
 func (s *epollSock) HungUp() bool { return s.closed || hungUpFD(s.fd) }
-
-// readFD and writevFD go around the wrappers of x/sys, which allocate an
-// iovec list and an error.
-func readFD(fd int, p []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.Syscall(unix.SYS_READ, uintptr(fd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
-	return int(n), errno
-}
-
-func writevFD(fd int, iov []unix.Iovec) (int, syscall.Errno) {
-	n, _, errno := syscall.Syscall(unix.SYS_WRITEV, uintptr(fd),
-		uintptr(unsafe.Pointer(unsafe.SliceData(iov))), uintptr(len(iov)))
-	return int(n), errno
-}

@@ -70,8 +70,9 @@ type Sock interface {
 	// Writev sends parts in order. It returns how many bytes left at once. If
 	// that is less than all, Written is called later, and until then the
 	// parts stay as they are and Writev is not called. parts itself may be
-	// reused at once.
-	Writev(parts [][]byte) (n int, err error)
+	// reused at once. awaited says that somebody waits for them; what nobody waits
+	// for costs an epoll loop that has nothing else to do less processor time.
+	Writev(parts [][]byte, awaited bool) (n int, err error)
 
 	// Pause stops calls of Space, and so the peer, until Resume.
 	Pause()

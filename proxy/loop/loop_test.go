@@ -135,7 +135,7 @@ func TestWritevOfManyParts(t *testing.T) {
 				h.sock.CloseWrite()
 				return
 			}
-			n, err := h.sock.Writev(rest)
+			n, err := h.sock.Writev(rest, true)
 			if err != nil {
 				t.Error(err)
 				h.sock.Close(err)
@@ -422,7 +422,7 @@ func TestCork(t *testing.T) {
 		h.space = func() []byte { return make([]byte, 1) }
 		h.filled = func(int) {
 			h.sock.Cork()
-			n, err := h.sock.Writev([][]byte{[]byte("la"), []byte("st")})
+			n, err := h.sock.Writev([][]byte{[]byte("la"), []byte("st")}, true)
 			if err != nil {
 				t.Error(err)
 			}

@@ -315,7 +315,7 @@ func (s *netSock) left() {
 	}
 }
 
-func (s *netSock) Writev(parts [][]byte) (int, error) {
+func (s *netSock) Writev(parts [][]byte, _ bool) (int, error) {
 	if s.closed || s.shut {
 		return 0, net.ErrClosed
 	}
