@@ -65,14 +65,20 @@ func park[Q kmsg.Request](f func(*Handlers, *parked, Q), long bool) func(*Handle
 			})
 		}
 		serve := func() {
+			p.trip.handing()
 			handle := func() {
 				q := kmsg.RequestForKey(r.Key).(Q)
 				if err := h.parse(r, q); err != nil {
 					p.state.Store(parkedAnswered)
+					p.trip.ended()
 					r.Drop(err)
+					p.trip.handed()
 					return
 				}
-				h.withTopics(r, q, func() { f(h, p, q) })
+				h.withTopics(r, q, func() {
+					f(h, p, q)
+					p.trip.handed()
+				})
 			}
 			if len(r.Body) > inlineBytes {
 				r.Go(handle)
