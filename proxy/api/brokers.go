@@ -164,3 +164,32 @@ func (h *Handlers) partitionState(listener string, t *coordinator.Topic, partiti
 	}
 	return s
 }
+
+// leaderHint tells clients of a listener who leads a partition (KIP-951).
+func (h *Handlers) leaderHint(listener string, t *coordinator.Topic, partition int32) protocol.Leader {
+	return protocol.Leader{
+		Known:  true,
+		NodeID: h.leader(listener, t, partition),
+		Epoch:  h.c.Store.Epoch(storage.LogID{Topic: t.ID, Partition: partition}),
+	}
+}
+
+// addNode appends a node's endpoint to nodes unless it is there or unknown.
+func (h *Handlers) addNode(nodes []protocol.Node, id int32, listener string) []protocol.Node {
+	for i := range nodes {
+		if nodes[i].ID == id {
+			return nodes
+		}
+	}
+	brokers, _ := h.brokers(listener)
+	for _, b := range brokers {
+		if b.id == id {
+			n := protocol.Node{ID: b.id, Host: b.host, Port: b.port}
+			if b.rack != nil {
+				n.Rack = *b.rack
+			}
+			return append(nodes, n)
+		}
+	}
+	return nodes
+}
