@@ -29,7 +29,8 @@ type Server struct {
 	budget  budget // of clients
 	peers   budget // of other nodes
 	workers *workers
-	slow    *workers // for GoSlow
+	slow    *workers       // for GoSlow
+	working sync.WaitGroup // goroutines of both: a job of one may make one for the other
 
 	epoll    loop.Group   // for listeners without TLS; nil if there are none, or no epoll
 	portable loop.Group   // for the others
@@ -108,12 +109,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg:     cfg,
-		workers: newWorkers(cfg.Workers),
-		slow:    newWorkers(cfg.Workers),
 		serving: make(chan error, len(cfg.Listeners)),
 		stopped: make(chan struct{}),
 		perIP:   make(map[ipKey]int),
 	}
+	s.workers, s.slow = newWorkers(cfg.Workers, &s.working), newWorkers(cfg.Workers, &s.working)
 	s.budget.max, s.peers.max = cfg.MaxInflightBytes, cfg.MaxInflightBytes
 	if err := s.open(); err != nil {
 		s.closeListeners()
@@ -454,8 +454,9 @@ func (s *Server) Close() error {
 		case <-late.C:
 			s.cfg.Log.Warn("requests are not answered at the end of the server")
 		}
-		s.workers.close()
-		s.slow.close()
+		s.workers.end()
+		s.slow.end()
+		s.working.Wait()
 		s.closeLoops()
 		for _, l := range s.loops {
 			l.Local.(*loopState).chunk.release()

@@ -25,11 +25,11 @@ type workers struct {
 	idle    int
 	ended   bool
 
-	done sync.WaitGroup
+	done *sync.WaitGroup // of the goroutines
 }
 
-func newWorkers(n int) *workers {
-	w := &workers{max: n}
+func newWorkers(n int, done *sync.WaitGroup) *workers {
+	w := &workers{max: n, done: done}
 	w.wake.L = &w.mu
 	return w
 }
@@ -39,8 +39,8 @@ func (w *workers) run(j job) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
-		// All loops have ended, so this is a late call on some goroutine
-		// that may block; f still runs once.
+		// The server closes: whoever is late is one of its jobs, or has answered
+		// nobody in time; f still runs once.
 		w.done.Go(func() { w.do(j) })
 		return
 	}
@@ -103,11 +103,10 @@ func (w *workers) length() int {
 	return w.queued
 }
 
-// close waits until all jobs have run.
-func (w *workers) close() {
+// end lets the goroutines end once all jobs have run.
+func (w *workers) end() {
 	w.mu.Lock()
 	w.ended = true
 	w.wake.Broadcast()
 	w.mu.Unlock()
-	w.done.Wait()
 }

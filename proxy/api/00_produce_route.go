@@ -118,6 +118,7 @@ func (s *produceRequest) giveBack() bool {
 	l := &s.state.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s.h.heedAstray(s.r)
 	p := s.owner
 	if p == nil {
 		p = s.h.newRoutedProduce(s.r, s.state, s.seq)
@@ -193,6 +194,9 @@ func (h *Handlers) routeProduce(s *produceRequest) bool {
 	if here && idle {
 		l.mu.Unlock()
 		return false
+	}
+	if !here {
+		h.heedAstray(s.r)
 	}
 	p := h.newRoutedProduce(s.r, s.state, s.seq)
 	if idle && !several && node >= 0 && !p.tells {

@@ -105,6 +105,7 @@ func (s *fetchRequest) lose(p *fetchPart) {
 		p.log.Unwait(&p.waiter)
 		p.log = nil
 	}
+	s.h.heedAstray(s.r)
 	if s.tells() {
 		p.refused = storage.ErrLostOwnership
 		return
@@ -119,7 +120,11 @@ func (s *fetchRequest) lose(p *fetchPart) {
 // lost says whether an error is that of a log that another node serves by now, and
 // gives the partition away if it is.
 func (s *fetchRequest) lost(p *fetchPart, err error) bool {
-	if !errors.Is(err, storage.ErrLostOwnership) || s.q.ReplicaID >= 0 || !s.h.routes(s.r) || s.tells() {
+	if !errors.Is(err, storage.ErrLostOwnership) || s.q.ReplicaID >= 0 || !s.h.routes(s.r) {
+		return false
+	}
+	if s.tells() {
+		s.h.heedAstray(s.r)
 		return false
 	}
 	s.lose(p)

@@ -62,14 +62,16 @@ func (h *Handlers) LastAstray() time.Time {
 }
 
 // tells says whether r's client is told who serves a partition that this node does not,
-// instead of that one being asked. From a version on it can be told all that it needs. It
-// is asked of such partitions only: who knows nodes is astray there.
+// instead of that one being asked. From a version on it can be told all that it needs.
 func (h *Handlers) tells(r *proxy.Request, since int16) bool {
-	if h.proxied(r.Listener()) {
-		return false
+	return !h.proxied(r.Listener()) && (r.Version >= since || h.parting.leaving.Load())
+}
+
+// heedAstray takes note that r is about a partition that this node does not serve.
+func (h *Handlers) heedAstray(r *proxy.Request) {
+	if !h.proxied(r.Listener()) {
+		h.parting.astray.Store(r.Received.UnixNano())
 	}
-	h.parting.astray.Store(r.Received.UnixNano())
-	return r.Version >= since || h.parting.leaving.Load()
 }
 
 // routes says whether r's way has to be looked for: this node is not alone, and its
