@@ -31,7 +31,8 @@ var (
 const (
 	keyProduce     = 0
 	keyFetch       = 1
-	keyCommit      = 8 // OffsetCommit
+	keyCommit      = 8  // OffsetCommit
+	keyJoin        = 11 // JoinGroup
 	keyAPIVersions = 18
 
 	// minFrameBytes is a header without client id (ControlledShutdown v0).
@@ -84,7 +85,10 @@ type Conn struct {
 	watching loop.Timer
 	watchAt  time.Time // when watching is due; zero if it is not set
 	active   time.Time // last byte in or out
-	opened   time.Time
+	// doubtUntil is until when what has come after a silence may be from before it.
+	doubtUntil time.Time
+	awaitsEnd  bool // turn is called when that is over
+	opened     time.Time
 
 	// At Shutdown; see leave.
 	knowsVersions bool // the client has asked for ApiVersions
@@ -237,7 +241,7 @@ func (c *Conn) start() {
 				return
 			}
 		}
-		if c.unsent.Load() >= int64(c.limits.unsentBytes) {
+		if c.unsent.Load() >= int64(c.limits.unsentBytes) || c.waitsForEnd(r) {
 			return
 		}
 		c.handled++

@@ -128,8 +128,9 @@ func (in *input) space() []byte {
 }
 
 func (in *input) filled(n int) {
-	c := in.conn
-	c.active = c.loop.Now()
+	c, now := in.conn, in.conn.loop.Now()
+	c.heard(now)
+	c.active = now
 	c.traffic.bytesIn.Add(float64(n))
 	switch {
 	case in.discarding || c.ending:

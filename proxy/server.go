@@ -79,6 +79,8 @@ type loopState struct {
 	chunk chunk
 	parts [][]byte
 	still standstill
+	// endWait is for how long what comes after a silence waits; see silence.go.
+	endWait time.Duration
 }
 
 // maxFreeRequests bounds the requests that a loop keeps for reuse.
@@ -162,9 +164,10 @@ func (s *Server) startLoops() error {
 	}
 	for _, l := range s.loops {
 		state := &loopState{
-			conns: make(map[*Conn]struct{}),
-			chunk: chunk{size: sharedChunkBytes, minSpace: minSharedSpace},
-			parts: make([][]byte, 0, partsPerWrite+1),
+			endWait: defaultEndWait,
+			conns:   make(map[*Conn]struct{}),
+			chunk:   chunk{size: sharedChunkBytes, minSpace: minSharedSpace},
+			parts:   make([][]byte, 0, partsPerWrite+1),
 		}
 		l.Local = state
 		l.Post(&loop.Task{Run: func() { state.still.begin(l) }})

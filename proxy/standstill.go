@@ -28,7 +28,7 @@ const (
 	suspiciousFor = time.Minute
 )
 
-var errSenderGone = errors.New("the client has hung up while this process stood still: what it had sent is not begun")
+var errSenderGone = errors.New("the client has hung up while this process or the network stood still: what it had sent is not begun")
 
 // standstill notices that a loop has not run for a while. Loop only.
 type standstill struct {
@@ -58,8 +58,9 @@ func (s *standstill) recent() bool {
 	return now.Before(s.until)
 }
 
-// outlived says whether the request came before a standstill, as far as can be told,
-// and its sender is gone. Loop only.
+// outlived says whether the request came before a standstill, or is of before a silence,
+// as far as can be told, and its sender is gone. Loop only.
 func (c *Conn) outlived(r *Request) bool {
-	return (r.Key != keyProduce || r.stream != nil) && c.state.still.recent() && c.sock.HungUp()
+	stoodStill := (r.Key != keyProduce || r.stream != nil) && c.state.still.recent()
+	return (stoodStill || r.stream == nil && c.doubtful(r)) && c.sock.HungUp()
 }
