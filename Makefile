@@ -32,14 +32,19 @@ test: ## run every test of this module; needs nothing but Go
 	$(GO) test ./...
 
 # Tests of the command line start many processes, each a program with
-# one thing to do: the detector makes them slow and sees little.
-PROCESS_TESTS = ^(TestEtcdCluster|TestBookKeeperTier|TestMigrateToBookies|TestBookiesRefused|TestNodes|TestRestoredEtcd|TestGroups|TestConsoleTools|TestGroupCommandLine|TestCommandLine|TestStartErrors|TestReadmeGroupCommands|TestFilesNameNoMachine)$$
+# one thing to do: the detector makes them slow and sees little. Whole programs with the
+# detector are those of TestAdmin, TestServeTLSBehindProxy and TestBookiesOverTLS.
+PROCESS_TESTS = ^(TestEtcdCluster|TestBookKeeperTier|TestMigrateToBookies|TestBookiesRefused|TestNodes|TestRestoredEtcd|TestGroups|TestConsoleTools|TestGroupCommandLine|TestCommandLine|TestStartErrors|TestReadmeGroupCommands|TestFilesNameNoMachine|TestImportActive|TestJournalCannotBeSynced|TestMetadataCannotBeSynced|TestFullDisk|TestTermUnderLoad|TestUnixListener|TestDescriptorLimit|TestSecondSignal)$$
+
+# Tests that compute, on one goroutine: codecs at every level and on every cut of their
+# input, and stores opened after every operation of a disk in memory.
+COMPUTING_TESTS = ^(TestLevels|TestDecompressRefuses|TestCrashAtEveryOperation|TestCrashSuiteSees)$$
 
 # TestGroupsMove crashes the detector itself: a fault in the sanitizer's store of stacks, with
 # a thousand groups in one bubble.
-RACE_SKIPS = $(PROCESS_TESTS)|^TestGroupsMove$$
+RACE_SKIPS = $(PROCESS_TESTS)|$(COMPUTING_TESTS)|^TestGroupsMove$$
 
-race: ## run the same tests, but those of the command line, with the race detector and poisoned buffers (needs a C compiler)
+race: ## run the same tests, but those of the command line and those that only compute, with the race detector and poisoned buffers (needs a C compiler)
 	$(GO) test -race -skip '$(RACE_SKIPS)' ./...
 
 # Lives of a ledger that make simulate runs.

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	seeds    = flag.Int("slots.seeds", 2, "histories of TestSlotsProperty")
+	seeds    = flag.Int("slots.seeds", histories, "histories of TestSlotsProperty")
 	lastSeed = flag.Uint64("slots.seed", 0, "the only history of TestSlotsProperty, if it is not 0")
 )
 

@@ -18,26 +18,25 @@ import (
 	"github.com/quirelog/quire/protocol/buffer"
 )
 
+// largeAnswer is what large answers, after the correlation id.
+var largeAnswer = sync.OnceValue(func() []byte { return pattern(17<<20-4, 31) })
+
 // large answers with 17 MiB and the byte of the correlation id.
 func large(r *Request) {
 	b := buffer.Get(17 << 20)
 	b.B[0], b.B[1], b.B[2], b.B[3] = 0, 0, 0, byte(r.CorrelationID)
-	for i := 4; i < len(b.B); i++ {
-		b.B[i] = byte(i * 31)
-	}
+	copy(b.B[4:], largeAnswer())
 	r.Respond(Response{Parts: [][]byte{b.B}, Release: b.Release})
 }
 
 func (c *client) wantLarge(corr int32) {
 	c.t.Helper()
 	got, body := c.receive()
-	if got != corr || len(body) != 17<<20-4 {
+	if got != corr || len(body) != len(largeAnswer()) {
 		c.t.Fatalf("answer to %d with %d bytes", got, len(body))
 	}
-	for i, v := range body {
-		if v != byte((i+4)*31) {
-			c.t.Fatalf("byte %d is wrong", i)
-		}
+	if !bytes.Equal(body, largeAnswer()) {
+		c.t.Fatal("an answer of other bytes")
 	}
 }
 

@@ -245,9 +245,13 @@ func (s *Server) connCount() int {
 }
 
 func pattern(n, seed int) []byte {
+	const period = 1 << 16 // of what follows
 	b := make([]byte, n)
-	for i := range b {
+	for i := range min(n, period) {
 		b[i] = byte(i*7 + seed + i>>8)
+	}
+	for i := period; i < n; i += period {
+		copy(b[i:], b[:period])
 	}
 	return b
 }

@@ -67,7 +67,7 @@ func TestKgoSuite(t *testing.T) {
 	}
 	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-timeout", timeout.String(),
 		"-run", "^("+strings.Join(kgoTests, "|")+")$", "github.com/twmb/franz-go/pkg/kgo")
-	records := 20_000 // of each of the first topics of its chains
+	records := 10_000 // of each of the first topics of its chains
 	if full {
 		records = 200_000
 	}

@@ -53,7 +53,7 @@ const (
 	// first acknowledgement after a restart can take a while without anything
 	// being wrong; longer than this, something is.
 	liveTimeout      = 60 * time.Second
-	terminateTimeout = 10 * time.Second
+	terminateTimeout = 30 * time.Second
 	// startupKillOneIn of the rounds also ends the server within
 	// startupKillMax of its start, in the middle of its recovery.
 	startupKillOneIn = 4

@@ -188,7 +188,7 @@ func (s *site) refusesSpoofers() {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		_, _ = conn.Write(append([]byte(c.header), request...))
 		answer, err := io.ReadAll(conn)
 		if len(answer) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {

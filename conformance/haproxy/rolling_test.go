@@ -207,7 +207,7 @@ func (r *rolling) loads(dir string) (loads []*load.Load, end func()) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- load.RunAll(ctx, loads, 30*time.Second) }()
+	go func() { done <- load.RunAll(ctx, loads, time.Minute) }()
 	t.Cleanup(stop)
 	for _, l := range loads {
 		r.until(l.Name()+" writes everywhere", func() bool {
@@ -365,7 +365,7 @@ func (r *rolling) readBack(loads []*load.Load, groups []*load.Group) {
 	for i := range int32(rollingPartitions) {
 		partitions = append(partitions, check.Partition{Topic: rollingTopic, Number: i})
 	}
-	read, err := load.ReadAll(t.Context(), "reader", r.front, partitions, 30*time.Second)
+	read, err := load.ReadAll(t.Context(), "reader", r.front, partitions, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

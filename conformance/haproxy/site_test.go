@@ -376,7 +376,7 @@ func (s *site) await(server, status string) {
 
 // step bounds one thing that must happen.
 func step(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -12,7 +12,7 @@ import (
 
 // askAPIs returns what a server advertises, by key.
 func askAPIs(ctx context.Context, addr string) (map[int]apiRange, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	conn, err := wire.Dial(ctx, addr)
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 const (
 	// phaseTimeout bounds one run of a program. A program that reads others'
 	// topics gets topicTimeout more for each of them.
-	phaseTimeout = 120 * time.Second
+	phaseTimeout = 4 * time.Minute
 	topicTimeout = time.Second
 
 	// maxLineBytes bounds a line of a program's output: a record in hexadecimal

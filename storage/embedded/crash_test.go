@@ -187,7 +187,7 @@ func keeps(mem *vfs.Mem, want map[ledger.ID]promise) error {
 // script uses a store in all ways that change it, some of it in parallel with
 // the write-behind. It stops at the first error.
 func script(fsys vfs.FS, p *promises) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	for round := range 2 {
 		c := small(fsys)

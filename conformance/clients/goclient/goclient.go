@@ -28,7 +28,7 @@ import (
 )
 
 // checkTimeout bounds every check, rebalances included.
-const checkTimeout = 20 * time.Second
+const checkTimeout = 40 * time.Second
 
 // A Client is a client library at work. Every function gets a context that
 // ends with the check's time. Nil functions are calls that the client, or the
