@@ -538,9 +538,16 @@ func etcdUnreachable(ctx context.Context, h *harm) error {
 	// Whoever looks after the bookies does not reach etcd either.
 	h.c.supervisor.Stop()
 	defer func() { h.c.supervisor = h.c.bk.Supervise(unregistered, h.p.logf) }()
-	err := each((*peer.Host).Drop)
+	// AutoRecovery, which has the network of nobody, would fence ledgers whose writers
+	// cannot store where they go on.
+	var failed []error
+	if a := h.c.bk.AutoRecovery; a != nil {
+		failed = append(failed, a.Pause())
+		defer a.Resume()
+	}
+	failed = append(failed, each((*peer.Host).Drop))
 	wait(ctx, h.p.etcdAway)
-	return errors.Join(err, each((*peer.Host).Pass))
+	return errors.Join(append(failed, each((*peer.Host).Pass))...)
 }
 
 // What a server is cut off from.

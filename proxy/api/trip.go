@@ -43,8 +43,9 @@ type trip struct {
 	call *forward.Call // under way to another node
 
 	// Of whoever holds p.
-	tried   time.Time // when the last attempt began
-	trouble time.Time // since when nobody serves the request
+	tried   time.Time     // when the last attempt began
+	trouble time.Time     // since when nobody serves the request
+	wait    time.Duration // from then on
 	waiting routeWait
 
 	line *commitLine // nil: not a commit
@@ -55,6 +56,13 @@ const (
 	// forwardTimeout is how long another node may take to answer what no other client
 	// has to do something for.
 	forwardTimeout = 20 * time.Second
+	// commitTime is how old a commit may be when it sets out, or is begun by another node.
+	// A node that was cut off from its clients and from others goes on with what it has
+	// when that is over, before it hears that a client has hung up; the client has come
+	// back by another node meanwhile and committed more, which the old commit would undo.
+	// Clients need longer than this to find that a node is gone; so what is older is
+	// refused, and they commit again what they have by then.
+	commitTime = 2 * time.Second
 	// syncTimeout bounds how long the members of a group may take to rebalance.
 	syncTimeout = 30 * time.Minute
 )
@@ -68,7 +76,10 @@ func (p *parked) travel(serve func()) bool {
 	}
 	t := &trip{p: p, slot: coordinator.SlotOf(id), serve: serve, forwarded: p.r.Origin != nil}
 	t.proxied = !t.forwarded && p.h.proxied(p.r.Listener())
-	t.trouble = time.Now()
+	t.trouble, t.wait = time.Now(), maxRouteWait
+	if p.r.Key == keyOffsetCommit {
+		t.wait = p.h.c.commitTime
+	}
 	t.waiting.wake = t.attempt
 	p.trip = t
 	switch {
@@ -99,11 +110,11 @@ func (t *trip) attempt() {
 		p.end(nil)
 		return
 	}
-	if p.unasked.Load() {
+	t.tried = time.Now()
+	if p.unasked.Load() || t.line != nil && t.left() <= 0 {
 		t.fail(protocol.CoordinatorNotAvailable)
 		return
 	}
-	t.tried = time.Now()
 	t.waiting.changed = p.h.router.RoutesChanged()
 	switch to := p.h.route(t.slot); {
 	case to.here || !t.proxied:
@@ -126,6 +137,8 @@ func (t *trip) send(to route) {
 		timeout += wait
 	case keySyncGroup:
 		timeout = syncTimeout
+	case keyOffsetCommit:
+		timeout = max(t.left(), time.Millisecond)
 	}
 	c := &forward.Call{Message: [][]byte{p.r.Message}, Done: t.arrived}
 	p.h.call(c, p.r, []forward.SlotEpoch{{Slot: uint16(t.slot), Epoch: to.epoch}}, p.r.Conn.ID(), timeout)
@@ -283,11 +296,11 @@ func (t *trip) again(code protocol.Code) {
 	case t.p.draining.Load():
 		t.fail(protocol.CoordinatorNotAvailable)
 		return
-	case time.Since(t.trouble) >= maxRouteWait:
+	case t.left() <= 0:
 		t.fail(code)
 		return
 	}
-	t.waiting.deadline = t.trouble.Add(maxRouteWait)
+	t.waiting.deadline = t.trouble.Add(t.wait)
 	if t.line != nil {
 		t.line.stall(t)
 		return
@@ -297,6 +310,9 @@ func (t *trip) again(code protocol.Code) {
 		t.p.end(nil) // closed has looked too early
 	}
 }
+
+// left is for how long somebody may still be looked for to serve the request.
+func (t *trip) left() time.Duration { return t.wait - time.Since(t.trouble) }
 
 // fail answers with a code. It holds p.
 func (t *trip) fail(code protocol.Code) {

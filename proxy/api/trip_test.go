@@ -25,11 +25,15 @@ type scripted struct {
 	epoch   int64
 }
 
-func newScripted(t *testing.T) (*scripted, *server) {
+func newScripted(t *testing.T, change ...func(*Config)) (*scripted, *server) {
 	p := &scripted{t: t, sent: make(chan *forward.Call, 100), canceled: make(chan *forward.Call, 100), changed: make(chan struct{}), epoch: 1}
 	s := newServer(t, func(o *options) {
 		o.config.Peers, o.config.router = p, p
 		o.config.ProxyListeners = func(string) bool { return true }
+		o.config.commitTime = time.Hour
+		for _, f := range change {
+			f(&o.config)
+		}
 	})
 	return p, s
 }
@@ -280,5 +284,45 @@ func TestTripEndsWithConnection(t *testing.T) {
 	wantCode(t, "a commit of one that has hung up", resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode, protocol.CoordinatorNotAvailable)
 	if len(p.sent) > 0 {
 		t.Error("somebody is asked for a client that has gone")
+	}
+}
+
+// TestOldCommits: a commit that has come back is not sent again when its client may have
+// gone elsewhere, and nobody is asked to do so later.
+func TestOldCommits(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	p, s := newScripted(t, func(c *Config) { c.commitTime = limit })
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	for range 3 {
+		q := newCommitRequest(8, "group", topic, 0, 0)
+		c.send(q)
+		answered := make(chan kmsg.Response, 1)
+		var failed error
+		go func() {
+			var resp kmsg.Response
+			resp, failed = c.receive(q)
+			answered <- resp
+		}()
+		// It comes back as often as it is sent.
+		for sent := true; sent; {
+			select {
+			case call := <-p.sent:
+				if call.Timeout > limit {
+					t.Errorf("another node may take %v", call.Timeout)
+				}
+				refuseCall(call)
+			case resp := <-answered:
+				sent = false
+				check(t, failed)
+				code := protocol.Code(resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode)
+				if code != protocol.NotCoordinator && code != protocol.CoordinatorNotAvailable {
+					t.Errorf("an old commit is answered by %s", code.Name())
+				}
+			}
+		}
+	}
+	if len(p.sent) > 0 {
+		t.Error("an old commit is sent again")
 	}
 }
