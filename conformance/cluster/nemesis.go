@@ -703,7 +703,7 @@ func stopOwner(ctx context.Context, h *harm) error {
 // unfinished finds what a server says last, and ends with status 1, when it gives up
 // ending in order: the metadata store or another server, to which another fault is done,
 // does not answer.
-var unfinished = regexp.MustCompile(`not closed in time, leaving|shutdown: context deadline exceeded`)
+var unfinished = regexp.MustCompile(`not closed in time, leaving|^quire: closing .*(context deadline exceeded|is not available)`)
 
 func (h *harm) stopNode(ctx context.Context, n *node) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

@@ -48,7 +48,7 @@ type Config struct {
 	// Replaced by tests.
 	maxInflatedBytes int
 	router           router
-	commitTime       time.Duration // commitTime, unless a test has another
+	freshTime        time.Duration // freshTime, unless a test has another
 }
 
 // BrokerConfig is one setting of this node as DescribeConfigs tells it.
@@ -136,8 +136,8 @@ func New(c Config) *Handlers {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	if c.commitTime == 0 {
-		c.commitTime = commitTime
+	if c.freshTime == 0 {
+		c.freshTime = freshTime
 	}
 	if c.router == nil {
 		c.router = c.Coordinator

@@ -46,6 +46,7 @@ type trip struct {
 	tried   time.Time     // when the last attempt began
 	trouble time.Time     // since when nobody serves the request
 	wait    time.Duration // from then on
+	ages    bool          // then it is not made any more; see freshTime
 	waiting routeWait
 
 	line *commitLine // nil: not a commit
@@ -56,13 +57,14 @@ const (
 	// forwardTimeout is how long another node may take to answer what no other client
 	// has to do something for.
 	forwardTimeout = 20 * time.Second
-	// commitTime is how old a commit may be when it sets out, or is begun by another node.
-	// A node that was cut off from its clients and from others goes on with what it has
-	// when that is over, before it hears that a client has hung up; the client has come
-	// back by another node meanwhile and committed more, which the old commit would undo.
-	// Clients need longer than this to find that a node is gone; so what is older is
-	// refused, and they commit again what they have by then.
-	commitTime = 2 * time.Second
+	// freshTime is how old a commit or a join may be when it sets out. A node that was cut
+	// off from its clients and from others goes on with what it has when that is over,
+	// before it hears that a client has hung up. The client has come back by another node
+	// meanwhile, and has committed more, which the old commit would undo, or has joined as
+	// another member, and the old join would make the group rebalance. Clients need longer
+	// than this to find that a node is gone; so what is older is refused, and they ask
+	// again for what they want by then. A commit has to be begun within it, too.
+	freshTime = 2 * time.Second
 	// syncTimeout bounds how long the members of a group may take to rebalance.
 	syncTimeout = 30 * time.Minute
 )
@@ -77,8 +79,8 @@ func (p *parked) travel(serve func()) bool {
 	t := &trip{p: p, slot: coordinator.SlotOf(id), serve: serve, forwarded: p.r.Origin != nil}
 	t.proxied = !t.forwarded && p.h.proxied(p.r.Listener())
 	t.trouble, t.wait = time.Now(), maxRouteWait
-	if p.r.Key == keyOffsetCommit {
-		t.wait = p.h.c.commitTime
+	if p.r.Key == keyOffsetCommit || p.r.Key == keyJoinGroup {
+		t.wait, t.ages = p.h.c.freshTime, true
 	}
 	t.waiting.wake = t.attempt
 	p.trip = t
@@ -111,7 +113,7 @@ func (t *trip) attempt() {
 		return
 	}
 	t.tried = time.Now()
-	if p.unasked.Load() || t.line != nil && t.left() <= 0 {
+	if p.unasked.Load() || t.ages && t.left() <= 0 {
 		t.fail(protocol.CoordinatorNotAvailable)
 		return
 	}
@@ -232,7 +234,7 @@ func (t *trip) arrived(_ *forward.Call, a forward.Answer) {
 // attempt took, if it is one that may wait there: the time in which
 // somebody has to serve it begins anew.
 func (t *trip) served() {
-	if now := time.Now(); t.p.long && now.Sub(t.tried) > time.Second {
+	if now := time.Now(); t.p.long && !t.ages && now.Sub(t.tried) > time.Second {
 		t.trouble, t.waiting.attempts = now, 0
 	}
 }

@@ -30,7 +30,7 @@ func newScripted(t *testing.T, change ...func(*Config)) (*scripted, *server) {
 	s := newServer(t, func(o *options) {
 		o.config.Peers, o.config.router = p, p
 		o.config.ProxyListeners = func(string) bool { return true }
-		o.config.commitTime = time.Hour
+		o.config.freshTime = time.Hour
 		for _, f := range change {
 			f(&o.config)
 		}
@@ -287,15 +287,14 @@ func TestTripEndsWithConnection(t *testing.T) {
 	}
 }
 
-// TestOldCommits: a commit that has come back is not sent again when its client may have
-// gone elsewhere, and nobody is asked to do so later.
-func TestOldCommits(t *testing.T) {
+// TestOldRequests: a commit or a join that has come back is not sent again when its client
+// may have gone elsewhere.
+func TestOldRequests(t *testing.T) {
 	const limit = 50 * time.Millisecond
-	p, s := newScripted(t, func(c *Config) { c.commitTime = limit })
+	p, s := newScripted(t, func(c *Config) { c.freshTime = limit })
 	topic := s.createTopic("orders", 1)
 	c := s.dial()
-	for range 3 {
-		q := newCommitRequest(8, "group", topic, 0, 0)
+	for _, q := range []kmsg.Request{newCommitRequest(8, "group", topic, 0, 0), newCommitRequest(8, "group", topic, 0, 1), newJoin(5, "group", "me")} {
 		c.send(q)
 		answered := make(chan kmsg.Response, 1)
 		var failed error
@@ -308,21 +307,27 @@ func TestOldCommits(t *testing.T) {
 		for sent := true; sent; {
 			select {
 			case call := <-p.sent:
-				if call.Timeout > limit {
+				if q.Key() == keyOffsetCommit && call.Timeout > limit {
 					t.Errorf("another node may take %v", call.Timeout)
 				}
 				refuseCall(call)
 			case resp := <-answered:
 				sent = false
 				check(t, failed)
-				code := protocol.Code(resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode)
-				if code != protocol.NotCoordinator && code != protocol.CoordinatorNotAvailable {
-					t.Errorf("an old commit is answered by %s", code.Name())
+				var code int16
+				switch r := resp.(type) {
+				case *kmsg.OffsetCommitResponse:
+					code = r.Topics[0].Partitions[0].ErrorCode
+				case *kmsg.JoinGroupResponse:
+					code = r.ErrorCode
+				}
+				if code := protocol.Code(code); code != protocol.NotCoordinator && code != protocol.CoordinatorNotAvailable {
+					t.Errorf("an old %s is answered by %s", kmsg.NameForKey(q.Key()), code.Name())
 				}
 			}
 		}
 	}
 	if len(p.sent) > 0 {
-		t.Error("an old commit is sent again")
+		t.Error("an old request is sent again")
 	}
 }
