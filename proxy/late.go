@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,13 +34,12 @@ const lateAfter = 2 * time.Second
 
 // late says whether a forwarded request that has just come is too late, and notes until
 // when it may be begun. If it is late the link is left. Loop only.
-func (k *link) late(r *Request, sent time.Duration) bool {
+func (k *link) late(r *Request, sent, begin time.Duration) bool {
 	now := k.conn.server.cfg.peersNow()
 	running, wall := k.transit.Arrived(sent, now)
-	patience := max(r.origin.Timeout, lateAfter)
 	r.until, r.after = time.Time{}, time.Time{}
-	if r.origin.Timeout > 0 {
-		r.until = now.Add(patience - running)
+	if limit := cmp.Or(begin, r.origin.Timeout); limit > 0 {
+		r.until = now.Add(max(limit, lateAfter) - running)
 	}
 	if !r.overdue(now) && !k.stoodStill(max(running, wall)) {
 		if running >= doubtfulAfter {
@@ -49,7 +49,7 @@ func (k *link) late(r *Request, sent time.Duration) bool {
 	}
 	if !k.leaving {
 		k.conn.server.cfg.Log.Warn("requests of another node come too late: it is asked for a new link",
-			zap.Int32("node", k.node), zap.Duration("late", max(running, wall)), zap.Duration("timeout", r.origin.Timeout))
+			zap.Int32("node", k.node), zap.Duration("late", max(running, wall)), zap.Duration("timeout", cmp.Or(begin, r.origin.Timeout)))
 		k.leave()
 	}
 	return true

@@ -243,7 +243,7 @@ func (k *link) request(b *buffer.Buffer, frame []byte) {
 		k.instead(r, forward.Dropped, err.Error())
 		return
 	}
-	if k.late(r, e.Sent) || k.leaving {
+	if k.late(r, e.Sent, e.Begin) || k.leaving {
 		k.instead(r, forward.NotServed, "")
 		return
 	}

@@ -509,38 +509,49 @@ func untilServed(t *testing.T, p *forward.Peers, corr int32, begun chan int32) {
 	t.Fatalf("request %d is refused again and again", corr)
 }
 
-// A request that a network has held until nobody waits for it any more is not begun, nor
-// what comes behind it on its link; and both nodes go on with another link.
+// A request that a network has held for too long is not begun, whether or not somebody
+// waits for it, nor what comes behind it on its link; and both nodes go on with another link.
 func TestLateRequests(t *testing.T) {
-	onBothLoops(t, func(t *testing.T, c Config) {
-		ahead := lateClock(&c)
-		begun := make(chan int32, 100)
-		s := start(t, c, func(r *Request) {
-			begun <- r.CorrelationID
-			echo(r)
+	for name, tooLate := range map[string]func(t *testing.T, p *forward.Peers){
+		"given up": func(t *testing.T, p *forward.Peers) { givenUp(t, p, 2, 2) },
+		"to be begun soon": func(t *testing.T, p *forward.Peers) {
+			old := call(t, 2, frame(1, 3, 2, nil))
+			old.Timeout, old.Begin = 24*time.Hour, time.Minute
+			p.Send(1, &old.Call)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBothLoops(t, func(t *testing.T, c Config) {
+				ahead := lateClock(&c)
+				begun := make(chan int32, 100)
+				s := start(t, c, func(r *Request) {
+					begun <- r.CorrelationID
+					echo(r)
+				})
+				between := hold(t, s.listeners[0].Addr().String())
+				p := peers(t, s, func(c *forward.Config) {
+					c.Nodes = func(node int32) (string, string, bool) {
+						return between.Addr().String(), identity(node).Incarnation, node == 1
+					}
+				})
+				untilServed(t, p, 1, begun)
+				between.keep(true)
+				tooLate(t, p)
+				behind := call(t, 3, frame(1, 3, 3, nil))
+				behind.Timeout = 24 * time.Hour
+				p.Send(1, &behind.Call)
+				ahead.Add(int64(time.Hour))
+				between.keep(false)
+				if a := behind.answer(); a.Status != forward.NotServed && !errors.Is(a.Err, forward.ErrUnreachable) {
+					t.Errorf("what comes behind it ends with %d, %v", a.Status, a.Err)
+				}
+				untilServed(t, p, 4, begun)
+				if len(begun) > 0 {
+					t.Errorf("request %d was begun too", <-begun)
+				}
+			})
 		})
-		between := hold(t, s.listeners[0].Addr().String())
-		p := peers(t, s, func(c *forward.Config) {
-			c.Nodes = func(node int32) (string, string, bool) {
-				return between.Addr().String(), identity(node).Incarnation, node == 1
-			}
-		})
-		untilServed(t, p, 1, begun)
-		between.keep(true)
-		givenUp(t, p, 2, 2)
-		behind := call(t, 3, frame(1, 3, 3, nil))
-		behind.Timeout = 24 * time.Hour
-		p.Send(1, &behind.Call)
-		ahead.Add(int64(time.Hour))
-		between.keep(false)
-		if a := behind.answer(); a.Status != forward.NotServed && !errors.Is(a.Err, forward.ErrUnreachable) {
-			t.Errorf("what comes behind it ends with %d, %v", a.Status, a.Err)
-		}
-		untilServed(t, p, 4, begun)
-		if len(begun) > 0 {
-			t.Errorf("request %d was begun too", <-begun)
-		}
-	})
+	}
 }
 
 // A request that has waited for another one of its stream until nobody waits for it any

@@ -57,14 +57,16 @@ const (
 	// forwardTimeout is how long another node may take to answer what no other client
 	// has to do something for.
 	forwardTimeout = 20 * time.Second
-	// freshTime is how old a commit or a join may be when it sets out. A node that was cut
-	// off from its clients and from others goes on with what it has when that is over,
-	// before it hears that a client has hung up. The client has come back by another node
-	// meanwhile, and has committed more, which the old commit would undo, or has joined as
-	// another member, and the old join would make the group rebalance. Clients need longer
-	// than this to find that a node is gone; so what is older is refused, and they ask
-	// again for what they want by then. A commit has to be begun within it, too.
-	freshTime = 2 * time.Second
+	// freshTime is how old a commit or a join may be when it is begun, or a heartbeat of
+	// the consumer protocol, which may be a join. A node that was cut off from its clients
+	// and from others goes on with what it has when that is over, before it hears that a
+	// client has hung up. The client has come back by another node meanwhile, and has
+	// committed more, which the old commit would undo, or has joined as another member,
+	// and the old join would make the group rebalance. Clients need longer than this to
+	// find that a node is gone; so what is older is refused, and they ask again for what
+	// they want by then, as they do wherever a coordinator is away. A slot is handed
+	// over in much less.
+	freshTime = time.Second
 	// syncTimeout bounds how long the members of a group may take to rebalance.
 	syncTimeout = 30 * time.Minute
 )
@@ -79,7 +81,8 @@ func (p *parked) travel(serve func()) bool {
 	t := &trip{p: p, slot: coordinator.SlotOf(id), serve: serve, forwarded: p.r.Origin != nil}
 	t.proxied = !t.forwarded && p.h.proxied(p.r.Listener())
 	t.trouble, t.wait = time.Now(), maxRouteWait
-	if p.r.Key == keyOffsetCommit || p.r.Key == keyJoinGroup {
+	switch p.r.Key {
+	case keyOffsetCommit, keyJoinGroup, keyConsumerGroupHeartbeat:
 		t.wait, t.ages = p.h.c.freshTime, true
 	}
 	t.waiting.wake = t.attempt
@@ -139,10 +142,11 @@ func (t *trip) send(to route) {
 		timeout += wait
 	case keySyncGroup:
 		timeout = syncTimeout
-	case keyOffsetCommit:
-		timeout = max(t.left(), time.Millisecond)
 	}
 	c := &forward.Call{Message: [][]byte{p.r.Message}, Done: t.arrived}
+	if t.ages {
+		c.Begin = max(t.left(), time.Millisecond)
+	}
 	p.h.call(c, p.r, []forward.SlotEpoch{{Slot: uint16(t.slot), Epoch: to.epoch}}, p.r.Conn.ID(), timeout)
 	t.mu.Lock()
 	t.call = c
@@ -313,8 +317,12 @@ func (t *trip) again(code protocol.Code) {
 	}
 }
 
-// left is for how long somebody may still be looked for to serve the request.
-func (t *trip) left() time.Duration { return t.wait - time.Since(t.trouble) }
+// left is for how long somebody may still be looked for to serve the request. While a
+// machine is stopped its monotonic clock may be too, the other one goes on.
+func (t *trip) left() time.Duration {
+	now := time.Now()
+	return t.wait - max(now.Sub(t.trouble), now.Round(0).Sub(t.trouble.Round(0)))
+}
 
 // fail answers with a code. It holds p.
 func (t *trip) fail(code protocol.Code) {
@@ -360,4 +368,6 @@ const (
 	keyOffsetCommit = 8
 	keyJoinGroup    = 11
 	keySyncGroup    = 14
+
+	keyConsumerGroupHeartbeat = 68
 )

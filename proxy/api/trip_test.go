@@ -294,7 +294,11 @@ func TestOldRequests(t *testing.T) {
 	p, s := newScripted(t, func(c *Config) { c.freshTime = limit })
 	topic := s.createTopic("orders", 1)
 	c := s.dial()
-	for _, q := range []kmsg.Request{newCommitRequest(8, "group", topic, 0, 0), newCommitRequest(8, "group", topic, 0, 1), newJoin(5, "group", "me")} {
+	modern := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	modern.Version, modern.Group, modern.MemberID = 1, "group", "me"
+	for _, q := range []kmsg.Request{
+		newCommitRequest(8, "group", topic, 0, 0), newCommitRequest(8, "group", topic, 0, 1), newJoin(5, "group", "me"), modern,
+	} {
 		c.send(q)
 		answered := make(chan kmsg.Response, 1)
 		var failed error
@@ -307,8 +311,8 @@ func TestOldRequests(t *testing.T) {
 		for sent := true; sent; {
 			select {
 			case call := <-p.sent:
-				if q.Key() == keyOffsetCommit && call.Timeout > limit {
-					t.Errorf("another node may take %v", call.Timeout)
+				if call.Begin <= 0 || call.Begin > limit {
+					t.Errorf("another node may begin it within %v", call.Begin)
 				}
 				refuseCall(call)
 			case resp := <-answered:
@@ -319,6 +323,8 @@ func TestOldRequests(t *testing.T) {
 				case *kmsg.OffsetCommitResponse:
 					code = r.Topics[0].Partitions[0].ErrorCode
 				case *kmsg.JoinGroupResponse:
+					code = r.ErrorCode
+				case *kmsg.ConsumerGroupHeartbeatResponse:
 					code = r.ErrorCode
 				}
 				if code := protocol.Code(code); code != protocol.NotCoordinator && code != protocol.CoordinatorNotAvailable {

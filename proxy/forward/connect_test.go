@@ -207,3 +207,32 @@ func TestAbandoned(t *testing.T) {
 		t.Error("it was sent all the same")
 	}
 }
+
+// What must be begun soon does not wait longer for a way to be there, though its answer
+// may take its time.
+func TestNotSentInTime(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p := newPeers(t, ln, func(c *Config) { c.DialTimeout = patience })
+	ended := make(chan Answer, 2)
+	send := func(stream uint64, begin time.Duration) {
+		p.Send(1, &Call{Message: [][]byte{request(1, 0)}, Stream: stream, Timeout: patience, Begin: begin, Done: func(_ *Call, a Answer) { ended <- a }})
+	}
+	send(1, 0)
+	send(2, time.Millisecond)
+	if a := <-ended; !errors.Is(a.Err, ErrUnreachable) || !errors.Is(a.Err, errNotSent) {
+		t.Errorf("it ended with %d, %v", a.Status, a.Err)
+	}
+	if len(ended) > 0 {
+		t.Error("the other one has ended too")
+	}
+	c, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	<-ended
+}

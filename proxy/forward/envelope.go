@@ -18,6 +18,7 @@ import (
 //	          uint64 call     the sender's number for it
 //	          uint64 stream   the client's connection at the sender
 //	          uint32 timeout  milliseconds that the sender waits; 0 is not said
+//	          uint32 begin    milliseconds in which it has to be begun; 0 is as timeout
 //	          uint64 sent     microseconds of the clock that it said hello with; see Transit
 //	          uint16 slots    followed by so many of: uint16 slot · int64 epoch
 //	          uint16 length · listener
@@ -50,7 +51,7 @@ const (
 	// frame's size included.
 	AnswerBytes = 4 + answerBytes
 
-	fixedEnvelopeBytes = 2 + 2 + 8 + 8 + 4 + 8 + 2
+	fixedEnvelopeBytes = 2 + 2 + 8 + 8 + 4 + 4 + 8 + 2
 	slotBytes          = 2 + 8
 	cancelBytes        = 2 + 2 + 8 + 8
 	answerBytes        = 8 + 1
@@ -70,6 +71,7 @@ type Envelope struct {
 	Call       uint64
 	Stream     uint64
 	Timeout    time.Duration
+	Begin      time.Duration
 	Sent       time.Duration // by the sender's clock
 	Slots      []SlotEpoch
 	Listener   []byte
@@ -99,7 +101,9 @@ func appendEnvelope(dst []byte, id uint64, sent time.Duration, c *Call, maxMessa
 	dst = binary.BigEndian.AppendUint16(dst, 0)
 	dst = binary.BigEndian.AppendUint64(dst, id)
 	dst = binary.BigEndian.AppendUint64(dst, c.Stream)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(min(max(c.Timeout.Milliseconds(), 0), math.MaxUint32)))
+	for _, d := range [...]time.Duration{c.Timeout, c.Begin} {
+		dst = binary.BigEndian.AppendUint32(dst, uint32(min(max(d.Milliseconds(), 0), math.MaxUint32)))
+	}
 	dst = binary.BigEndian.AppendUint64(dst, uint64(sent.Microseconds()))
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(c.Slots)))
 	for _, s := range c.Slots {
@@ -123,7 +127,7 @@ func ParseEnvelope(frame []byte, slots []SlotEpoch) (Envelope, error) {
 	if key, version := binary.BigEndian.Uint16(frame), binary.BigEndian.Uint16(frame[2:]); key != KeyEnvelope || version != 0 {
 		return Envelope{}, fmt.Errorf("%w: key %d version %d", ErrEnvelope, key, version)
 	}
-	sent, err := parseClock(frame[24:])
+	sent, err := parseClock(frame[28:])
 	if err != nil {
 		return Envelope{}, err
 	}
@@ -131,10 +135,11 @@ func ParseEnvelope(frame []byte, slots []SlotEpoch) (Envelope, error) {
 		Call:    binary.BigEndian.Uint64(frame[4:]),
 		Stream:  binary.BigEndian.Uint64(frame[12:]),
 		Timeout: time.Duration(binary.BigEndian.Uint32(frame[20:])) * time.Millisecond,
+		Begin:   time.Duration(binary.BigEndian.Uint32(frame[24:])) * time.Millisecond,
 		Sent:    sent,
 		Slots:   slots[:0],
 	}
-	n := int(binary.BigEndian.Uint16(frame[32:]))
+	n := int(binary.BigEndian.Uint16(frame[36:]))
 	rest := frame[fixedEnvelopeBytes:]
 	if n > MaxSlots || n*slotBytes > len(rest) {
 		return Envelope{}, fmt.Errorf("%w: %d slots", ErrEnvelope, n)

@@ -17,7 +17,7 @@ func TestEnvelope(t *testing.T) {
 		{
 			Message: [][]byte{[]byte("re"), nil, []byte("quest")},
 			Slots:   []SlotEpoch{{0, 0}, {1023, math.MaxInt64}, {65535, -1}},
-			Stream:  math.MaxUint64, Timeout: 1500 * time.Millisecond,
+			Stream:  math.MaxUint64, Timeout: 1500 * time.Millisecond, Begin: 700 * time.Millisecond,
 			Listener: "PLAINTEXT", RemoteAddr: "[2001:db8::1]:9092", Principal: "User:" + strings.Repeat("x", MaxNameBytes-5),
 		},
 		{Slots: make([]SlotEpoch, MaxSlots), Timeout: math.MaxInt64},
@@ -44,6 +44,9 @@ func TestEnvelope(t *testing.T) {
 		}
 		if len(e.Slots) != len(c.Slots) || len(e.Slots) > 0 && !reflect.DeepEqual(e.Slots, c.Slots) {
 			t.Errorf("slots %v became %v", c.Slots, e.Slots)
+		}
+		if e.Begin != c.Begin {
+			t.Errorf("begin %v became %v", c.Begin, e.Begin)
 		}
 		if want := min(c.Timeout, math.MaxUint32*time.Millisecond); e.Timeout != want {
 			t.Errorf("timeout %v became %v", c.Timeout, e.Timeout)
@@ -82,7 +85,7 @@ func FuzzEnvelope(f *testing.F) {
 			t.Fatalf("%d slots in %d bytes", len(e.Slots), len(frame))
 		}
 		c := &Call{
-			Message: [][]byte{e.Request}, Slots: e.Slots, Stream: e.Stream, Timeout: e.Timeout,
+			Message: [][]byte{e.Request}, Slots: e.Slots, Stream: e.Stream, Timeout: e.Timeout, Begin: e.Begin,
 			Listener: string(e.Listener), RemoteAddr: string(e.RemoteAddr), Principal: string(e.Principal),
 		}
 		head, err := appendEnvelope(nil, e.Call, e.Sent, c, len(frame))

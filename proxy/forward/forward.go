@@ -56,6 +56,7 @@ type Call struct {
 	RemoteAddr string        // of the client
 	Principal  string        // "User:ANONYMOUS" without authentication
 	Timeout    time.Duration // for the answer; then ErrLost, or ErrUnreachable if it has not left. 0: ten minutes
+	Begin      time.Duration // in which it has to be begun: if it has not left by then ErrUnreachable, later NotServed. 0: Timeout
 
 	// Loop is that of the client's connection, the same for all calls of a stream:
 	// its link then lives there too, and Done is called there, so that a request and
@@ -100,7 +101,8 @@ type Sender interface {
 	// What keeps the order of a producer: if nothing was done of a call (ErrUnreachable,
 	// ErrBusy, NotServed by a node that goes on to refuse the stream), nothing is done
 	// either of the later calls of its stream to that node that were sent before its Done
-	// had returned. Done may be called from within Send.
+	// had returned. It is not so for those of which Begin says how long they may wait, and
+	// of those that were abandoned. Done may be called from within Send.
 	Send(node int32, c *Call)
 	// Cancel asks for an answer now: a long poll answers with what it has. Done
 	// comes all the same. Any goroutine; once Done was called it does nothing, nor does

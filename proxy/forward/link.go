@@ -73,6 +73,7 @@ type place struct {
 	written  bool   // all of them are
 	expired  bool   // its time is over, but the system has its memory still
 	deadline time.Time
+	begin    time.Time // when it must have left; zero: it has no such time of its own
 }
 
 // cancellation is of a call that is to be answered now, or not to be sent.
@@ -374,6 +375,12 @@ func (l *link) take() (next time.Time) {
 		if next.IsZero() || p.deadline.Before(next) {
 			next = p.deadline
 		}
+		if c.Begin > 0 {
+			p.begin = c.link.since.Add(c.Begin)
+			if p.begin.Before(next) {
+				next = p.begin
+			}
+		}
 		l.table[index] = p
 		l.live++
 		l.out = append(l.out, item{call: c, frame: c.link.head, bytes: frameBytes(c.link.head)})
@@ -610,7 +617,7 @@ func (l *link) check() {
 	defer l.turns.Unlock()
 	l.alarmAt = time.Time{}
 	now := l.loop.Now()
-	next := lookInterval
+	next := l.dropLate(now)
 	for i := range l.table {
 		if p := &l.table[i]; p.call == nil || p.expired {
 			continue
@@ -715,6 +722,7 @@ func (l *link) opened(s loop.Sock, c connected) loop.Handler {
 	l.moved = l.loop.Now()
 	l.session.Store(&c.incarnation)
 	l.dropTooLarge(c.maxMessageBytes)
+	l.dropLate(l.moved)
 	l.peers.metrics.links.Inc()
 	l.node.connected(l.peers.cfg.Log)
 	if l.retiring {
@@ -722,6 +730,25 @@ func (l *link) opened(s loop.Sock, c connected) loop.Handler {
 	}
 	l.loop.Post(&l.task)
 	return (*events)(l)
+}
+
+// dropLate ends the calls that should have left by now. Others of their streams do not
+// wait for them. It returns after how long it should be asked again.
+func (l *link) dropLate(now time.Time) (next time.Duration) {
+	next = lookInterval
+	for i := range l.table {
+		p := &l.table[i]
+		if p.call == nil || p.begun || p.begin.IsZero() {
+			continue
+		}
+		if left := p.begin.Sub(now); left > 0 {
+			next = min(next, left)
+			continue
+		}
+		l.drop(p)
+		l.fail(i, ErrUnreachable, errNotSent)
+	}
+	return next
 }
 
 // dropTooLarge ends the calls that are larger than what the other side takes.
