@@ -177,6 +177,14 @@ func TestPlantedFaults(t *testing.T) {
 		{"nothing is committed after a restart", RolledBack, honest, func(s *story) { s.Reads[2].Offset = None }},
 		{"a member starts from the beginning", RolledBack, honest, func(s *story) { s.Reads[3].Offset = None }},
 		{"a commit without an answer is read and then gone", RolledBack, honest, func(s *story) { s.Reads[2].Offset = 10 }},
+		{"an attempt that was given up is executed after the next commit", Undone, honest, func(s *story) {
+			s.Attempts = []Attempt{{"g", "a", p0, 12, seconds(37), seconds(39)}}
+			s.Reads[len(s.Reads)-1].Offset = 12
+		}},
+		{"an attempt was given up long before", RolledBack, honest, func(s *story) {
+			s.Attempts = []Attempt{{"g", "a", p0, 12, seconds(4), seconds(5)}}
+			s.Reads[len(s.Reads)-1].Offset = 12
+		}},
 		{"an offset that nobody committed", Invented, honest, func(s *story) { s.Reads[0].Offset = 11 }},
 		{"an offset that was committed later", Invented, honest, func(s *story) {
 			s.Reads = []Read{{"g", "observer", p0, 20, seconds(1), seconds(1.1)}}

@@ -40,6 +40,16 @@ type Commit struct {
 	Acked         bool
 }
 
+// An Attempt is one partition's part in a commit that was sent over a connection which
+// ended before it was answered. The library sends it again over another one, and the
+// first may be executed all the same: later, if it is held up on its way.
+type Attempt struct {
+	Group, Member string
+	Partition     Partition
+	Offset        int64
+	Sent, Ended   int64 // Ended: the connection, at the client
+}
+
 // None is the offset of a read that found nothing committed.
 const None = -1
 
@@ -93,11 +103,12 @@ type Event struct {
 
 // A History is everything that is known of a run. Events are ordered by At.
 type History struct {
-	Groups  map[string]Group
-	Commits []Commit
-	Reads   []Read
-	Events  []Event
-	End     int64 // the groups had time to settle before it
+	Groups   map[string]Group
+	Commits  []Commit
+	Attempts []Attempt // that were not answered
+	Reads    []Read
+	Events   []Event
+	End      int64 // the groups had time to settle before it
 }
 
 // Violation is one finding.
@@ -118,6 +129,7 @@ type Rule string
 // The rules.
 const (
 	RolledBack Rule = "rolled back"          // a read gives less than what was acknowledged or read before
+	Undone     Rule = "undone"               // likewise, by an attempt of the same member that was not answered; see Attempt
 	Invented   Rule = "invented"             // a read gives what nobody committed
 	Shared     Rule = "shared"               // two members were given one partition at a time
 	Stale      Rule = "stale"                // a member of an older generation committed

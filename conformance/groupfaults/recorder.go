@@ -24,17 +24,18 @@ type recorder struct {
 	start     time.Time
 	monotonic int64 // the system's monotonic clock at start, nanoseconds
 
-	mu      sync.Mutex
-	groups  map[string]groupcheck.Group
-	members map[string]*groupcheck.Members
-	commits []groupcheck.Commit
-	wire    []wireCommit
-	reads   []groupcheck.Read
-	events  []groupcheck.Event
-	errs    map[string]int // what users would see, by library and text
-	fatal   []string
-	acked   int
-	records int
+	mu       sync.Mutex
+	groups   map[string]groupcheck.Group
+	members  map[string]*groupcheck.Members
+	commits  []groupcheck.Commit
+	wire     []wireCommit
+	attempts []groupcheck.Attempt
+	reads    []groupcheck.Read
+	events   []groupcheck.Event
+	errs     map[string]int // what users would see, by library and text
+	fatal    []string
+	acked    int
+	records  int
 
 	// After each start of the server: which members of groups at rest have not
 	// received a record since, and how long those took that have.
@@ -260,9 +261,20 @@ func (r *recorder) history() (h groupcheck.History, wire []wireCommit, unsent in
 	slices.SortStableFunc(events, func(a, b groupcheck.Event) int { return cmp.Compare(a.At, b.At) })
 	h = groupcheck.History{
 		Groups: maps.Clone(r.groups), Commits: slices.Clone(r.commits), Reads: slices.Clone(r.reads),
-		Events: events, End: r.now(),
+		Events: events, Attempts: slices.Clone(r.attempts), End: r.now(),
 	}
 	return h, r.wire, unkept(h.Commits, r.wire)
+}
+
+// attempted writes down a commit that was not answered over its connection. The members
+// of a group read one topic.
+func (r *recorder) attempted(member, group string, number int32, offset, sent, ended int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if all := r.groups[group].Partitions; len(all) > 0 {
+		p := groupcheck.Partition{Topic: all[0].Topic, Number: number}
+		r.attempts = append(r.attempts, groupcheck.Attempt{Group: group, Member: member, Partition: p, Offset: offset, Sent: sent, Ended: ended})
+	}
 }
 
 // userErrors is a table of what users saw, the most frequent first.
@@ -311,6 +323,11 @@ func write(w io.Writer, h groupcheck.History, wire []wireCommit, found []groupch
 	for _, c := range wire {
 		if wrong[c.group] {
 			fmt.Fprintf(b, "%10.4f %10.4f %-5s %-9s on the wire %d offset %d code %d\n", float64(c.began)/1e9, float64(c.at)/1e9, c.group, c.member, c.partition, c.offset, c.code)
+		}
+	}
+	for _, a := range h.Attempts {
+		if wrong[a.Group] {
+			fmt.Fprintf(b, "%10.4f %10.4f %-5s %-9s unanswered  %s offset %d\n", float64(a.Sent)/1e9, float64(a.Ended)/1e9, a.Group, a.Member, a.Partition, a.Offset)
 		}
 	}
 	return b.Flush()

@@ -145,6 +145,7 @@ func (t *tap) pass(client net.Conn) {
 	t.mu.Lock()
 	delete(t.conns, c)
 	t.mu.Unlock()
+	c.unanswered()
 }
 
 func (c *tapConn) end() {
@@ -334,6 +335,28 @@ func (c *tapConn) response(frame []byte) ([]byte, bool) {
 	}
 	c.tap.heard(client, asked, resp)
 	return frame, true
+}
+
+// unanswered writes down the commits that a connection has ended with.
+func (c *tapConn) unanswered() {
+	ended := c.tap.rec.now()
+	client := c.clientID()
+	c.tap.mu.Lock()
+	group := c.tap.groups[client]
+	c.tap.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, asked := range c.requests {
+		req, ok := asked.req.(*kmsg.OffsetCommitRequest)
+		if !ok || group == "" {
+			continue
+		}
+		for _, topic := range req.Topics {
+			for _, p := range topic.Partitions {
+				c.tap.rec.attempted(client, group, p.Partition, p.Offset, asked.began, ended)
+			}
+		}
+	}
 }
 
 // heard writes down what an answer means for its member.
