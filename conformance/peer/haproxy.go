@@ -101,7 +101,9 @@ defaults
     option redispatch 1
 `)
 	for i, f := range h.fronts {
-		fmt.Fprintf(&b, "listen %s\n    bind %s\n    balance leastconn\n    option httpchk GET /readyz\n", f.Name, h.addrs[i])
+		fmt.Fprintf(&b, "frontend %s\n    bind %s\n    default_backend %[1]s-servers\n", f.Name, h.addrs[i])
+		// nolinger: as in deploy/haproxy/one-address.cfg.
+		fmt.Fprintf(&b, "backend %s-servers\n    balance leastconn\n    option nolinger\n    option httpchk GET /readyz\n", f.Name)
 		b.WriteString("    default-server inter 500ms fastinter 250ms fall 2 rise 1 on-marked-down shutdown-sessions\n")
 		for j, s := range f.Servers {
 			_, port, _ := net.SplitHostPort(f.Check[j])
