@@ -193,6 +193,24 @@ func (r *rawRequest) IsFlexible() bool {
 	return q.IsFlexible()
 }
 
+// spoilt are a body cut off and twisted in several ways, and the body.
+func spoilt(body []byte) (bodies [][]byte) {
+	for _, n := range []int{0, 1, len(body) / 2, len(body) - 1} {
+		bodies = append(bodies, body[:max(min(n, len(body)), 0)])
+	}
+	for at := 0; at < len(body); at += 1 + len(body)/8 {
+		twisted := append([]byte(nil), body...)
+		for i := at; i < min(at+4, len(twisted)); i++ {
+			twisted[i] = 0xff
+		}
+		bodies = append(bodies, twisted)
+		twisted = append([]byte(nil), twisted...)
+		twisted[at] = 0x7f
+		bodies = append(bodies, twisted)
+	}
+	return append(bodies, body)
+}
+
 // TestMalformed cuts off and twists well-formed bodies of every key and
 // version: the server answers or closes the connection, and goes on.
 func TestMalformed(t *testing.T) {
@@ -200,27 +218,39 @@ func TestMalformed(t *testing.T) {
 	topic := s.createTopic("orders", 1)
 	for key, versions := range seeds(t) {
 		for version, body := range versions {
-			var bodies [][]byte
-			for _, n := range []int{0, 1, len(body) / 2, len(body) - 1} {
-				bodies = append(bodies, body[:max(min(n, len(body)), 0)])
-			}
-			for at := 0; at < len(body); at += 1 + len(body)/8 {
-				twisted := append([]byte(nil), body...)
-				for i := at; i < min(at+4, len(twisted)); i++ {
-					twisted[i] = 0xff
-				}
-				bodies = append(bodies, twisted)
-				twisted = append([]byte(nil), twisted...)
-				twisted[at] = 0x7f
-				bodies = append(bodies, twisted)
-			}
-			for _, b := range bodies {
+			for _, b := range spoilt(body) {
 				s.exchange(t, key, version, b)
 			}
-			s.exchange(t, key, version, body)
 		}
 	}
 	s.dial().produce(topic, 0, "the server goes on")
+}
+
+// TestMalformedAmongNodes does that to nodes that forward to each other, for the oldest
+// and the newest version of each key. Nothing of it is remembered.
+func TestMalformedAmongNodes(t *testing.T) {
+	c := newCluster(t, 2)
+	topic := c.nodes[0].createTopic("orders", 1)
+	sent := 0
+	for key, versions := range seeds(t) {
+		row := c.nodes[0].handler.rows[key]
+		for _, version := range []int16{row.min, row.max} {
+			for _, b := range spoilt(versions[version]) {
+				s := &server{t: t, addr: c.nodes[sent%2].proxy}
+				s.exchange(t, key, version, b)
+				sent++
+			}
+		}
+	}
+	for _, n := range c.nodes {
+		n.dialProxy().produce(topic, 0, "the nodes go on")
+		until(t, "nothing is kept of requests that are over", func() bool {
+			lines := &n.handler.lines
+			lines.mu.Lock()
+			defer lines.mu.Unlock()
+			return len(lines.byConn) == 0 && n.handler.fetched.Load() == 0 && n.handler.converted.Load() == 0
+		})
+	}
 }
 
 func FuzzHandle(f *testing.F) {
