@@ -645,7 +645,7 @@ func TestSlotMovesUnderFetch(t *testing.T) {
 // TestSlotComesToNodeThatWaits: a Fetch request waits for data at a node, which comes to
 // serve another of its partitions meanwhile. What is written there ends the waiting.
 func TestSlotComesToNodeThatWaits(t *testing.T) {
-	c := newCluster(t, 2)
+	c := newCluster(t, 2, func(o *options) { o.way = unreliably })
 	topic := c.nodes[0].createTopic("orders", 32)
 	at := map[*clusterNode]int32{}
 	for p := range topic.Partitions {
@@ -655,8 +655,8 @@ func TestSlotComesToNodeThatWaits(t *testing.T) {
 	for _, p := range []int32{moves, there} {
 		here.dialProxy().produce(topic, p, "before")
 	}
-	way := &unreachable{Sender: here.peers}
-	here.handler.c.Peers = way
+	way := here.handler.c.Peers.(*unreachable)
+	way.left.Store(0)
 	r := here.dialProxy()
 	q := fetchOne(11, topic, there, 1)
 	q.Topics = append(q.Topics, fetchTopic(topic, moves, 1))

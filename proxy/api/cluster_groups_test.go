@@ -135,12 +135,11 @@ func (h *holding) calls() []*forward.Call {
 // TestLargeCommitIsNotOvertaken: a commit that a worker has to read stays before the
 // next one of its connection, also when both have come back from another node.
 func TestLargeCommitIsNotOvertaken(t *testing.T) {
-	c := newCluster(t, 2)
+	c := newCluster(t, 2, func(o *options) { o.way = func(p *forward.Peers) forward.Sender { return &holding{Sender: p} } })
 	n, other := c.nodes[0], c.nodes[1]
 	topic := n.createTopic("orders", 2500)
 	id := other.groupOf(0)
-	way := &holding{Sender: n.peers}
-	n.handler.c.Peers = way
+	way := n.handler.c.Peers.(*holding)
 	r := n.dialProxy()
 	large := newCommitRequest(8, id, topic, 0, 1)
 	for p := range topic.Partitions - 1 {

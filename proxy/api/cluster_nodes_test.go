@@ -110,18 +110,22 @@ func (u *unreachable) Send(node int32, c *forward.Call) {
 	u.Sender.Send(node, c)
 }
 
+func unreliably(p *forward.Peers) forward.Sender { return &unreachable{Sender: p} }
+
 // TestAskedUntilAnswered: what is asked of several nodes is not given up since one of them
 // cannot be reached for a moment.
 func TestAskedUntilAnswered(t *testing.T) {
-	c := newCluster(t, 2, func(o *options) { o.config.Broker = []BrokerConfig{{Name: "log.dirs", Value: "x"}} })
+	c := newCluster(t, 2, func(o *options) {
+		o.config.Broker = []BrokerConfig{{Name: "log.dirs", Value: "x"}}
+		o.way = unreliably
+	})
 	n, other := c.nodes[0], c.nodes[1]
 	topic := n.createTopic("orders", 8)
 	for p := range topic.Partitions {
 		n.dialProxy().produce(topic, p, "a")
 	}
 	id := other.groupOf(0)
-	way := &unreachable{Sender: n.peers}
-	n.handler.c.Peers = way
+	way := n.handler.c.Peers.(*unreachable)
 	r := n.dialProxy()
 	wantCode(t, "commit", r.commit(newCommitRequest(8, id, topic, 0, 1)), protocol.None)
 	for name, ask := range map[string]func() int16{

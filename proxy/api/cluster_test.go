@@ -129,6 +129,9 @@ func (c *cluster) add(change ...func(*options)) *clusterNode {
 	check(t, err)
 
 	o.config.Coordinator, o.config.Store, o.config.Peers = n.coord, n.store, n.peers
+	if o.way != nil {
+		o.config.Peers = o.way(n.peers)
+	}
 	o.config.ProxyListeners = func(listener string) bool { return listener == proxyName }
 	n.handler = New(o.config)
 	late.Handlers = n.handler

@@ -19,6 +19,7 @@ import (
 	"github.com/quirelog/quire/protocol/batch"
 	"github.com/quirelog/quire/protocol/buffer"
 	"github.com/quirelog/quire/proxy"
+	"github.com/quirelog/quire/proxy/forward"
 	"github.com/quirelog/quire/storage"
 	"github.com/quirelog/quire/storage/meta"
 	"github.com/quirelog/quire/storage/meta/mem"
@@ -53,6 +54,8 @@ type options struct {
 	address       string            // to listen on, before it is known; empty: a free port
 	otherListener bool              // the node is known by a listener that it does not have
 	records       map[string]string // in the metadata before the node opens
+
+	way func(*forward.Peers) forward.Sender // to the other nodes of a cluster; nil: Peers
 }
 
 func newServer(t testing.TB, change ...func(*options)) *server {
