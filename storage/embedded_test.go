@@ -104,7 +104,7 @@ func embeddedCrashes(t *testing.T, seed uint64) {
 		mu.Unlock()
 		stop()
 		wg.Wait()
-		dying, cancel := context.WithTimeout(ctx, 20*time.Second)
+		dying, cancel := context.WithTimeout(ctx, time.Minute)
 		_ = s.Close(dying)
 		cancel()
 		if err := tier.Close(); err != nil {

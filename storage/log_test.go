@@ -75,7 +75,7 @@ func (w *world) tryOpen() bool {
 }
 
 func (w *world) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_ = w.store.Close(ctx)
 }
@@ -130,7 +130,7 @@ func (r *result) wait(t testing.TB) *result {
 	t.Helper()
 	select {
 	case <-r.done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no answer to an append")
 	}
 	return r
@@ -267,7 +267,7 @@ func await(t testing.TB, signal <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-signal:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nobody was woken")
 	}
 }
@@ -275,7 +275,7 @@ func await(t testing.TB, signal <-chan struct{}) {
 // eventually waits for something that another goroutine brings about.
 func eventually(t testing.TB, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !f() {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not happen")

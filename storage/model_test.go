@@ -268,7 +268,7 @@ func (m *model) heal(t checker) {
 	m.w.tier.setNoSpace(false)
 	m.w.tier.hold(false)
 	m.held = false
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		m.w.advance(2 * retryPause)
 		m.collect(t)
@@ -404,7 +404,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 				return
 			}
 			old := m.w.store
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			if err := old.ReleaseSlot(ctx, 0); err != nil {
 				t.Fatalf("release: %v", err)
@@ -429,7 +429,7 @@ func (m *model) actions() map[string]func(*rapid.T) {
 				return
 			}
 			m.log()
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			_ = old.Close(ctx)
 		},

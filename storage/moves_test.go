@@ -96,7 +96,7 @@ func (p *caller) log() *Log {
 	for {
 		if at := p.c.owner(testLog); at >= 0 {
 			s := p.c.all[at].store
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			l, err := s.OpenLog(ctx, testLog, p.conf)
 			cancel()
 			if err == nil {

@@ -73,7 +73,7 @@ func newNodesOn(t testing.TB, n int, tier func(node int) ledger.Tier, change ...
 		}
 		for _, n := range c.all {
 			n.meta.set(nil, nil)
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			_ = n.store.Close(ctx)
 			cancel()
 		}
@@ -124,7 +124,7 @@ func (n *node) open(conf *LogConfig) *Log {
 
 func (n *node) release() {
 	n.of.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := n.store.ReleaseSlot(ctx, testSlot); err != nil {
 		n.of.t.Fatal(err)

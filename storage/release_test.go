@@ -63,7 +63,7 @@ func crashInRelease(t *testing.T, cut *cutter) {
 	})
 	a.meta.set(func(string, string) error { return cut.step(false) }, func(string) error { return cut.step(true) })
 	c.assign(testLog, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	released := make(chan error, 1)
 	go func() { released <- a.store.ReleaseSlot(ctx, testSlot) }()

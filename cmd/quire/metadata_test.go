@@ -269,7 +269,7 @@ func adminOf(t *testing.T, s *instance) *kadm.Client {
 
 func commitOffset(t *testing.T, s *instance, group, topic string, offset int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var o kadm.Offsets
 	o.Add(kadm.Offset{Topic: topic, At: offset, LeaderEpoch: -1})
@@ -281,7 +281,7 @@ func commitOffset(t *testing.T, s *instance, group, topic string, offset int64) 
 // committedOffset is the committed offset of partition 0, -1 if there is none.
 func committedOffset(t *testing.T, s *instance, group, topic string) int64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	offsets, err := adminOf(t, s).FetchOffsets(ctx, group)
 	if err != nil {

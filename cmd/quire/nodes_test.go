@@ -34,7 +34,7 @@ func init() {
 
 // member are the arguments of a node that serves beside others.
 func (b *bookieCluster) member(dir, name string, more ...string) []string {
-	return b.args(dir, append([]string{onBookies, "node.name=" + name, "peer.listen=127.0.0.1:0", "node.lease.ttl.ms=3000", "node.balance.slots.per.second=1024"}, more...)...)
+	return b.args(dir, append([]string{onBookies, "node.name=" + name, "peer.listen=127.0.0.1:0", "node.lease.ttl.ms=5000", "node.balance.slots.per.second=1024"}, more...)...)
 }
 
 // asked runs a node or cluster verb against the admin listener of an instance.
