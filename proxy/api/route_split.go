@@ -64,6 +64,7 @@ func (h *Handlers) split(r *proxy.Request, f splitting) {
 	s.waiting.deadline = s.deadline
 	s.waiting.wake = func() { s.post(s.lookAgain) }
 	r.OnClose(s.closed)
+	r.OnDrain(s.drain)
 	s.items = make([]int, len(f.slots))
 	for i := range s.items {
 		s.items[i] = i
@@ -162,6 +163,17 @@ func (s *split) closed() {
 	if s.end() {
 		s.h.waits.remove(&s.waiting)
 		s.r.NoResponse()
+	}
+}
+
+// drainWait is for how long somebody to serve an item is looked for yet when the
+// connection is about to close: the client can ask another node instead.
+const drainWait = time.Second
+
+// drain runs when the connection waits for its answers to close. Loop only.
+func (s *split) drain() {
+	if until := time.Now().Add(drainWait); until.Before(s.deadline) {
+		s.deadline = until
 	}
 }
 

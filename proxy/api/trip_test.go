@@ -38,6 +38,34 @@ func newScripted(t *testing.T, change ...func(*Config)) (*scripted, *server) {
 	return p, s
 }
 
+// TestSplitEndsWithItsConnection: a client that sends nothing more, as one of a node that
+// is about to end, does not lose its answer since nobody serves what it asks for.
+func TestSplitEndsWithItsConnection(t *testing.T) {
+	p, s := newScripted(t)
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	q := listOffset(7, topic, 0, -1)
+	c.send(q)
+	check(t, c.conn.(*net.TCPConn).CloseWrite())
+	answered := make(chan struct{})
+	var refusing sync.WaitGroup
+	refusing.Go(func() {
+		for {
+			select {
+			case call := <-p.sent:
+				call.Done(call, forward.Answer{Status: forward.NotServed})
+			case <-answered:
+				return
+			}
+		}
+	})
+	defer refusing.Wait()
+	defer close(answered)
+	resp, err := c.receive(q)
+	check(t, err)
+	wantCode(t, "ListOffsets", resp.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0].ErrorCode, protocol.NotLeaderOrFollower)
+}
+
 // Send implements forward.Sender.
 func (p *scripted) Send(_ int32, c *forward.Call) { p.sent <- c }
 
