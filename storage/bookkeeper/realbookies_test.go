@@ -213,7 +213,7 @@ func BenchmarkRealBookies(b *testing.B) {
 	open := realBookies(b)
 	for _, q := range [][3]int{{3, 3, 2}, {1, 1, 1}} {
 		for _, size := range []int{1 << 10, 16 << 10, 64 << 10} {
-			for _, window := range []int{1, 64, 256} {
+			for _, window := range []int{1, 5, 40, 64, 256} {
 				b.Run(fmt.Sprintf("%d-%d-%d/%d/%d", q[0], q[1], q[2], size, window), func(b *testing.B) {
 					tier := open(bookkeeper.Config{Ensemble: q[0], WriteQuorum: q[1], AckQuorum: q[2]})
 					addLoop(b, tier, size, window)
