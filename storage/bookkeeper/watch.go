@@ -128,8 +128,8 @@ func (t *Tier) mark(ctx context.Context) error {
 }
 
 // markLost marks our closed ledgers that miss replicas, and adds to marked, which has
-// the marks that are there. An open ledger is its writer's to save, and a mark would
-// get it fenced.
+// the marks that are there. An open ledger is its writer's to save, which ends it
+// (lacksReplicas), and a mark would get it fenced.
 func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, gone metadata.Times[metadata.BookieID], marked map[int64][]metadata.BookieID, now time.Time) error {
 	var chunk []*metadata.Ledger
 	var failed error
@@ -163,6 +163,23 @@ func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, g
 		return err
 	}
 	return failed
+}
+
+// lacksReplicas says whether older entries of an open ledger were on a bookie that is
+// lost: they get their replicas back when the ledger is closed, and marked.
+func (t *Tier) lacksReplicas(l *metadata.Ledger) bool {
+	if l.WriteQuorum < 2 {
+		return false // there is nothing to copy from
+	}
+	now := t.c.Now()
+	for _, s := range l.Segments[:len(l.Segments)-1] {
+		for _, id := range s.Bookies {
+			if b := t.members.registry.Get(id); b.State == metadata.Vanished && now.Sub(b.Since) > t.c.MarkAfter && !t.members.answers(id) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // markLacking marks a ledger that this process wrote while some of its bookies did

@@ -427,6 +427,42 @@ func TestJanitorMarksWhatLacksReplicas(t *testing.T) {
 	}
 }
 
+// TestLedgerThatLostReplicasWantsToBeReplaced: entries from before its ensemble changed
+// have fewer copies until it is closed.
+func TestLedgerThatLostReplicasWantsToBeReplaced(t *testing.T) {
+	c := newCluster(t, 4)
+	now := newClock()
+	tier := c.open(func(cf *Config) { cf.Now = now.Now })
+	w := c.create(tier)
+	c.acknowledged(w, 0, 10)
+	bookies, _ := w.ensemble()
+	lost := bookies[0]
+	c.bookies[lost].Crash()
+	c.acknowledged(w, 10, 10)
+	c.await("the bookie is replaced", func() bool {
+		in, degraded := w.ensemble()
+		return !slices.Contains(in, lost) && !degraded
+	})
+	c.store.Unregister(lost)
+	c.state(tier, lost, metadata.Vanished)
+	now.add(tier.c.MarkAfter - time.Second)
+	if w.Degraded() {
+		t.Fatal("a ledger wants to be replaced for a bookie that may come back")
+	}
+	now.add(2 * time.Second)
+	if !w.Degraded() {
+		t.Fatal("a ledger that misses replicas does not want to be replaced")
+	}
+	next := c.create(tier)
+	c.acknowledged(next, 0, 10)
+	now.add(time.Minute)
+	if next.Degraded() {
+		t.Fatal("the ledger in its place is no better")
+	}
+	c.sealed(w, 20)
+	c.sealed(next, 10)
+}
+
 // value returns what a gauge or counter says.
 func (c *cluster) value(m prometheus.Collector) float64 {
 	c.t.Helper()

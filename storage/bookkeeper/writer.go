@@ -492,8 +492,9 @@ func (w *writer) Close(ctx context.Context) (ledger.Sealed, error) {
 
 // Degraded says whether a new ledger would be replicated better than this one:
 // a bookie failed and nobody replaced it, or the ledger was made narrower than it
-// should be and bookies have come back since. AutoRecovery fences a ledger of the
-// first kind after a while. Any goroutine may call it.
+// should be and bookies have come back since, or a bookie that older entries were on
+// is lost for good. AutoRecovery fences a ledger of the first kind after a while. Any
+// goroutine may call it.
 func (w *writer) Degraded() bool {
 	if w.t.c.Now().Sub(w.created) < w.t.c.RollAfter {
 		return false
@@ -508,7 +509,7 @@ func (w *writer) Degraded() bool {
 	case meta.Ensemble < w.want.ensemble:
 		return w.t.members.usable() >= w.want.ensemble
 	}
-	return false
+	return w.t.lacksReplicas(meta)
 }
 
 // ensemble returns the bookies that new entries go to, and whether all of them work.
