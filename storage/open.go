@@ -272,15 +272,24 @@ type ledgerEnd struct {
 const replayChunkBytes = 1 << 20
 
 // readEnd reads a ledger from its last snapshot to its end. Of a ledger that is
-// sealed in the chain it goes up to the entry which the chain names.
+// sealed in the chain it goes up to the entry which the chain names, and what cannot be
+// read of it costs what is known of producers, not the log.
 func (s *Store) readEnd(ctx context.Context, k *link, warn bool) (*ledgerEnd, error) {
 	h := s.handles.get(k.id)
 	defer s.handles.release(h)
+	e := &ledgerEnd{lastEntry: k.lastEntry}
+	unreadable := func(err error) (*ledgerEnd, error) {
+		s.warnCorrupt(k, 0, err, warn)
+		e.base, e.offset, e.index = k.base, k.last+1, newIndex(0)
+		return e, nil
+	}
 	r, err := h.opened(ctx, s.c.Tier)
 	if err != nil {
-		return nil, storageError(err)
+		if err = storageError(err); k.sealed && errors.Is(err, ErrCorrupt) {
+			return unreadable(err)
+		}
+		return nil, err
 	}
-	e := &ledgerEnd{lastEntry: k.lastEntry}
 	if !k.sealed {
 		e.lastEntry, _ = r.Last()
 	}
@@ -312,8 +321,11 @@ func (s *Store) readEnd(ctx context.Context, k *link, warn bool) (*ledgerEnd, er
 	for hd, body, err = readEntry(ctx, r, readable); err != nil; hd, body, err = readEntry(ctx, r, readable) {
 		// The chain knows where a sealed ledger ends. Where another one ends
 		// nobody does if its last entry cannot be read.
-		if !k.sealed || readable == 0 || !errors.Is(err, ErrCorrupt) {
+		if !k.sealed || !errors.Is(err, ErrCorrupt) {
 			return nil, err
+		}
+		if readable == 0 {
+			return unreadable(err)
 		}
 		s.warnCorrupt(k, readable, err, warn)
 		readable--
@@ -334,10 +346,14 @@ func (s *Store) readEnd(ctx context.Context, k *link, warn bool) (*ledgerEnd, er
 			break
 		}
 		// The snapshot before it will do; there is more to replay then.
-		if at == 0 || !errors.Is(err, ErrCorrupt) {
+		if at == 0 && !k.sealed || !errors.Is(err, ErrCorrupt) {
 			return nil, err
 		}
 		s.warnCorrupt(k, at, err, warn)
+		if at == 0 {
+			from = 1
+			break
+		}
 		if hd, _, err = readEntry(ctx, r, at-1); err != nil {
 			return nil, err
 		}

@@ -199,6 +199,50 @@ func TestCorruptEntryIsReportedAndNotSkipped(t *testing.T) {
 	wantValues(t, values(t, l, 12, ReadUncommitted), "v-0", "w-0")
 }
 
+// TestLastLedgerIsUnreadable: the chain knows where a sealed ledger ends, so a log goes
+// on behind one of which nothing can be read any more.
+func TestLastLedgerIsUnreadable(t *testing.T) {
+	for _, broken := range []string{"entries", "first and final", "file"} {
+		w := newWorld(t, func(c *StoreConfig) { c.TailCacheBytes = 1 })
+		l := w.log(plain())
+		put(t, l, makeBatch(idempotent(4, 0, 0), 1, 2, "lost"))
+		w.close()
+		w.open()
+		l = w.log(plain())
+		put(t, l, makeBatch(idempotent(4, 0, 2), 1, 2, "lost too"))
+		w.close()
+		w.tier.mu.Lock()
+		last := w.tier.ledgers[2]
+		entries := int64(len(last.entries)) // a snapshot, the batch, the final snapshot
+		switch broken {
+		case "entries":
+			for i := range entries {
+				last.corrupt[i] = true
+			}
+		case "first and final":
+			last.corrupt[0], last.corrupt[entries-1] = true, true
+		}
+		w.tier.mu.Unlock()
+		if broken == "file" {
+			w.tier.setFault(func(op string, id ledger.ID) error {
+				if (op == "open" || op == "read") && id == 2 {
+					return ledger.ErrCorrupt
+				}
+				return nil
+			})
+		}
+		w.open()
+		l = w.log(plain())
+		if at := put(t, l, makeBatch(batch.Plain, 1, 1, "v")); at != 4 {
+			t.Fatalf("%s: the log goes on at offset %d", broken, at)
+		}
+		if r := read(l, Read{Offset: 2, MaxBytes: 1 << 20}); broken != "first and final" && !errors.Is(r.Err, ErrCorrupt) {
+			t.Fatalf("%s: %d batches, %v", broken, len(r.Records), r.Err)
+		}
+		wantValues(t, values(t, l, 4, ReadUncommitted), "v-0")
+	}
+}
+
 func TestFailedReads(t *testing.T) {
 	w := newWorld(t, func(c *StoreConfig) { c.TailCacheBytes = 1 })
 	l := w.log(plain())
