@@ -297,6 +297,19 @@ func TestOffsetForTime(t *testing.T) {
 			put(t, l, made)
 			w.settled(l)
 		}
+		checkMax := func(l *Log, start int) {
+			t.Helper()
+			most := int64(start)
+			for i := start; i < len(times); i++ {
+				if times[i] > times[most] {
+					most = int64(i)
+				}
+			}
+			got, err := l.OffsetForTime(context.Background(), MaxTimestamp, ReadUncommitted)
+			if err != nil || got.Offset != most || got.Timestamp != times[most] {
+				t.Fatalf("%v, max from %d on: %+v, %v; want %d", codec, start, got, err, most)
+			}
+		}
 		check := func(l *Log, start int) {
 			t.Helper()
 			for ts := int64(995); ts < 5005; ts += 5 {
@@ -312,16 +325,7 @@ func TestOffsetForTime(t *testing.T) {
 					t.Fatalf("%v, timestamp %d: %+v, %v; want %d", codec, ts, got, err, want)
 				}
 			}
-			most := int64(start)
-			for i := start; i < len(times); i++ {
-				if times[i] > times[most] {
-					most = int64(i)
-				}
-			}
-			got, err := l.OffsetForTime(context.Background(), MaxTimestamp, ReadUncommitted)
-			if err != nil || got.Offset != most || got.Timestamp != times[most] {
-				t.Fatalf("%v, max: %+v, %v; want %d", codec, got, err, most)
-			}
+			checkMax(l, start)
 		}
 		check(l, 0)
 		if _, err := l.DeleteRecords(context.Background(), 4); err != nil {
@@ -344,6 +348,19 @@ func TestOffsetForTime(t *testing.T) {
 		}
 		_, err = l.OffsetForTime(context.Background(), -7, ReadUncommitted)
 		wantErr(t, err, ErrUnknownTimestamp)
+		// The newest record may lie below the start, in a ledger that is still there.
+		for start := 5; start < len(times); start++ {
+			if _, err := l.DeleteRecords(context.Background(), int64(start)); err != nil {
+				t.Fatal(err)
+			}
+			checkMax(l, start)
+		}
+		if _, err := l.DeleteRecords(context.Background(), -1); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := l.OffsetForTime(context.Background(), MaxTimestamp, ReadUncommitted); err != nil || got != noOffset {
+			t.Errorf("max of what is left of nothing: %+v, %v", got, err)
+		}
 	}
 }
 

@@ -50,16 +50,84 @@ func (l *Log) OffsetForTime(ctx context.Context, timestamp int64, i Isolation) (
 		l.mu.Unlock()
 		return noOffset, nil
 	case MaxTimestamp:
-		timestamp = l.maxTimestamp()
-		if timestamp < 0 {
-			l.mu.Unlock()
-			return noOffset, nil
+		newest, hw := l.maxTimestamp(), l.hw
+		l.mu.Unlock()
+		found, err := l.offsetOfNewest(ctx, newest, start, hw)
+		if err == nil && found.Offset >= limit {
+			found = noOffset
 		}
+		return found, err
 	}
 	l.mu.Unlock()
 	if timestamp < 0 {
 		return noOffset, fmt.Errorf("log %s: %w: %d", logName(l.id), ErrUnknownTimestamp, timestamp)
 	}
+	return l.firstSince(ctx, timestamp, start, limit)
+}
+
+// offsetOfNewest returns the first record of the largest timestamp in [start, limit).
+// newest is that of all ledgers, which may be one of a record below start.
+func (l *Log) offsetOfNewest(ctx context.Context, newest, start, limit int64) (TimestampAndOffset, error) {
+	if newest < 0 {
+		return noOffset, nil
+	}
+	found, err := l.firstSince(ctx, newest, start, limit)
+	if err != nil || found.Offset >= 0 || start == limit {
+		return found, err
+	}
+	if newest, err = l.newestFrom(ctx, start, limit); err != nil || newest < 0 {
+		return noOffset, err
+	}
+	return l.firstSince(ctx, newest, start, limit)
+}
+
+// newestFrom returns the largest timestamp in [start, limit): of the ledger that start
+// lies in it reads the rest.
+func (l *Log) newestFrom(ctx context.Context, start, limit int64) (int64, error) {
+	l.mu.Lock()
+	p, ok := l.place(start)
+	newest := int64(noTimestamp)
+	for _, k := range l.sealedLinks() {
+		if k.base > start {
+			newest = max(newest, k.maxTimestamp)
+		}
+	}
+	for _, s := range append(l.sealing[:len(l.sealing):len(l.sealing)], l.seg) {
+		if s != nil && s.base > start {
+			newest = max(newest, s.maxTimestamp)
+		}
+	}
+	l.mu.Unlock()
+	if !ok {
+		return newest, nil
+	}
+	defer l.store.handles.release(p.h)
+	err := l.eachBatch(ctx, &p, start, func(h head, b batch.Batch) (more bool, err error) {
+		switch {
+		case h.offset >= limit:
+			return false, nil
+		case b.LastOffset() < start || b.MaxTimestamp() <= newest:
+		case h.offset >= start || b.LogAppendTime():
+			newest = b.MaxTimestamp()
+		default:
+			return true, eachStored(b, func(offset, timestamp int64) bool {
+				if offset >= start {
+					newest = max(newest, timestamp)
+				}
+				return true
+			})
+		}
+		return true, nil
+	})
+	if err != nil {
+		return noTimestamp, l.readError(p.h.id, start, err)
+	}
+	return newest, nil
+}
+
+// firstSince returns the first record in [start, limit) with a timestamp of at least
+// timestamp.
+func (l *Log) firstSince(ctx context.Context, timestamp, start, limit int64) (TimestampAndOffset, error) {
 	for offset := start; offset < limit; {
 		found, next, err := l.searchTime(ctx, timestamp, start, offset, limit)
 		if err != nil || found.Offset >= 0 {
@@ -131,13 +199,6 @@ func (l *Log) searchTime(ctx context.Context, t, start, offset, limit int64) (Ti
 }
 
 func (l *Log) searchLedger(ctx context.Context, p *place, t, start, limit int64) (TimestampAndOffset, error) {
-	lr, err := p.h.opened(ctx, l.store.c.Tier)
-	if err != nil {
-		return noOffset, err
-	}
-	if p.last < 0 {
-		p.last, _ = lr.Last()
-	}
 	if p.entry < 0 {
 		x, _, err := l.indexOf(ctx, p.h, &p.link)
 		if err != nil {
@@ -145,55 +206,76 @@ func (l *Log) searchLedger(ctx context.Context, p *place, t, start, limit int64)
 		}
 		p.entry = x.entryOfTime(t)
 	}
+	found := noOffset
+	err := l.eachBatch(ctx, p, start, func(h head, b batch.Batch) (more bool, err error) {
+		if h.offset >= limit {
+			return false, nil
+		}
+		if b.MaxTimestamp() >= t && b.LastOffset() >= start {
+			found, err = searchBatch(b, t, start)
+		}
+		return found.Offset < 0, err
+	})
+	return found, err
+}
+
+// eachBatch calls f for the batches of a ledger from entry p.entry on, or where that is
+// -1 from one at or before the offset, until f returns false.
+func (l *Log) eachBatch(ctx context.Context, p *place, offset int64, f func(h head, b batch.Batch) (more bool, err error)) error {
+	lr, err := p.h.opened(ctx, l.store.c.Tier)
+	if err != nil {
+		return err
+	}
+	if p.last < 0 {
+		p.last, _ = lr.Last()
+	}
+	if p.entry < 0 {
+		if p.entry, err = l.seek(ctx, lr, p, offset); err != nil {
+			return err
+		}
+	}
 	held, err := l.store.cold.acquire(ctx, maxChunkBytes)
 	if err != nil {
-		return noOffset, err
+		return err
 	}
 	defer l.store.cold.release(held)
 	for entry := p.entry; entry <= p.last; {
 		es, err := lr.Read(ctx, entry, p.last, maxChunkBytes)
 		if err != nil {
-			return noOffset, err
+			return err
 		}
 		if len(es.Data) == 0 {
-			break
+			return nil
 		}
-		found, over, err := searchEntries(&es, t, start, limit)
+		more, err := eachOf(&es, f)
 		entry += int64(len(es.Data))
 		es.Release()
-		if err != nil || over {
-			return found, err
+		if err != nil || !more {
+			return err
 		}
 	}
-	return noOffset, nil
+	return nil
 }
 
-// searchEntries looks through es; over says that the search has ended.
-func searchEntries(es *ledger.Entries, t, start, limit int64) (found TimestampAndOffset, over bool, err error) {
+// eachOf calls f for the batches of es until f returns false.
+func eachOf(es *ledger.Entries, f func(h head, b batch.Batch) (more bool, err error)) (more bool, err error) {
 	for _, data := range es.Data {
 		h, body, err := decodeEntry(data)
 		if err != nil {
-			return noOffset, true, err
+			return false, err
 		}
 		if h.kind != kindData {
 			continue
 		}
-		if h.offset >= limit {
-			return noOffset, true, nil
-		}
 		b, err := decodeData(h, body)
 		if err != nil {
-			return noOffset, true, err
+			return false, err
 		}
-		if b.MaxTimestamp() < t || b.LastOffset() < start {
-			continue
-		}
-		found, err := searchBatch(b, t, start)
-		if err != nil || found.Offset >= 0 {
-			return found, true, err
+		if more, err := f(h, b); err != nil || !more {
+			return false, err
 		}
 	}
-	return noOffset, false, nil
+	return true, nil
 }
 
 // searchBatch returns the first record of b at or after the offset start with a
@@ -202,25 +284,38 @@ func searchBatch(b batch.Batch, t, start int64) (TimestampAndOffset, error) {
 	if b.LogAppendTime() {
 		return TimestampAndOffset{Offset: max(b.BaseOffset(), start), Timestamp: b.MaxTimestamp(), LeaderEpoch: b.LeaderEpoch()}, nil
 	}
+	found := noOffset
+	err := eachStored(b, func(offset, timestamp int64) bool {
+		if offset < start || timestamp < t {
+			return true
+		}
+		found = TimestampAndOffset{Offset: offset, Timestamp: timestamp, LeaderEpoch: b.LeaderEpoch()}
+		return false
+	})
+	return found, err
+}
+
+// eachStored calls f for the records of a batch with times of their own until it
+// returns false.
+func eachStored(b batch.Batch, f func(offset, timestamp int64) bool) error {
 	records := b.Records()
 	if b.Codec() != batch.None {
 		var err error
 		if records, err = batch.Decompress(nil, b.Codec(), records, maxInflatedBytes); err != nil {
-			return noOffset, fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
 	}
 	it := b.IterateStored(records)
 	var r batch.Record
 	for it.Next(&r) {
-		offset, timestamp := b.BaseOffset()+int64(r.OffsetDelta), b.BaseTimestamp()+r.TimestampDelta
-		if offset >= start && timestamp >= t {
-			return TimestampAndOffset{Offset: offset, Timestamp: timestamp, LeaderEpoch: b.LeaderEpoch()}, nil
+		if !f(b.BaseOffset()+int64(r.OffsetDelta), b.BaseTimestamp()+r.TimestampDelta) {
+			return nil
 		}
 	}
 	if err := it.Err(); err != nil {
-		return noOffset, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	return noOffset, nil
+	return nil
 }
 
 // OffsetsBefore answers ListOffsets v0 as Kafka's legacyFetchOffsetsBefore does,
