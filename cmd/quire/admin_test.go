@@ -47,3 +47,10 @@ func TestHealth(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestNotReadyBeforeItServes(t *testing.T) {
+	n := new(node)
+	if err := n.checkServing(t.Context()); err == nil {
+		t.Error("a node that serves nobody yet is ready")
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -182,6 +183,9 @@ func explainFailure(dir string, err error) error {
 // says what to do about it.
 func explainFolder(dir string, err error) error {
 	const another = "choose another with --data-dir"
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("data folder %s: %w", dir, err)
+	}
 	advice := another
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -205,5 +209,10 @@ func explainFolder(dir string, err error) error {
 	if errors.As(err, &path) {
 		return fmt.Errorf("data folder %s: %w: %s", dir, path.Err, advice)
 	}
-	return fmt.Errorf("data folder %s: %w", dir, err)
+	// What is below names the folder again.
+	text := err.Error()
+	for _, part := range []string{"ledger store in ", "metadata folder "} {
+		text = strings.TrimPrefix(text, part+dir+": ")
+	}
+	return fmt.Errorf("data folder %s: %s: restore it from a backup or %s", dir, strings.ReplaceAll(text, dir+"/", ""), another)
 }

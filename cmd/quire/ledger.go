@@ -228,6 +228,9 @@ func (v *ledgerVerifyVerb) Run(p *process) error {
 		bad := 0
 		for _, id := range ids {
 			n, err := v.verify(p.ctx, p, t, id)
+			if errors.Is(err, ledger.ErrNotFound) && len(v.Ledgers) == 0 {
+				continue // retention has taken it since it was listed
+			}
 			if err != nil {
 				return err
 			}

@@ -2,10 +2,15 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
+
+// sameLines is how many lines with one message a second are written, and of those beyond
+// it each so many-th: what goes wrong may do so for every partition, or every fetch.
+const sameLines = 100
 
 // newLogger logs to file: lines for people on a terminal, JSON otherwise,
 // unless log.format says which.
@@ -30,5 +35,6 @@ func newLogger(c *config, file *os.File) *zap.Logger {
 		e.EncodeLevel = zapcore.CapitalLevelEncoder
 		encoder = zapcore.NewConsoleEncoder(e)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(file), level))
+	core := zapcore.NewCore(encoder, zapcore.Lock(file), level)
+	return zap.New(zapcore.NewSamplerWithOptions(core, time.Second, sameLines, sameLines))
 }

@@ -28,6 +28,8 @@ type verbs struct {
 	Consume consumeVerb `cmd:"" help:"Print the records of a topic."`
 	Config  configVerb  `cmd:"" help:"Check and print the configuration."`
 	Version versionVerb `cmd:"" help:"Print the version."`
+
+	PrintVersion kong.VersionFlag `name:"version" help:"Print the version."`
 }
 
 // process is what a verb may use of the process around it.
@@ -135,7 +137,7 @@ func explainFlag(args []string, err error) error {
 
 // flagVars gives flags their help and default from the catalog.
 func flagVars() kong.Vars {
-	vars := kong.Vars{"bootstrap_env": bootstrapEnv, "config_env": configEnv}
+	vars := kong.Vars{"bootstrap_env": bootstrapEnv, "config_env": configEnv, "version": versionLine()}
 	for i := range catalog {
 		k := &catalog[i]
 		name := strings.ReplaceAll(k.Name, ".", "_")
@@ -237,9 +239,11 @@ func (v *configPrintVerb) Run(p *process) error {
 type versionVerb struct{}
 
 func (versionVerb) Run(p *process) error {
-	_, err := fmt.Fprintln(p.stdout, "quire "+version())
+	_, err := fmt.Fprintln(p.stdout, versionLine())
 	return err
 }
+
+func versionLine() string { return "quire " + version() }
 
 // release is set by the linker when a release is built (-X main.release=v1.2.3).
 var release string

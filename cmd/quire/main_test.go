@@ -49,6 +49,7 @@ func TestCommandLine(t *testing.T) {
 		{"topic list --override num.partitions=3", 1, "unknown flag --override"},
 		{"serve --num.partitions", 1, "num.partitions"},
 		{"version", 0, "quire "},
+		{"--version", 0, "quire "},
 		{"", 0, "Usage: quire <command>"},
 		{"serve --help", 0, "--override=KEY=VALUE"},
 	} {

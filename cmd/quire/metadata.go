@@ -46,6 +46,13 @@ func (n *node) openEmbeddedMetadata(ctx context.Context, log *zap.Logger) error 
 		return err
 	}
 	if used && !own {
+		named, err := n.folder.has(idFile)
+		if err != nil {
+			return err
+		}
+		if !named {
+			return fmt.Errorf("data folder %s has records and no folder %s with their metadata: put it back, from a backup if need be, or choose another data folder with --data-dir", n.folder.dir, etcdDir)
+		}
 		return fmt.Errorf("data folder %s holds records whose metadata is in an etcd cluster: set etcd.endpoints or choose another folder with --data-dir", n.folder.dir)
 	}
 	dir := n.folder.path(etcdDir)

@@ -84,6 +84,10 @@ func (v *produceVerb) Run(p *process) error {
 			r.Key, r.Value = key, value
 		}
 		client.Produce(ctx, r, func(r *kgo.Record, err error) {
+			if errors.Is(err, kgo.ErrRecordTimeout) {
+				// The library does not tell which retriable error it had.
+				err = fmt.Errorf("not acknowledged within %s (--timeout); the server's log, or its /readyz, tells why: %w", v.Timeout, err)
+			}
 			if err != nil {
 				cancel(explain(v.Topic, err, ""))
 				return

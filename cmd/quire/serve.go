@@ -117,8 +117,8 @@ type node struct {
 
 	failed   chan error // why the first part that did so ended by itself
 	draining atomic.Bool
-	serving  bool // clients are accepted
-	orderly  bool // it was asked to stop, and has not failed
+	serving  atomic.Bool // clients are accepted
+	orderly  bool        // it was asked to stop, and has not failed
 	closers  []closer
 }
 
@@ -273,7 +273,7 @@ func (n *node) start(ctx context.Context) error {
 	n.startAdmin(adminListener, registry)
 	n.awaitGroups(ctx)
 	n.serve()
-	n.serving = true
+	n.serving.Store(true)
 	return nil
 }
 
@@ -573,15 +573,7 @@ func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
 		{name: "event loops", check: n.server.NewPing()},
 	}
 	ready := []healthCheck{
-		{name: "serving", check: func(context.Context) error {
-			switch {
-			case n.draining.Load():
-				return errors.New("stopping")
-			case n.leaving():
-				return errors.New("draining")
-			}
-			return nil
-		}},
+		{name: "serving", check: n.checkServing},
 		{name: "metadata", check: n.checkMetadata},
 	}
 	if n.embedded != nil {
@@ -605,6 +597,19 @@ func (n *node) startAdmin(l net.Listener, registry *prometheus.Registry) {
 		n.handleNodes(mux)
 	}, n.log)
 	n.closers[0].close = func(context.Context) error { return a.Close() }
+}
+
+// checkServing says why clients should go elsewhere.
+func (n *node) checkServing(context.Context) error {
+	switch {
+	case n.draining.Load():
+		return errors.New("stopping")
+	case !n.serving.Load():
+		return errors.New("starting")
+	case n.leaving():
+		return errors.New("draining")
+	}
+	return nil
 }
 
 // metadataPatience is how long the metadata store may be away before a node stops

@@ -219,7 +219,19 @@ func TestStartErrors(t *testing.T) {
 	s := start(t, serveArgs(lost)...)
 	s.tool("x\n", "produce", "t")
 	s.stop()
-	if err := os.Rename(filepath.Join(lost, ledgersDir), filepath.Join(t.TempDir(), "elsewhere")); err != nil {
+	noMetadata, damaged, unmounted := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "data")
+	for _, dir := range []string{noMetadata, damaged, unmounted} {
+		if err := os.CopyFS(dir, os.DirFS(lost)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(
+		os.Rename(filepath.Join(lost, ledgersDir), filepath.Join(t.TempDir(), "elsewhere")),
+		os.RemoveAll(filepath.Join(noMetadata, etcdDir)),
+		os.RemoveAll(filepath.Join(unmounted, ledgersDir)),
+		os.Mkdir(filepath.Join(unmounted, ledgersDir), 0o750),
+		os.Truncate(filepath.Join(damaged, ledgersDir, "CHECKPOINT"), 0),
+	); err != nil {
 		t.Fatal(err)
 	}
 	foreign := t.TempDir()
@@ -252,7 +264,10 @@ func TestStartErrors(t *testing.T) {
 		"folder locked":     {args: serveArgs(inUse), want: []string{inUse, "in use by another quire (process ", "--data-dir"}},
 		"newer format":      {args: serveArgs(newer), want: []string{newer, "format 99", "newer quire"}},
 		"not writable":      {args: serveArgs(filepath.Join(closed, "data")), env: beUser + "=1", want: []string{closed, "permission denied", "give this user access"}},
-		"lost ledgers":      {args: serveArgs(lost), want: []string{lost, "no folder ledgers", "1 ledgers", "--data-dir"}},
+		"lost ledgers":      {args: serveArgs(lost), want: []string{lost, "nothing is in its ledgers", "1 ledgers", "--data-dir"}},
+		"unmounted ledgers": {args: serveArgs(unmounted), want: []string{unmounted, "nothing is in its ledgers", "1 ledgers", "--data-dir"}},
+		"lost metadata":     {args: serveArgs(noMetadata), want: []string{noMetadata, "no folder etcd", "--data-dir"}},
+		"damaged folder":    {args: serveArgs(damaged), want: []string{filepath.Join(damaged, ledgersDir) + ": CHECKPOINT holds no valid record", "backup", "--data-dir"}},
 		"foreign folder":    {args: serveArgs(foreign), want: []string{foreign, "holds notes but no quire data", "--data-dir"}},
 		"bad config":        {args: serveArgs(t.TempDir(), "--config", bad), want: []string{bad + ":2:", "num.partitons", "did you mean num.partitions?"}},
 		"absent config":     {args: serveArgs(t.TempDir(), "--config", bad+"x"), want: []string{bad + "x cannot be read", "no such file"}},

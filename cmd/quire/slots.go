@@ -56,7 +56,7 @@ func (n *node) topicChanged(t *coordinator.Topic, deleted bool) {
 // send new clients there. A node that has failed does not: it may be one whose id
 // another process has by now.
 func (n *node) drain(ctx context.Context) {
-	if !n.orderly || !n.serving || !n.shared || len(n.coordinator.Nodes()) < 2 {
+	if !n.orderly || !n.serving.Load() || !n.shared || len(n.coordinator.Nodes()) < 2 {
 		return
 	}
 	n.giveSlots(ctx)

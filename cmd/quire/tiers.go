@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,12 +38,10 @@ func (n *node) openTiers(ctx context.Context, registry *prometheus.Registry) (le
 		return nil, err
 	}
 	tiers := make([]ledger.Tier, 2)
-	if !kept && !toBookies {
-		if err := n.expectNoLedgers(ctx); err != nil {
+	if kept || !toBookies {
+		if err := n.expectLedgers(ctx); err != nil {
 			return nil, err
 		}
-	}
-	if kept || !toBookies {
 		if err := n.openEmbedded(registry); err != nil {
 			return nil, err
 		}
@@ -60,15 +60,20 @@ func (n *node) openTiers(ctx context.Context, registry *prometheus.Registry) (le
 	return storage.NewTiers(create, tiers...)
 }
 
-// expectNoLedgers refuses to begin a folder of ledgers where there was one: the records
-// are somewhere else, or lost, and topics would come up without theirs.
-func (n *node) expectNoLedgers(ctx context.Context) error {
+// expectLedgers refuses to begin a folder of ledgers where there was one: the records
+// are somewhere else, a disk that is not mounted for one, or lost, and topics would come
+// up without theirs.
+func (n *node) expectLedgers(ctx context.Context) error {
+	_, err := n.folder.readSmall(filepath.Join(ledgersDir, formatFile))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil // there is one, or opening it tells what is wrong
+	}
 	lost, err := storage.CountLedgers(ctx, n.meta, n.prefix, numberEmbedded)
 	if err != nil {
 		return err
 	}
 	if lost > 0 {
-		return fmt.Errorf("data folder %s has no folder %s, and the metadata know of %d ledgers in it: put it back, from a backup if need be, or choose another data folder with --data-dir", n.folder.dir, ledgersDir, lost)
+		return fmt.Errorf("data folder %s: nothing is in its %s, and the metadata know of %d ledgers there: put them back, from a backup if need be, or choose another data folder with --data-dir", n.folder.dir, ledgersDir, lost)
 	}
 	return nil
 }
