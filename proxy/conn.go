@@ -33,7 +33,10 @@ const (
 	keyFetch       = 1
 	keyCommit      = 8  // OffsetCommit
 	keyJoin        = 11 // JoinGroup
+	keyHeartbeat   = 12
 	keyAPIVersions = 18
+
+	keyConsumerGroupHeartbeat = 68
 
 	// minFrameBytes is a header without client id (ControlledShutdown v0).
 	minFrameBytes = 8
@@ -259,6 +262,10 @@ func (c *Conn) start() {
 // connection: their order is fixed when they are handled, and what they wait for
 // is a sync that all of them can share.
 func overlaps(key int16) bool { return key == keyProduce || key == keyCommit }
+
+// awaits says whether clients wait for the answers of an API in order to go on. Members
+// go on with their records while they send heartbeats.
+func awaits(key int16) bool { return key != keyHeartbeat && key != keyConsumerGroupHeartbeat }
 
 // full says whether a limit of the connection's own is reached, resp. with
 // half whether it is not yet back at half of all.

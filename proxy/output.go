@@ -34,12 +34,12 @@ func (c *Conn) flush() {
 		return
 	}
 	for total := 0; !c.out.blocked && !c.closed && !c.lingering; {
-		parts, want, awaited := c.gather()
+		parts, want, hurry := c.gather()
 		if want == 0 {
 			c.advance(0)
 			return
 		}
-		n, err := c.sock.Writev(parts, awaited)
+		n, err := c.sock.Writev(parts, hurry)
 		clear(parts)
 		if err != nil {
 			c.close(err)
@@ -90,8 +90,8 @@ func (c *Conn) moved(n int) {
 }
 
 // gather lists the bytes of the ready answers at the head of the ring, and says
-// whether one of them is awaited. The list is the loop's, until the next call.
-func (c *Conn) gather() (parts [][]byte, bytes int, awaited bool) {
+// whether somebody waits for one of them. The list is the loop's, until the next call.
+func (c *Conn) gather() (parts [][]byte, bytes int, hurry bool) {
 	parts = c.state.parts[:0]
 	part, off := c.out.part, c.out.off
 	for i := c.first; i != c.handled && bytes < bytesPerWrite; i++ {
@@ -102,7 +102,7 @@ func (c *Conn) gather() (parts [][]byte, bytes int, awaited bool) {
 		if r.bytes == 0 {
 			continue
 		}
-		awaited = awaited || !r.resp.Unhurried
+		hurry = hurry || awaits(r.Key)
 		if part == 0 {
 			binary.BigEndian.PutUint32(r.prefix[:], uint32(r.bytes-4))
 			parts = append(parts, r.prefix[off:r.prefixBytes])
@@ -121,7 +121,7 @@ func (c *Conn) gather() (parts [][]byte, bytes int, awaited bool) {
 		}
 		part = 0
 	}
-	return parts, bytes, awaited
+	return parts, bytes, hurry
 }
 
 // advance forgets the answers that n more bytes complete, and those that have none.

@@ -107,10 +107,6 @@ const (
 type Response struct {
 	Parts   [][]byte // header included; read-only until released
 	Release func()   // may be nil
-
-	// Unhurried says that the client does not wait for the answer in order to go on,
-	// as with heartbeats; see loop.Sock's Writev.
-	Unhurried bool
 }
 
 // Respond answers. Any goroutine, exactly once per request (of Respond, NoResponse, Refuse, Drop).

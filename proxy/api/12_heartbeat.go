@@ -39,12 +39,12 @@ func heartbeatScratchOf(r *proxy.Request) *heartbeatScratch {
 	return s
 }
 
-// respond answers without an allocation. Members go on with their records meanwhile.
+// respond answers without an allocation.
 func (s *heartbeatScratch) respond(r *proxy.Request, resp kmsg.Response) {
 	s.out = protocol.AppendResponseHeader(s.out[:0], r.CorrelationID, protocol.FlexibleResponse(r.Key, r.Version))
 	s.out = resp.AppendTo(s.out)
 	s.parts[0] = s.out
-	r.Respond(proxy.Response{Parts: s.parts[:], Unhurried: true})
+	r.Respond(proxy.Response{Parts: s.parts[:]})
 }
 
 func (h *Handlers) heartbeat(r *proxy.Request) {

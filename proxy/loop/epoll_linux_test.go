@@ -61,3 +61,26 @@ func TestAdoptInTheLastTurn(t *testing.T) {
 		t.Errorf("the other side reads %v", err)
 	}
 }
+
+// A loop whose answers nobody waits for announces no system call to the runtime, but one
+// turn in each announceInterval: raw calls alone would leave the runtime's thread asleep.
+func TestCalmTurns(t *testing.T) {
+	var c calls
+	now := time.Now()
+	turns := func() (announced int) {
+		for range 10 {
+			now = now.Add(announceInterval / 2)
+			if c.turn(now); !c.raw {
+				announced++
+			}
+		}
+		return announced
+	}
+	if n := turns(); n != 10 {
+		t.Errorf("%d turns of 10 were announced while somebody waits", n)
+	}
+	c.calm = true
+	if n := turns(); n != 5 {
+		t.Errorf("%d turns of 10 were announced while nobody waits, want every other", n)
+	}
+}
