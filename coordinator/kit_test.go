@@ -270,7 +270,11 @@ func (h *heldLogs) ReleaseSlot(ctx context.Context, slot int) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	t := time.NewTimer(time.Duration(h.takes.Load()))
+	takes := time.Duration(h.takes.Load())
+	if takes == 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(takes)
 	defer t.Stop()
 	select {
 	case <-t.C:

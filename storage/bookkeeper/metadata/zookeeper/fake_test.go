@@ -19,7 +19,8 @@ type fake struct {
 	closed  bool
 	synced  int
 
-	// before runs before a request, after behind it, and may fail it.
+	// before runs before a request, after behind it, and may fail it. Set with mu held
+	// when requests may be under way.
 	before, after func(op, path string) error
 }
 
@@ -41,8 +42,11 @@ func parent(path string) string {
 }
 
 func (f *fake) do(op, path string, request func() error) error {
-	if f.before != nil {
-		if err := f.before(op, path); err != nil {
+	f.mu.Lock()
+	before, after := f.before, f.after
+	f.mu.Unlock()
+	if before != nil {
+		if err := before(op, path); err != nil {
 			return err
 		}
 	}
@@ -52,8 +56,8 @@ func (f *fake) do(op, path string, request func() error) error {
 		err = request()
 	}
 	f.mu.Unlock()
-	if f.after != nil {
-		if err := f.after(op, path); err != nil {
+	if after != nil {
+		if err := after(op, path); err != nil {
 			return err
 		}
 	}
