@@ -115,16 +115,21 @@ func TestGroupsMove(t *testing.T) {
 	})
 }
 
+// startWithClock starts a node whose wall clock is ahead by what it returns.
+func startWithClock(c *cluster, name string) (m *member, ahead *atomic.Int64) {
+	ahead = new(atomic.Int64)
+	return c.start(name, func(config *coordinator.Config) {
+		config.Clock = func() (time.Duration, time.Time) {
+			return time.Since(c.began) + time.Second, time.Now().Add(time.Duration(ahead.Load()))
+		}
+	}), ahead
+}
+
 // A commit that waits for the proof that this node owns the group's slot is not
 // overtaken by a later one that finds the lease valid again: it would undo it.
 func TestCommitsKeepTheirOrderBehindAProof(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster) {
-		var set atomic.Int64
-		a := c.start("a", func(config *coordinator.Config) {
-			config.Clock = func() (time.Duration, time.Time) {
-				return time.Since(c.began) + time.Second, time.Now().Add(time.Duration(set.Load()))
-			}
-		})
+		a, set := startWithClock(c, "a")
 		c.settle(a)
 		topic := create(t, a.Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
 		if err := commit(t, a.Coordinator, "g", group.CommitIdentity{Epoch: -1}, partition(topic, 0), 1); err != nil {
@@ -158,12 +163,7 @@ func TestCommitsKeepTheirOrderBehindAProof(t *testing.T) {
 // slot is not begun: the client may have committed something newer by another node.
 func TestCommitsOfWhoIsGoneAreNotBegun(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster) {
-		var set atomic.Int64
-		a := c.start("a", func(config *coordinator.Config) {
-			config.Clock = func() (time.Duration, time.Time) {
-				return time.Since(c.began) + time.Second, time.Now().Add(time.Duration(set.Load()))
-			}
-		})
+		a, set := startWithClock(c, "a")
 		c.settle(a)
 		topic := create(t, a.Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
 		a.link.cut()

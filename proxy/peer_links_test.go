@@ -509,6 +509,23 @@ func untilServed(t *testing.T, p *forward.Peers, corr int32, begun chan int32) {
 	t.Fatalf("request %d is refused again and again", corr)
 }
 
+// apart starts a server and node 1's links to it, through what can hold up what is sent.
+// begun gets the ids of the requests that the server begins.
+func apart(t *testing.T, c Config) (between *holding, p *forward.Peers, begun chan int32) {
+	begun = make(chan int32, 100)
+	s := start(t, c, func(r *Request) {
+		begun <- r.CorrelationID
+		echo(r)
+	})
+	between = hold(t, s.listeners[0].Addr().String())
+	p = peers(t, s, func(c *forward.Config) {
+		c.Nodes = func(node int32) (string, string, bool) {
+			return between.Addr().String(), identity(node).Incarnation, node == 1
+		}
+	})
+	return between, p, begun
+}
+
 // A request that a network has held for too long is not begun, whether or not somebody
 // waits for it, nor what comes behind it on its link; and both nodes go on with another link.
 func TestLateRequests(t *testing.T) {
@@ -523,17 +540,7 @@ func TestLateRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			onBothLoops(t, func(t *testing.T, c Config) {
 				ahead := lateClock(&c)
-				begun := make(chan int32, 100)
-				s := start(t, c, func(r *Request) {
-					begun <- r.CorrelationID
-					echo(r)
-				})
-				between := hold(t, s.listeners[0].Addr().String())
-				p := peers(t, s, func(c *forward.Config) {
-					c.Nodes = func(node int32) (string, string, bool) {
-						return between.Addr().String(), identity(node).Incarnation, node == 1
-					}
-				})
+				between, p, begun := apart(t, c)
 				untilServed(t, p, 1, begun)
 				between.keep(true)
 				tooLate(t, p)
@@ -611,17 +618,7 @@ func TestLateAfterStandstill(t *testing.T) {
 func TestLateAndCancelled(t *testing.T) {
 	onBothLoops(t, func(t *testing.T, c Config) {
 		ahead := lateClock(&c)
-		begun := make(chan int32, 100)
-		s := start(t, c, func(r *Request) {
-			begun <- r.CorrelationID
-			echo(r)
-		})
-		between := hold(t, s.listeners[0].Addr().String())
-		p := peers(t, s, func(c *forward.Config) {
-			c.Nodes = func(node int32) (string, string, bool) {
-				return between.Addr().String(), identity(node).Incarnation, node == 1
-			}
-		})
+		between, p, begun := apart(t, c)
 		untilServed(t, p, 1, begun)
 		between.keep(true)
 		late, wanted := call(t, 2, frame(2, 3, 2, nil)), call(t, 3, frame(2, 3, 3, nil))
