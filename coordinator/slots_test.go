@@ -92,6 +92,7 @@ func TestKill(t *testing.T) {
 // its watch says so, whatever a renewal that was sent before is answered; and it is a
 // node again before anybody has taken its slots.
 func TestRevokedByHand(t *testing.T) {
+	// Sleeps are of the clock of the cluster's bubble: they wait for nothing, time passes.
 	for name, end := range map[string]func(t *testing.T, c *cluster, kv meta.KV) error{
 		"revoked": func(t *testing.T, c *cluster, kv meta.KV) error { return c.store.Revoke(t.Context(), kv.Lease) },
 		"deleted": func(t *testing.T, c *cluster, kv meta.KV) error {
@@ -292,6 +293,7 @@ func TestOverride(t *testing.T) {
 
 // A slot that somebody moves by hand does not wait for those that move for balance.
 func TestOverrideWhileBalancing(t *testing.T) {
+	// Sleeps are of the clock of the cluster's bubble: they wait for nothing, time passes.
 	inCluster(t, func(t *testing.T, c *cluster) {
 		a := c.startAll("a")[0]
 		b := c.start("b", func(c *coordinator.Config) { c.Node.Weight = 1 })
@@ -582,6 +584,7 @@ func TestClocks(t *testing.T) {
 
 // What was to move while a node did not trust its lease moves as soon as it does again.
 func TestMoveAskedForDuringLapse(t *testing.T) {
+	// Sleeps are of the clock of the cluster's bubble: they wait for nothing, time passes.
 	inCluster(t, func(t *testing.T, c *cluster) {
 		var set atomic.Int64
 		start := time.Now()

@@ -12,7 +12,8 @@ import "time"
 const (
 	// silentFor is less than what clients and load balancers need to give a node up.
 	silentFor = time.Second
-	// defaultEndWait is longer than a round trip between a load balancer and a node.
+	// defaultEndWait is longer than a round trip between a load balancer and a node
+	// beside it. Where the way is longer, the end comes too late to be waited for.
 	defaultEndWait = 10 * time.Millisecond
 )
 

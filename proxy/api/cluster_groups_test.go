@@ -39,7 +39,8 @@ func (c *cluster) moveAbout(slots ...int) (stop func()) {
 			// move, no condition of the test.
 			for end := began.Add(50 * time.Millisecond); !to.coord.Route(slot).Here && time.Now().Before(end); time.Sleep(time.Millisecond) {
 			}
-			// Those who ask get on with it too, however slow the machine is.
+			// The pace again: those who ask, of whom nothing tells when they have got on with
+			// it, have as long as the move took, however slow the machine is.
 			time.Sleep(time.Since(began))
 		}
 	})

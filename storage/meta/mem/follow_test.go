@@ -237,6 +237,7 @@ func TestFollowerClosed(t *testing.T) {
 // TestFollowerEvery: what a watch has lost is found by the next listing, and one that
 // fails costs nothing of what the watch brings.
 func TestFollowerEvery(t *testing.T) {
+	// Sleeps are of the bubble's clock: they wait for nothing, time passes.
 	synctest.Test(t, func(t *testing.T) {
 		b := &breakable{Store: mem.New(nil), end: make(chan struct{})}
 		defer b.Store.Close()
