@@ -5,6 +5,14 @@ GO ?= go
 # Arguments: of quire serve for make run, of the programs for make bookies, conformance and bench.
 ARGS ?=
 
+# Where the generators of property tests begin. Fixed, so that test and race judge a change by
+# the same cases every time; make explore looks for new ones.
+RAPID_SEED ?= 1
+test race: export RAPID_SEED := $(RAPID_SEED)
+
+# Times as many cases of each property as test tries, for explore.
+TIMES ?= 10
+
 # Time that each fuzz target gets.
 FUZZTIME ?= 10s
 
@@ -13,7 +21,7 @@ VERSION ?=
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help run bookies build test race simulate fuzz lint tools conformance bench
+.PHONY: help run bookies build test race explore simulate fuzz lint tools conformance bench
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,6 +38,12 @@ build: ## build bin/quire, a static binary
 
 test: ## run every test of this module; needs nothing but Go
 	$(GO) test ./...
+
+# The packages with property tests: those whose tests import rapid.
+PROPERTY_PACKAGES = $$($(GO) list -f '{{range .TestImports}}{{if eq . "pgregory.net/rapid"}}{{$$.ImportPath}}{{end}}{{end}}{{range .XTestImports}}{{if eq . "pgregory.net/rapid"}}{{$$.ImportPath}}{{end}}{{end}}' ./...)
+
+explore: ## try TIMES (10) as many new cases of every property as test does
+	RAPID_CHECKS=$$((100 * $(TIMES))) $(GO) test -count=1 -timeout 1h $(PROPERTY_PACKAGES)
 
 # Tests of the command line start many processes, each a program with
 # one thing to do: the detector makes them slow and sees little. Whole programs with the

@@ -24,10 +24,7 @@ import (
 //   - after Tick the deadline lies ahead, and no timer before the deadline;
 //   - left alone, the group becomes Empty and answers everybody.
 func TestClassicInvariants(t *testing.T) {
-	// rapid's default is 100 runs of about 30 steps.
-	for i := range 20 {
-		t.Run(fmt.Sprint(i), func(t *testing.T) { rapid.Check(t, classicInvariants) })
-	}
+	checkTimes(t, 20, classicInvariants)
 }
 
 func classicInvariants(t *rapid.T) {

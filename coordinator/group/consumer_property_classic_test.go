@@ -83,11 +83,15 @@ func (m *model) readSync(c *modelMember, r *SyncGroupResponse) {
 		return
 	}
 	c.syncs, c.lost = false, 0
+	c.told = c.assigns
+}
+
+func (m *model) assignedBy(r *SyncGroupResponse) partitionSet {
 	assigned, err := decodeConsumerAssignment(r.Assignment)
 	if len(r.Assignment) > 0 && err != nil {
-		m.t.Fatalf("%s gets an assignment that cannot be read: %q", c.id, r.Assignment)
+		m.t.Fatalf("an assignment that cannot be read: %q", r.Assignment)
 	}
-	c.told = m.resolved(assigned.assigned)
+	return m.resolved(assigned.assigned)
 }
 
 // resolved is what a client makes of names: partitions of topics that exist.

@@ -3,11 +3,13 @@ package group
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"iter"
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -30,21 +32,34 @@ import (
 // In the end, when heartbeats flow, every member has its target, the targets
 // share every partition out evenly, and heartbeats write nothing.
 func TestConsumerInvariants(t *testing.T) {
-	for range modelRuns {
-		rapid.Check(t, func(t *rapid.T) { runModel(t, false) })
-	}
+	checkTimes(t, modelRuns, func(t *rapid.T) { runModel(t, false) })
 }
 
 // modelRuns times as many checks as rapid makes by itself: the rarest planted
 // fault took a thousand.
 const modelRuns = 15
 
+// checkTimes is rapid.Check with so many times the checks. (Calls of rapid.Check one
+// after the other would all make the same ones where the seed is given.)
+func checkTimes(t *testing.T, times int, property func(*rapid.T)) {
+	t.Helper()
+	checks := flag.Lookup("rapid.checks")
+	usual := checks.Value.String()
+	n, err := strconv.Atoi(usual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checks.Value.Set(strconv.Itoa(n * times)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { checks.Value.Set(usual) })
+	rapid.Check(t, property)
+}
+
 // TestConversionInvariants is the same with members of the classic protocol, so
 // that the group is converted both ways time and again.
 func TestConversionInvariants(t *testing.T) {
-	for range modelRuns {
-		rapid.Check(t, func(t *rapid.T) { runModel(t, true) })
-	}
+	checkTimes(t, modelRuns, func(t *rapid.T) { runModel(t, true) })
 }
 
 func runModel(t *rapid.T, classic bool) {
@@ -205,6 +220,11 @@ type modelMember struct {
 	syncs    bool // it has joined and has to sync
 	leads    []JoinedMember
 	protocol string
+	// assigns is what a SyncGroup answer that it has not read yet gives it, of the
+	// topics that had these names when the answer was made. A client takes names for
+	// the topics that it finds when it reads: no coordinator can keep one from
+	// reading a topic that was deleted and made again while the answer was under way.
+	assigns partitionSet
 }
 
 // holds is what nobody else may have.
@@ -353,6 +373,9 @@ func (m *model) effects(e *Effects) {
 		delete(m.open, r.Ticket)
 		if c.waits == r.Ticket {
 			c.answer = r.Response
+			if sync, ok := r.Response.(*SyncGroupResponse); ok {
+				c.assigns = m.assignedBy(sync)
+			}
 		}
 	}
 	if e.Reload {
