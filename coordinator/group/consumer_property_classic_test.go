@@ -66,8 +66,8 @@ func (m *model) readJoin(c *modelMember, r *JoinGroupResponse) {
 		m.readClassicError(c, r.Err)
 		return
 	}
-	if c.id == r.MemberID && r.Generation < c.epoch {
-		m.t.Fatalf("%s goes back from generation %d to %d", c.id, c.epoch, r.Generation)
+	if c.id == r.MemberID && r.Generation < c.shown {
+		m.t.Fatalf("%s goes back from generation %d to %d", c.id, c.shown, r.Generation)
 	}
 	c.id, c.epoch, c.protocol = r.MemberID, r.Generation, r.ProtocolName
 	c.joins, c.syncs, c.lost = false, true, 0
@@ -83,7 +83,11 @@ func (m *model) readSync(c *modelMember, r *SyncGroupResponse) {
 		return
 	}
 	c.syncs, c.lost = false, 0
-	c.told = c.assigns
+	c.told, c.shown = c.assigns, c.epoch
+	if c.lapsed {
+		c.lapsed = false
+		c.has = c.has.minus(c.has.minus(c.told))
+	}
 }
 
 func (m *model) assignedBy(r *SyncGroupResponse) partitionSet {

@@ -220,11 +220,19 @@ type modelMember struct {
 	syncs    bool // it has joined and has to sync
 	leads    []JoinedMember
 	protocol string
+	// shown is the generation of the last assignment that it was shown. What a
+	// JoinGroup told is forgotten by a crash before that: nobody acts on it.
+	shown int32
 	// assigns is what a SyncGroup answer that it has not read yet gives it, of the
 	// topics that had these names when the answer was made. A client takes names for
 	// the topics that it finds when it reads: no coordinator can keep one from
 	// reading a topic that was deleted and made again while the answer was under way.
 	assigns partitionSet
+	// lapsed says that its session ended and it has not been told since what it has.
+	// A group of the consumer protocol knows no ids of the past (nor does Kafka's), so
+	// such a client may join again by its old id, while others have its partitions,
+	// and gives them up when it syncs.
+	lapsed bool
 }
 
 // holds is what nobody else may have.
@@ -240,8 +248,8 @@ func (c *modelMember) speaks(now time.Time) { c.pause, c.heard = max(c.pause, no
 // drop is what a client does that is no member any more.
 func (c *modelMember) drop() {
 	c.has, c.told, c.sent = partitionSet{}, partitionSet{}, nil
-	c.epoch, c.pause = 0, 0
-	c.joins, c.syncs, c.leads = c.classic, false, nil
+	c.epoch, c.shown, c.pause = 0, 0, 0
+	c.joins, c.syncs, c.leads, c.lapsed = c.classic, false, nil, false
 }
 
 func newModel(t *rapid.T, classic bool) *model {
@@ -365,6 +373,9 @@ func (m *model) event(c *modelMember, run func(Ticket, *Effects)) {
 }
 
 func (m *model) effects(e *Effects) {
+	for _, c := range m.members {
+		c.lapsed = c.lapsed || c.classic && c.epoch != 0 && m.g.consumer != nil && m.g.consumer.byID[c.id] == nil
+	}
 	for _, r := range e.Replies {
 		c, waiting := m.open[r.Ticket]
 		if !waiting {
@@ -700,7 +711,7 @@ func checkConsumer(t interface{ Fatalf(string, ...any) }, g *consumer) {
 
 // isMember says whether the group counts c as the member that c believes to be.
 func (m *model) isMember(c *modelMember) bool {
-	if c.epoch == 0 || c.id == "" {
+	if c.epoch == 0 || c.id == "" || c.lapsed {
 		return false
 	}
 	if m.g.consumer != nil {
