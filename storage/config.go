@@ -49,6 +49,10 @@ type StoreConfig struct {
 	Tier   ledger.Tier // one, or Tiers
 	Meta   meta.Store
 	Prefix string // of all keys, "quire/{cluster}/"
+	// ClusterID is that of the cluster whose metadata are in Meta under Prefix, random
+	// and made with them. Clusters of the same name, each with a Meta of its own, may
+	// keep their ledgers on the same Tier: it tells the janitor which are its own.
+	ClusterID string
 
 	TailCacheBytes     int64         // recent entries kept in memory, all logs: 128 MiB
 	ColdReadBytes      int64         // being read from ledgers at one time, all logs: 64 MiB

@@ -106,6 +106,9 @@ func (s *Store) unlinked(ctx context.Context) (map[LogID][]ledger.ID, error) {
 		if _, created := strconv.ParseInt(p[propCreated], 10, 64); p[propApplication] != application || p[propCluster] != s.c.Prefix || !ok || created != nil {
 			return true // not ours
 		}
+		if p[propClusterID] != s.c.ClusterID {
+			return true // of a cluster of the same name, whose chains are elsewhere
+		}
 		if _, ok := linked[i.ID]; !ok {
 			found[id] = append(found[id], i.ID)
 		}

@@ -159,11 +159,11 @@ func TestDeleteRecords(t *testing.T) {
 // TestJanitorTouchesNothingElse: ledgers of others and linked ones stay, whatever time they
 // claim to be from.
 func TestJanitorTouchesNothingElse(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *StoreConfig) { c.ClusterID = "this" })
 	l := w.log(plain())
 	put(t, l, makeBatch(batch.Plain, 1, 1, "v"))
 	props := func(change func(ledger.Properties)) {
-		p := ledger.Properties{propApplication: application, propCluster: w.conf.Prefix, propLog: logName(testLog), propEpoch: "0", propCreated: "5"}
+		p := ledger.Properties{propApplication: application, propCluster: w.conf.Prefix, propClusterID: "this", propLog: logName(testLog), propEpoch: "0", propCreated: "5"}
 		change(p)
 		if _, err := w.tier.Create(context.Background(), p); err != nil {
 			t.Fatal(err)
@@ -184,8 +184,13 @@ func TestJanitorTouchesNothingElse(t *testing.T) {
 	props(func(p ledger.Properties) { delete(p, propCreated) })            // 6
 	props(func(p ledger.Properties) { p[propCreated] = "99999999999999" }) // 7: an orphan of a clock that is ahead
 	props(func(p ledger.Properties) { p[propLog] = logName(paged) })
+	// A log of a cluster of the same name, whose chains are in another metadata store.
+	props(func(p ledger.Properties) {
+		p[propClusterID], p[propLog] = "another", logName(LogID{Topic: [16]byte{8}})
+	}) // 9
+	props(func(p ledger.Properties) { delete(p, propClusterID) }) // 10: nobody knows whose
 	w.removeOrphans()
-	want := []ledger.ID{1, 3, 4, 5, 6, 8}
+	want := []ledger.ID{1, 3, 4, 5, 6, 8, 9, 10}
 	got := w.tier.ids()
 	if len(got) != len(want) {
 		t.Fatalf("ledgers %v are left, want %v", got, want)

@@ -30,6 +30,7 @@ const (
 const (
 	propApplication = "application"
 	propCluster     = "cluster"
+	propClusterID   = "cluster.id"
 	propLog         = "log"
 	propTopic       = "topic" // its name when the ledger was made
 	propPartition   = "partition"
@@ -142,6 +143,9 @@ func (l *Log) ledgerProperties(created int64) ledger.Properties {
 		propLog:         logName(l.id),
 		propEpoch:       strconv.Itoa(int(l.epoch)),
 		propCreated:     strconv.FormatInt(created, 10),
+	}
+	if id := l.store.c.ClusterID; id != "" {
+		props[propClusterID] = id
 	}
 	if name := l.store.c.TopicName; name != nil {
 		props[propTopic], props[propPartition] = name(l.id.Topic), strconv.Itoa(int(l.id.Partition))

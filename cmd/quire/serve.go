@@ -207,6 +207,7 @@ func (n *node) start(ctx context.Context) error {
 		Tier:               tier,
 		Meta:               n.meta,
 		Prefix:             n.prefix,
+		ClusterID:          n.coordinator.ClusterID(),
 		TailCacheBytes:     c.number("tail.cache.bytes"),
 		ColdReadBytes:      c.number("cold.read.bytes"),
 		IdleCloseAfter:     c.millis("ledger.idle.close.ms"),
