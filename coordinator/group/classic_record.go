@@ -137,7 +137,7 @@ func loadClassic(g *Group, r *reader) *classic {
 		}
 	case c.byID[leader] == nil:
 		r.fail("a leader that is no member")
-	case c.protocolType == "" || c.selectProtocol() == "":
+	case c.protocolType == "" || c.supporters[c.selectProtocol()] != len(c.members):
 		r.fail("members without a common protocol")
 	case !rebalancing && c.supporters[c.protocolName] != len(c.members):
 		r.fail("a protocol that not all members offer")

@@ -161,6 +161,9 @@ func (c *consumer) remove(now time.Time, m *consumerMember) {
 		delete(c.instances, m.instance)
 	}
 	c.unsubscribe(m.names, m.regex)
+	// Nobody may subscribe to its topics any more. They are looked up in the epoch that
+	// begins without it: who loads the group later must not find that they have changed.
+	c.fresh = false
 	c.disown(m, m.assigned)
 	c.disown(m, m.revoking)
 	if len(c.members) == 0 {

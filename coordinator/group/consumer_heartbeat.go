@@ -294,6 +294,10 @@ func (c *consumer) reset(m *consumerMember) {
 // replace gives the place of a static member to a new member id.
 func (c *consumer) replace(now time.Time, old *consumerMember, id string) *consumerMember {
 	m := *old
+	// What an expression matches stays known, though nobody else has it: nothing that
+	// would match it again has changed.
+	c.subscribe(m.names, m.regex)
+	defer c.unsubscribe(m.names, m.regex)
 	c.remove(now, old)
 	m.id = id
 	m.session = time.Time{}

@@ -473,3 +473,20 @@ func TestRecordsAreTheSameAgain(t *testing.T) {
 		t.Errorf("loaded and written again: %q, was %q", got, e.Write.Record)
 	}
 }
+
+// TestNamelessProtocol: what a client may call its protocol, a loaded group knows.
+func TestNamelessProtocol(t *testing.T) {
+	config := Config{NewUUID: func() string { return "u" }}.WithDefaults()
+	g := New("g", &config)
+	var e Effects
+	now := time.Unix(1_000_000, 0)
+	g.JoinGroup(now, 1, &JoinGroupRequest{ClientID: "a", SessionTimeout: 10 * time.Second, ProtocolType: "connect", Protocols: []Protocol{{"", []byte("x")}}}, &e)
+	g.SyncGroup(now, 2, &SyncGroupRequest{MemberID: "a-u", Generation: 1, Assignments: []MemberAssignment{{"a-u", []byte("0")}}}, &e)
+	again, err := Load("g", &config, e.Write.Record, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Heartbeat(now, &HeartbeatRequest{MemberID: "a-u", Generation: 1}); err != nil || again.State() != Stable {
+		t.Errorf("the member that beats hears %v, the group is %s", err, again.State())
+	}
+}
