@@ -18,3 +18,6 @@ func LeaseValid(c *Coordinator) bool { return c.registration.valid() }
 
 // SlotName is a slot as part of a key.
 func SlotName(slot int) string { return slotName(slot) }
+
+// Expire is one sweep for what has expired.
+func Expire(c *Coordinator) { c.groups.sweepOnce(true) }

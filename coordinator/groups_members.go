@@ -140,8 +140,9 @@ func (g *Groups) Leave(id string, q *group.LeaveGroupRequest, reply func(*group.
 // ConsumerHeartbeat answers a ConsumerGroupHeartbeat request (KIP-848), when
 // what it tells the member is durable. q and what it points to are kept.
 //
-// That there is nothing new is told, as in Heartbeat, also if another node may own
-// the group by now. Anything else is told only by who is known to own it.
+// That there is nothing new is told from memory. While the metadata store cannot be asked it
+// is told, as in Heartbeat, for as long as no other owner could have expired the member, and
+// given its partitions away; anything else only by who is known to own the group.
 func (g *Groups) ConsumerHeartbeat(id string, q *group.ConsumerHeartbeatRequest, reply func(*group.ConsumerHeartbeatResponse)) {
 	refuse := func(err error) { reply(&group.ConsumerHeartbeatResponse{Err: err, MemberID: q.MemberID}) }
 	if g.config.ClassicOnly {
@@ -160,12 +161,12 @@ func (g *Groups) ConsumerHeartbeat(id string, q *group.ConsumerHeartbeatRequest,
 			e.group.ConsumerHeartbeat(g.config.Now(), ticket, q, g.topics, &s.effects)
 			s.settle(e)
 		},
-		atRest: func(slot *ownedSlot) bool {
+		atRest: func(slot *ownedSlot) (func(), time.Duration) {
 			answer, ok := s.consumerHeartbeatAtRest(slot.n, id, q)
-			if ok {
-				reply(answer)
+			if !ok {
+				return nil, 0
 			}
-			return ok
+			return func() { reply(answer) }, slot.groups[id].group.Patience(q.MemberID)
 		},
 		refuse: refuse,
 	})
@@ -173,7 +174,8 @@ func (g *Groups) ConsumerHeartbeat(id string, q *group.ConsumerHeartbeatRequest,
 
 // ConsumerHeartbeatNow is ConsumerHeartbeat as HeartbeatNow is Heartbeat: for a
 // request that says nothing, of a member that is to be told nothing. q is not kept; the answer
-// is shared and only to be read.
+// is shared and only to be read. False: ConsumerHeartbeat is to be asked, whether or not the
+// session was renewed.
 func (g *Groups) ConsumerHeartbeatNow(id string, q *group.ConsumerHeartbeatRequest) (*group.ConsumerHeartbeatResponse, bool) {
 	n := SlotOf(id)
 	s := g.shardOf(n)
@@ -181,7 +183,9 @@ func (g *Groups) ConsumerHeartbeatNow(id string, q *group.ConsumerHeartbeatReque
 		return nil, false
 	}
 	defer s.leave()
-	return s.consumerHeartbeatAtRest(n, id, q)
+	answer, ok := s.consumerHeartbeatAtRest(n, id, q)
+	// Looked at last: it was known throughout then.
+	return answer, ok && g.c.slots.trusted(n)
 }
 
 func (s *shard) consumerHeartbeatAtRest(n int, id string, q *group.ConsumerHeartbeatRequest) (*group.ConsumerHeartbeatResponse, bool) {

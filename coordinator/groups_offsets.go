@@ -76,7 +76,9 @@ func (g *Groups) Commit(id string, who *group.CommitIdentity, commits []NewCommi
 // commit queues changes of a group's offsets.
 func (s *shard) commit(e *entry, updates []offsets.Update, reply func(error)) {
 	simple := e.group.Forgettable()
+	e.committing.Add(1)
 	done := func(err error) {
+		e.committing.Add(-1)
 		reply(err)
 		if simple || errors.Is(err, offsets.ErrNotOwner) || errors.Is(err, offsets.ErrGroupChanged) {
 			s.inbox.put(func() { s.committed(e, simple, err) })

@@ -18,9 +18,9 @@ type request struct {
 	// unproved requests are carried out whether or not the lease is known to
 	// last, and are refused at once while the slot is loaded.
 	unproved bool
-	// atRest, if it is not nil, carries out what may be answered from memory also if
-	// another node may own the slot by now. False: it has done nothing.
-	atRest func(slot *ownedSlot) bool
+	// atRest, if it is not nil, says how to answer what needs nothing but memory, and for
+	// how long that holds once the lease is not known to last any more; nil: f is needed.
+	atRest func(slot *ownedSlot) (answer func(), patience time.Duration)
 }
 
 // serve carries out a request: now, when its slot is loaded, or when the
@@ -30,7 +30,7 @@ func (s *shard) serve(n int, r request) {
 	switch {
 	case r.unproved && err == nil:
 		r.f(s, slot)
-	case err == nil && r.atRest != nil && r.atRest(slot):
+	case err == nil && r.atRest != nil && s.rest(slot, &r):
 	case errors.Is(err, group.ErrNotLoaded) && !r.unproved && s.park(n, r):
 	case err != nil:
 		r.refuse(err)
@@ -39,6 +39,28 @@ func (s *shard) serve(n int, r request) {
 	default:
 		s.proveThen(n, r)
 	}
+}
+
+// rest answers a request at rest. While the lease is not known to last it does not: then
+// the request has its answer if the metadata store cannot be asked, as long as that holds.
+func (s *shard) rest(slot *ownedSlot, r *request) bool {
+	answer, patience := r.atRest(slot)
+	switch {
+	case answer == nil:
+	case s.g.c.slots.trusted(slot.n): // looked at last: it was known throughout then
+		answer()
+		return true
+	case s.g.c.slots.lapsedFor(slot.n, patience):
+		refuse := r.refuse
+		r.refuse = func(err error) {
+			if errors.Is(err, group.ErrUnavailable) {
+				answer()
+			} else {
+				refuse(err)
+			}
+		}
+	}
+	return false
 }
 
 // proveThen carries out a request after the metadata store has said that this
@@ -73,7 +95,7 @@ func (s *shard) proveThen(n int, r request) {
 
 // park keeps a request until its slot is loaded, or has been loading for too long.
 func (s *shard) park(n int, r request) bool {
-	if len(s.parked[n]) >= maxParked || s.g.config.LoadWait < 0 {
+	if s.closed || len(s.parked[n]) >= maxParked || s.g.config.LoadWait < 0 {
 		return false
 	}
 	s.parked[n] = append(s.parked[n], r)

@@ -37,6 +37,7 @@ type shard struct {
 	// owns it.
 	proving map[int]int
 
+	closed     bool // the inbox is: nothing more comes
 	lastTicket group.Ticket
 	waiting    map[group.Ticket]func(response any) // requests that groups will answer
 }
@@ -66,6 +67,9 @@ type entry struct {
 	// commits of a simple group that are under way: the group has nothing else
 	// to show that it exists.
 	commits int
+	// committing counts all that are under way. It is lowered once the table has what was
+	// committed, on the committer's goroutine.
+	committing atomic.Int64
 	// held: what was due has waited since nobody knew whether this node owns the group.
 	held bool
 
@@ -119,6 +123,7 @@ func (s *shard) turn(spare []func(), timer *time.Timer) (events []func(), closed
 		events[i] = nil
 	}
 	if closed {
+		s.closed = true
 		for slot := range s.owned {
 			s.lost(slot.n)
 		}

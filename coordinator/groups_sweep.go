@@ -122,11 +122,13 @@ func (s *shard) expire(deleted map[offsets.TopicID]struct{}, all bool) {
 				continue
 			}
 			facts := s.facts(e, deleted)
+			// Looked at before the table: what is not under way any more is in it.
+			committing := e.committing.Load() > 0
 			expired := offsets.Expired(now.UnixMilli(), retention, &facts, slot.table.Group(e.id))
 			switch {
 			case len(expired) > 0:
 				s.commit(e, expired, func(err error) { s.g.expired(e.id, len(expired), err) })
-			case all && e.commits == 0 && e.group.State() == group.Empty && !slot.table.HasOffsets(e.id):
+			case all && !committing && e.group.State() == group.Empty && !slot.table.HasOffsets(e.id):
 				s.delete(e, func(err error) { s.g.expired(e.id, 0, err) })
 			}
 		}

@@ -976,6 +976,37 @@ func TestExpiry(t *testing.T) {
 	eventually(t, "its record is gone", func() bool { return len(keysUnder(t, s, "quire/test/g/")) == 0 })
 }
 
+// TestExpirySparesWhatIsBeingCommitted: an empty group without offsets is removed, but not
+// with the offset that is on its way to the store.
+func TestExpirySparesWhatIsBeingCommitted(t *testing.T) {
+	t.Parallel()
+	s := newGate(newMem(t))
+	c := openLoaded(t, s, func(c *coordinator.Config) { c.Groups.ExpiryInterval = time.Hour })
+	topic := create(t, c, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+	j := join(t, c, "g", "")
+	if a := syncGroup(t, c, "g", j.MemberID, 1); a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	await(t, func(reply func(*group.LeaveGroupResponse)) {
+		c.Groups().Leave("g", &group.LeaveGroupRequest{Members: []group.LeavingMember{{MemberID: j.MemberID}}}, reply)
+	})
+	openGate := s.close("/o/")
+	committed := make(chan error, 1)
+	c.Groups().Commit("g", &nobody, []coordinator.NewCommit{{Partition: partition(topic, 0), Offset: 7, LeaderEpoch: -1, CommitTime: -1, Retention: -1}}, nil, func(err error) { committed <- err })
+	coordinator.Expire(c)
+	openGate()
+	if err := <-committed; err != nil {
+		t.Fatal(err)
+	}
+	// Whatever the sweep has asked for is done before this.
+	eventually(t, "another commit is taken", func() bool {
+		return commit(t, c, "g", nobody, offsets.Partition{Topic: topic.ID, Partition: 1}, 1) == nil
+	})
+	if o, err := fetch(t, c, "g", partition(topic, 0)); err != nil || o != 7 {
+		t.Errorf("the committed offset is %d (%v)", o, err)
+	}
+}
+
 func keysUnder(t *testing.T, s meta.Store, prefix string) (found []string) {
 	t.Helper()
 	_, err := s.List(t.Context(), prefix, func(kv meta.KV) bool { found = append(found, kv.Key); return true })
@@ -1089,6 +1120,30 @@ func TestSessionsEnd(t *testing.T) {
 		t.Fatal(j.Err)
 	}
 	eventually(t, "the silent member is removed", func() bool { d, err := describe(t, c, "g"); return err == nil && d.State == group.Empty })
+}
+
+// TestCloseAnswersWhoWaitsForLoading: a list of groups, too.
+func TestCloseAnswersWhoWaitsForLoading(t *testing.T) {
+	t.Parallel()
+	s := newGate(newMem(t))
+	defer s.close("/g/")()
+	c := open(t, s, func(c *coordinator.Config) { c.Groups.LoadWait = patience })
+	const n = 8
+	answers := make(chan error, 2*n)
+	for range n {
+		c.Groups().List(func(coordinator.ListedGroup) bool { return true }, func(_ []coordinator.ListedGroup, err error) { answers <- err })
+		c.Groups().Delete("g", func(err error) { answers <- err })
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(answers) {
+		select {
+		case <-answers:
+		case <-time.After(patience):
+			t.Fatal("who waited is not answered")
+		}
+	}
 }
 
 // TestCloseAnswersEverybody: who waits for other members is answered, too.

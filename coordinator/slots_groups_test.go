@@ -315,6 +315,61 @@ func TestZombie(t *testing.T) {
 	})
 }
 
+// A node that is cut off does not keep a member of the consumer protocol alive for ever:
+// the group's next owner has given its partitions to others by then.
+func TestZombieOfTheConsumerProtocol(t *testing.T) {
+	// Sleeps are of the clock of the cluster's bubble: they wait for nothing, time passes.
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		create(t, all[0].Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})
+		time.Sleep(time.Second)
+		beat := func(m *member, q *group.ConsumerHeartbeatRequest) *group.ConsumerHeartbeatResponse {
+			t.Helper()
+			return await(t, func(reply func(*group.ConsumerHeartbeatResponse)) { m.Groups().ConsumerHeartbeat("g", q, reply) })
+		}
+		join := func(m *member, id string) *group.ConsumerHeartbeatResponse {
+			t.Helper()
+			return beat(m, &group.ConsumerHeartbeatRequest{
+				MemberID: id, RequireMemberID: true, RebalanceTimeout: time.Minute, SubscribedTopicNames: []string{"orders"}, OwnedTopicPartitions: []group.TopicPartitions{},
+			})
+		}
+		zombie := serving("g", all...)
+		first := join(zombie, "m")
+		if first.Err != nil {
+			t.Fatal(first.Err)
+		}
+		nothingNew := &group.ConsumerHeartbeatRequest{MemberID: "m", MemberEpoch: first.MemberEpoch, RebalanceTimeout: -1}
+		eventually(t, "the member is told nothing new", func() bool { return beat(zombie, nothingNew).Assignment == nil })
+		if r, ok := zombie.Groups().ConsumerHeartbeatNow("g", nothingNew); !ok || r.Err != nil {
+			t.Errorf("a heartbeat at rest: %+v, %v", r, ok)
+		}
+		zombie.link.cut()
+		time.Sleep(20 * time.Second) // its lease is over, the sessions of the members are not
+		if r := beat(zombie, nothingNew); r.Err != nil {
+			t.Errorf("heartbeat when the lease is over: %v", r.Err)
+		}
+		other := all[0]
+		if other == zombie {
+			other = all[1]
+		}
+		eventually(t, "the other serves the group", func() bool { return other.Route(coordinator.SlotOf("g")).Here })
+		time.Sleep(46 * time.Second)
+		if r := join(other, "n"); r.Err != nil || r.Assignment == nil || len(*r.Assignment) != 1 {
+			t.Fatalf("another member is told %+v", r)
+		}
+		if _, ok := zombie.Groups().ConsumerHeartbeatNow("g", nothingNew); ok {
+			t.Error("a heartbeat is answered at once")
+		}
+		if r := beat(zombie, nothingNew); !errors.Is(r.Err, group.ErrUnavailable) {
+			t.Errorf("the member whose partition another has is told %+v", r)
+		}
+		zombie.link.heal()
+		if r := beat(zombie, nothingNew); !errors.Is(r.Err, group.ErrNotCoordinator) {
+			t.Errorf("heartbeat when the store can be asked: %+v", r)
+		}
+	})
+}
+
 // While the metadata store is away nobody is expired, whatever members are told: those
 // that live are in their groups after it, and one that has gone has a session from then on.
 func TestMembersOutliveTheMetadataStore(t *testing.T) {
