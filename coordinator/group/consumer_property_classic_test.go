@@ -83,19 +83,15 @@ func (m *model) readSync(c *modelMember, r *SyncGroupResponse) {
 		return
 	}
 	c.syncs, c.lost = false, 0
-	c.told, c.shown = c.assigns, c.epoch
+	assigned, err := decodeConsumerAssignment(r.Assignment)
+	if len(r.Assignment) > 0 && err != nil {
+		m.t.Fatalf("%s gets an assignment that cannot be read: %q", c.id, r.Assignment)
+	}
+	c.told, c.shown = m.resolved(assigned.assigned), c.epoch
 	if c.lapsed {
 		c.lapsed = false
 		c.has = c.has.minus(c.has.minus(c.told))
 	}
-}
-
-func (m *model) assignedBy(r *SyncGroupResponse) partitionSet {
-	assigned, err := decodeConsumerAssignment(r.Assignment)
-	if len(r.Assignment) > 0 && err != nil {
-		m.t.Fatalf("an assignment that cannot be read: %q", r.Assignment)
-	}
-	return m.resolved(assigned.assigned)
 }
 
 // resolved is what a client makes of names: partitions of topics that exist.

@@ -70,7 +70,7 @@ type taleClient struct {
 func tellConsumer(t *testing.T, text string) string {
 	s := &tale{
 		t: t, clients: map[string]*taleClient{}, tickets: map[Ticket]string{},
-		topics: &fakeTopics{revision: 1, byName: map[string]Topic{}}, start: time.Unix(1_000_000, 0),
+		topics: newFakeTopics(), start: time.Unix(1_000_000, 0),
 	}
 	s.now = s.start
 	s.config = Config{Upgrade: true, Downgrade: true}.WithDefaults()

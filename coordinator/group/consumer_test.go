@@ -27,7 +27,7 @@ func beat(t testing.TB, g *Group, now time.Time, r *ConsumerHeartbeatRequest, to
 // crowded is a group of n members that all have what they shall have.
 func crowded(t testing.TB, n, topics, partitions int) (*Group, []*ConsumerHeartbeatRequest, *fakeTopics, time.Time) {
 	config := Config{NewUUID: func() string { return "u" }}.WithDefaults()
-	view := &fakeTopics{revision: 1, byName: map[string]Topic{}}
+	view := newFakeTopics()
 	var names []string
 	for i := range topics {
 		names = append(names, fmt.Sprint("t", i))
@@ -266,7 +266,7 @@ func recordsOfStories(t testing.TB) [][]byte {
 	records := [][]byte{g.appendRecord(nil)}
 	config := Config{Upgrade: true, NewUUID: func() string { return "u" }}.WithDefaults()
 	now := time.Unix(1_000_000, 0)
-	view := &fakeTopics{revision: 1, byName: map[string]Topic{}}
+	view := newFakeTopics()
 	view.create("a", 4)
 	mixed := New("g", &config)
 	regex, instance := "a.*", "i"
@@ -289,7 +289,7 @@ func FuzzLoadConsumer(f *testing.F) {
 	}
 	config := Config{Upgrade: true, Downgrade: true, NewUUID: func() string { return "u" }}.WithDefaults()
 	now := time.Unix(1_000_000, 0)
-	view := &fakeTopics{revision: 1, byName: map[string]Topic{}}
+	view := newFakeTopics()
 	view.create("a", 4)
 	f.Fuzz(func(t *testing.T, record []byte) {
 		g, err := Load("g", &config, record, now)
