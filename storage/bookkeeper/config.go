@@ -41,7 +41,8 @@ type Config struct {
 	AddTimeout      time.Duration // after which a bookie failed an add: 3 s
 	// StallAfter is how long a bookie that owes answers to adds may be silent before
 	// ledgers whose entries wait for it alone leave it, or end if another ledger could
-	// do without it: 1 s.
+	// do without it. It is also how long nothing is acknowledged for the metadata store,
+	// which does not answer to a change of the ensemble: 1 s.
 	StallAfter     time.Duration
 	ReadTimeout    time.Duration // after which another copy is read: 2 s
 	ConnectTimeout time.Duration // 1 s

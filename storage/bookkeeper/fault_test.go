@@ -579,7 +579,7 @@ func TestMetadataStoreIsAwayDuringAnEnsembleChange(t *testing.T) {
 	<-tried
 	<-tried
 	if n := len(rec.Outcomes()); n > 10 {
-		t.Fatalf("%d entries were acknowledged while nobody knew where they are", n-10)
+		t.Fatalf("%d entries were acknowledged before it was late", n-10)
 	}
 	close(away)
 	for i, o := range rec.Wait(30) {
@@ -588,6 +588,47 @@ func TestMetadataStoreIsAwayDuringAnEnsembleChange(t *testing.T) {
 		}
 	}
 	c.sealed(w, 40)
+}
+
+// TestMetadataStoreIsAwayForLongDuringAnEnsembleChange: the bookies that stay are an ack
+// quorum, and writing goes on. The one that came in late has its replicas made.
+func TestMetadataStoreIsAwayForLongDuringAnEnsembleChange(t *testing.T) {
+	c := newCluster(t, 4)
+	tier := c.open(func(cf *Config) { cf.StallAfter = 10 * time.Millisecond })
+	w := c.create(tier)
+	c.acknowledged(w, 0, 10)
+	away := make(chan struct{})
+	tried := make(chan struct{}, 1000)
+	c.store.SetFaults(mem.Faults{Before: failing(away, tried, mem.Update, metadata.ErrUnavailable)})
+	bookies, _ := w.ensemble()
+	c.bookies[bookies[0]].Crash()
+	c.acknowledged(w, 10, 10)
+	<-tried
+	c.acknowledged(w, 20, 20)
+	if now, _ := w.ensemble(); !slices.Equal(now, bookies) {
+		t.Fatalf("the ensemble became %v though that was not stored", now)
+	}
+	close(away)
+	c.await("the bookie is replaced", func() bool {
+		now, _ := w.ensemble()
+		return !slices.Contains(now, bookies[0])
+	})
+	c.acknowledged(w, 40, 10)
+	c.sealed(w, 50)
+	r, err := c.open(nil).Open(t.Context(), w.ID())
+	c.ok(err)
+	c.reads(r, 50)
+	c.ok(r.Close())
+	segments := c.stored(w.ID()).Segments
+	late := segments[len(segments)-1].Bookies[0]
+	c.await("the ledger is marked under-replicated", func() bool {
+		marked := false
+		c.ok(c.store.ListUnderReplicated(t.Context(), func(m metadata.Mark) bool {
+			marked = m.Ledger == int64(w.ID()) && slices.Contains(m.Missing, late)
+			return true
+		}))
+		return marked
+	})
 }
 
 func TestMetadataStoreIsAwayDuringClose(t *testing.T) {

@@ -264,11 +264,10 @@ func (w *writer) do(e *quorum.Effect) (tell bool) {
 			w.t.log.Info("ensemble changes", zap.Int64("ledger", l.ID), zap.Int64("entry", l.Last().First), zap.Any("bookies", l.Last().Bookies))
 		}
 		w.t.start(func() { w.store(l, version) })
+	case quorum.Lacking:
+		w.lacks(e.Bookie)
 	case quorum.Degraded:
-		if w.lacking == nil {
-			w.lacking = make(map[metadata.BookieID]bool)
-		}
-		w.lacking[e.Bookie] = true
+		w.lacks(e.Bookie)
 		w.t.log.Warn("ledger goes on with fewer copies, nobody can replace a bookie", zap.Int64("ledger", int64(w.l.id)), zap.String("bookie", string(e.Bookie)))
 	case quorum.Failed:
 		w.fail(writerError(e.Err))
@@ -295,6 +294,14 @@ func (w *writer) do(e *quorum.Effect) (tell bool) {
 		return true
 	}
 	return false
+}
+
+// lacks notes that a bookie misses entries that are acknowledged. w.mu is held.
+func (w *writer) lacks(id metadata.BookieID) {
+	if w.lacking == nil {
+		w.lacking = make(map[metadata.BookieID]bool)
+	}
+	w.lacking[id] = true
 }
 
 // member returns the bookie at an index of the ensemble. w.mu is held.
@@ -524,7 +531,15 @@ func (w *writer) ensemble() (bookies []metadata.BookieID, degraded bool) {
 // It goes on until the store answers or the tier is closed: without an answer
 // nobody can tell where the ledger ends.
 func (w *writer) store(l *metadata.Ledger, version metadata.Version) {
+	told := make(chan struct{})
+	late := time.AfterFunc(w.t.c.StallAfter, func() {
+		defer close(told)
+		w.event((*quorum.Writer).StoreDelayed)
+	})
 	stored, version, err := w.t.update(w.t.ctx, l, version)
+	if !late.Stop() {
+		<-told
+	}
 	w.event(func(m *quorum.Writer) {
 		switch {
 		case err == nil:

@@ -53,7 +53,11 @@ func (a *adds) at(entry int64) *add    { return &a.ring[entry&int64(len(a.ring)-
 func (a *adds) set(entry int64) uint64 { return a.sets[entry%int64(len(a.sets))] }
 func (a *adds) pending() int           { return int(a.next - 1 - a.lac) }
 func (a *adds) complete(entry int64) bool {
-	return a.rules.acknowledged(bits.OnesCount64(a.at(entry).acked), a.ackQuorum)
+	acked := a.at(entry).acked
+	if a.leaving != 0 {
+		acked = a.rules.counted(acked, a.leaving)
+	}
+	return a.rules.acknowledged(bits.OnesCount64(acked), a.ackQuorum)
 }
 
 // push adds the next entry and sends it to its write set.

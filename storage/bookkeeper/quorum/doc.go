@@ -21,6 +21,11 @@
 // and has the missing replicas made once this one is closed. A recovery does the
 // same, since the ledger of a dead writer must not stay open for want of a spare.
 //
+// A writer whose change of the ensemble the metadata store does not answer to knows
+// neither whether the old ensemble is stored nor the new one. It acknowledges what has an
+// ack quorum in both, after a while (StoreDelayed), and says Lacking. (BookKeeper's
+// client waits.)
+//
 // What a machine keeps per entry lives from Append until Release. How many
 // entries that may be is the caller's limit (entries and bytes in flight); the
 // machines have none of their own but MaxEntries.

@@ -71,6 +71,10 @@ const (
 	// The caller rolls to another ledger before AutoRecovery fences this one, and
 	// marks it under-replicated once it is closed; that of a Recovery does the latter.
 	Degraded
+	// Lacking: Bookie at Index, which takes entries from now on, does not get all that
+	// are acknowledged already. Only a Writer says it. The caller marks the ledger
+	// under-replicated once it is closed.
+	Lacking
 	// Failed: the machine stopped for good because of Err. A Writer goes on to
 	// settle the ledger: Sealed or Unsealed follows, and until then the entries
 	// that it has not acknowledged are neither in the ledger nor out of it. A
@@ -88,7 +92,7 @@ const (
 )
 
 func (k Kind) String() string {
-	names := [...]string{"none", "Send", "ReadLast", "Read", "Acknowledge", "Release", "Store", "Degraded", "Failed", "Sealed", "Unsealed"}
+	names := [...]string{"none", "Send", "ReadLast", "Read", "Acknowledge", "Release", "Store", "Degraded", "Lacking", "Failed", "Sealed", "Unsealed"}
 	if int(k) < len(names) {
 		return names[k]
 	}

@@ -39,7 +39,7 @@ func FuzzEvents(f *testing.F) {
 			kind, a, b, c := events[i], int(events[i+1]), events[i+2], events[i+3]
 			entry, index, bookie := int64(a)-2, int(b%8)-1, names[int(b/8)%len(names)]
 			class := Class(c % 11)
-			switch kind % 18 {
+			switch kind % 19 {
 			case 0:
 				if _, _, _, err := w.Append(int(c)); err == nil {
 					entries++
@@ -68,6 +68,8 @@ func FuzzEvents(f *testing.F) {
 				r.ReadReply(entry, index, bookie, class, int64(c)-3)
 			case 14:
 				w.Retry()
+			case 18:
+				w.StoreDelayed()
 			case 15:
 				if c == 0 {
 					w.Close()

@@ -106,8 +106,8 @@ func show(effects []Effect) string {
 			line = fmt.Sprintf("Release %d", e.Entry)
 		case Store:
 			line = fmt.Sprintf("Store over %d: %s", e.Version, showLedger(e.Ledger))
-		case Degraded:
-			line = fmt.Sprintf("Degraded %d %s", e.Index, e.Bookie)
+		case Degraded, Lacking:
+			line = fmt.Sprintf("%v %d %s", e.Kind, e.Index, e.Bookie)
 		case Failed:
 			line = "Failed: " + e.Err.Error()
 		case Sealed, Unsealed:

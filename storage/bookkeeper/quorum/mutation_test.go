@@ -32,8 +32,8 @@ var mutations = []struct {
 			return lac
 		}
 	}},
-	{"entries are acknowledged while the ensemble changes", func(r *rules) {
-		r.mayDeliver = func(bool) bool { return true }
+	{"acks of bookies that are being replaced count", func(r *rules) {
+		r.counted = func(acked, _ uint64) uint64 { return acked }
 	}},
 	{"a segment begins after the last entry sent", func(r *rules) {
 		r.firstOfSegment = func(_, last int64) int64 { return last + 1 }

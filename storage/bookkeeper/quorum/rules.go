@@ -16,9 +16,10 @@ type rules struct {
 	// advance: how far the last acknowledged entry moves. It passes no entry that
 	// is incomplete, else it would promise the ones before too.
 	advance func(a *adds) int64
-	// mayDeliver: nothing is acknowledged while a change of the ensemble is under
-	// way, for its first entry was computed from the last one acknowledged.
-	mayDeliver func(changing bool) bool
+	// counted: which acks count while a change of the ensemble is being stored. Whether
+	// it was is not known, so an entry needs its quorum in both ensembles, and only the
+	// bookies that keep their positions are in both.
+	counted func(acked, leaving uint64) uint64
 	// firstOfSegment: a new ensemble takes over after the last acknowledged
 	// entry. All that is not acknowledged moves to it.
 	firstOfSegment func(lac, last int64) int64
@@ -59,7 +60,7 @@ var protocol = rules{
 	current:        func(member, answering metadata.BookieID) bool { return member == answering },
 	carry:          func(acked, replaced uint64) uint64 { return acked &^ replaced },
 	advance:        inOrder,
-	mayDeliver:     func(changing bool) bool { return !changing },
+	counted:        func(acked, leaving uint64) uint64 { return acked &^ leaving },
 	firstOfSegment: func(lac, _ int64) int64 { return lac + 1 },
 	mayWrite:       func(stored metadata.State) bool { return stored == metadata.Open },
 	end:            func(lac, _ int64) int64 { return lac },

@@ -141,6 +141,9 @@ func (w *simWriter) carryOut(e Effect) {
 		w.released[e.Entry] = true
 	case Store:
 		s.put(&w.client, e, w.machine)
+		s.after(s.rng.Int64N(2*storePause), func() { w.event("its store takes long", w.machine.StoreDelayed) })
+	case Lacking:
+		s.log("writer: %s lacks entries", e.Bookie)
 	case Degraded:
 		s.log("writer: goes on without %s", e.Bookie)
 		w.degraded[e.Bookie] = true

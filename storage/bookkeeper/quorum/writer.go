@@ -25,6 +25,7 @@ type Writer struct {
 	version metadata.Version
 	// proposal is the Store that has no answer yet.
 	proposal *metadata.Ledger
+	delayed  bool // its answer takes long
 	// offered is the last segment of a Store that was given up: it may yet be stored.
 	offered *metadata.Segment
 	// lost are the bookies to replace in the next change of the ensemble.
@@ -159,6 +160,17 @@ func (w *Writer) Retry() {
 	}
 }
 
+// StoreDelayed tells that the answer to a Store takes long. While an ensemble is being
+// stored nothing is acknowledged, so that what moves to the new bookies gets all its
+// replicas. From now on entries are that have an ack quorum of bookies which stay; what
+// the new ones miss of them is told (Lacking) once the ensemble is stored.
+func (w *Writer) StoreDelayed() {
+	if w.changing() && !w.delayed {
+		w.delayed = true
+		w.proceed()
+	}
+}
+
 // lose queues a bookie of the ensemble, or of the one that is being stored, for
 // replacement.
 func (w *Writer) lose(bookie metadata.BookieID, failed bool) {
@@ -229,13 +241,13 @@ func (w *Writer) propose(ensemble []metadata.BookieID) {
 }
 
 func (w *Writer) store(l *metadata.Ledger) {
-	w.proposal = l
+	w.proposal, w.delayed = l, false
 	w.effects = append(w.effects, Effect{Kind: Store, Ledger: l, Version: w.version})
 }
 
 // proceed acknowledges what it may, and goes on to close when that was the last.
 func (w *Writer) proceed() {
-	if w.phase > draining || !w.rules.mayDeliver(w.changing()) {
+	if w.phase > draining || w.changing() && !w.delayed {
 		return
 	}
 	w.deliver()
@@ -266,10 +278,24 @@ func (w *Writer) Stored(version metadata.Version) {
 	case w.phase == settling:
 		w.storeEnd()
 	default:
+		w.lackingIn(w.meta.Last())
 		w.switchTo(w.meta.Last().Bookies)
 		// Bookies lost meanwhile are replaced before anything is acknowledged.
 		w.change()
 		w.proceed()
+	}
+}
+
+// lackingIn tells which new bookies of a segment miss entries of it: those that were
+// acknowledged while it was being stored are not sent any more.
+func (w *Writer) lackingIn(s metadata.Segment) {
+	if w.lac < s.First {
+		return
+	}
+	for i, b := range s.Bookies {
+		if b != w.ensemble[i] {
+			w.effects = append(w.effects, Effect{Kind: Lacking, Index: int32(i), Bookie: b})
+		}
 	}
 }
 
@@ -419,7 +445,7 @@ func (w *Writer) Unreleased() int { return int(w.next - w.oldest) }
 func (w *Writer) Degraded() bool { return w.away != 0 }
 
 // Changing returns whether a change of the ensemble is being stored, during
-// which nothing is acknowledged.
+// which nothing is acknowledged unless that takes long (StoreDelayed).
 func (w *Writer) Changing() bool { return w.changing() }
 
 // Metadata returns the ledger's metadata as last known to be stored; read-only.

@@ -416,6 +416,64 @@ func TestCloseDuringChange(t *testing.T) {
 	expect(t, w, "Store over 2: CLOSED at 0 length 10 0[b1 b2 b3] 1[b4 b2 b3]")
 }
 
+// TestDelayedStore: while nobody knows which ensemble is stored an entry counts that has
+// its quorum in both.
+func TestDelayedStore(t *testing.T) {
+	w := writerAt(t, 9, "b4 b5")
+	appendUpTo(t, w, 12)
+	w.Effects(nil)
+	reply(t, w, trio, "10 b1", "10 b2", "11 b1 unknown", "11 b2", "11 b3")
+	expect(t, w, "Acknowledge 10…10", "Store over 1: OPEN 0[b1 b2 b3] 11[b4 b2 b3]")
+	reply(t, w, trio, "12 b1", "12 b2")
+	w.StoreDelayed()
+	expect(t, w, "Acknowledge 11…11", "Release 11") // 12 has b1, of which nobody knows whether it is still in
+	if w.LAC() != 11 || !w.Changing() {
+		t.Fatalf("LAC %d, changing %v", w.LAC(), w.Changing())
+	}
+	w.StoreDelayed()
+	expect(t, w)
+	appendUpTo(t, w, 13)
+	expect(t, w, "Send 13: b2 b3")
+	reply(t, w, trio, "12 b3", "13 b2", "13 b3")
+	expect(t, w, "Acknowledge 12…12", "Release 12", "Acknowledge 13…13", "Release 13")
+	appendUpTo(t, w, 14)
+	expect(t, w, "Send 14: b3 b2")
+
+	w.Stored(2)
+	const second = "b4 b2 b3"
+	expect(t, w, "Lacking 0 b4", "Send 14: b4")
+	reply(t, w, second, "14 b4", "14 b2")
+	expect(t, w, "Acknowledge 14…14")
+
+	// The next change begins after what was acknowledged meanwhile, and is in time.
+	reply(t, w, second, "14 b3 failure")
+	expect(t, w, "Release 14", "Store over 2: OPEN 0[b1 b2 b3] 11[b4 b2 b3] 15[b4 b2 b5]")
+	w.Stored(3)
+	w.StoreDelayed()
+	expect(t, w, "Release 10")
+}
+
+// TestDelayedStoreThatIsNotWritten: a Store that is made again begins after what was
+// acknowledged meanwhile, and nobody lacks anything.
+func TestDelayedStoreThatIsNotWritten(t *testing.T) {
+	w := writerAt(t, 9, "b4")
+	w.BookieFailed("b1")
+	expect(t, w, "Store over 1: OPEN 0[b1 b2 b3] 10[b4 b2 b3]")
+	w.StoreDelayed()
+	appendUpTo(t, w, 10)
+	expect(t, w, "Send 10: b2 b3")
+	reply(t, w, trio, "10 b2", "10 b3")
+	expect(t, w, "Acknowledge 10…10", "Release 10")
+	w.Conflict(open(3, 2, "0 "+trio), 5)
+	expect(t, w, "Store over 5: OPEN 0[b1 b2 b3] 11[b4 b2 b3]")
+	appendUpTo(t, w, 11)
+	w.Effects(nil)
+	reply(t, w, trio, "11 b2", "11 b3")
+	expect(t, w) // this one is not delayed
+	w.Stored(6)
+	expect(t, w, "Send 11: b4", "Acknowledge 11…11")
+}
+
 // TestConflicts: what a Store that was not written means, by what is stored.
 func TestConflicts(t *testing.T) {
 	base := open(3, 2, "0 "+trio)
