@@ -52,18 +52,22 @@ func (r *run) observeEnds(ctx context.Context, number int) {
 	}
 }
 
-// askNode asks one server again and again, past HAProxy, for the ends of all logs:
-// whether it leads them or not, and whatever HAProxy thinks of it. One that does not
-// know yet that it was followed must not answer with what it remembers.
-func (r *run) askNode(ctx context.Context, n *node) {
-	const every, patience, version = 200 * time.Millisecond, 5 * time.Second, 4
+// askNode asks one server again and again, past HAProxy, for the end of one log:
+// whether it leads it or not, and whatever HAProxy thinks of it. One that does not
+// know yet that it was followed must not answer with what it remembers. Each log is
+// asked for alone, since one that has to be opened first holds up all answers of its
+// request.
+func (r *run) askNode(ctx context.Context, n *node, p check.Partition) {
+	const every = 500 * time.Millisecond
 	for ctx.Err() == nil {
-		r.askOnConn(ctx, n.server.Addr(), every, patience, version)
+		r.askOnConn(ctx, n.server.Addr(), p, every)
 		wait(ctx, every)
 	}
 }
 
-func (r *run) askOnConn(ctx context.Context, addr string, every, patience time.Duration, version int16) {
+// askOnConn is askNode on one connection, until that ends.
+func (r *run) askOnConn(ctx context.Context, addr string, p check.Partition, every time.Duration) {
+	const patience, version = 5 * time.Second, 4
 	dialing, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := wire.Dial(dialing, addr)
@@ -74,7 +78,7 @@ func (r *run) askOnConn(ctx context.Context, addr string, every, patience time.D
 	for ctx.Err() == nil {
 		asking, cancel := context.WithTimeout(ctx, patience)
 		asked := r.now()
-		resp, err := conn.Call(asking, r.endsRequest(), version)
+		resp, err := conn.Call(asking, endRequest(p), version)
 		cancel()
 		if err != nil {
 			return
@@ -82,10 +86,9 @@ func (r *run) askOnConn(ctx context.Context, addr string, every, patience time.D
 		answered := r.now()
 		r.mu.Lock()
 		for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {
-			for _, p := range t.Partitions {
-				if p.ErrorCode == 0 {
-					at := check.Partition{Topic: t.Topic, Number: p.Partition}
-					r.ends[at] = append(r.ends[at], check.End{Offset: p.Offset, Asked: asked, Answered: answered})
+			for _, q := range t.Partitions {
+				if q.ErrorCode == 0 {
+					r.ends[p] = append(r.ends[p], check.End{Offset: q.Offset, Asked: asked, Answered: answered})
 				}
 			}
 		}
@@ -94,21 +97,15 @@ func (r *run) askOnConn(ctx context.Context, addr string, every, patience time.D
 	}
 }
 
-// endsRequest asks for the ends of all partitions that are loaded.
-func (r *run) endsRequest() *kmsg.ListOffsetsRequest {
+// endRequest asks for the end of a log.
+func endRequest(p check.Partition) *kmsg.ListOffsetsRequest {
 	const latest = -1
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1
-	for _, p := range r.partitions {
-		if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != p.Topic {
-			t := kmsg.NewListOffsetsRequestTopic()
-			t.Topic = p.Topic
-			req.Topics = append(req.Topics, t)
-		}
-		part := kmsg.NewListOffsetsRequestTopicPartition()
-		part.Partition, part.Timestamp, part.CurrentLeaderEpoch = p.Number, latest, -1
-		t := &req.Topics[len(req.Topics)-1]
-		t.Partitions = append(t.Partitions, part)
-	}
+	part := kmsg.NewListOffsetsRequestTopicPartition()
+	part.Partition, part.Timestamp, part.CurrentLeaderEpoch = p.Number, latest, -1
+	t := kmsg.NewListOffsetsRequestTopic()
+	t.Topic, t.Partitions = p.Topic, append(t.Partitions, part)
+	req.Topics = append(req.Topics, t)
 	return req
 }

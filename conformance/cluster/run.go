@@ -170,7 +170,9 @@ func (p *plan) run(ctx context.Context) (res *result, err error) {
 		watchers.Go(func() { r.observeEnds(watching, i) })
 	}
 	for _, n := range c.nodes {
-		watchers.Go(func() { r.askNode(watching, n) })
+		for _, q := range r.partitions {
+			watchers.Go(func() { r.askNode(watching, n, q) })
+		}
 	}
 	churned := &churn{run: r}
 	churning, stopChurn := context.WithCancel(ctx)

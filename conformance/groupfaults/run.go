@@ -672,31 +672,32 @@ func (p *plan) observe(ctx context.Context) {
 // coordinator must not answer with what it remembers.
 func (p *plan) observeServer(ctx context.Context, addr string) {
 	const every = 30 * time.Millisecond
-	for ctx.Err() == nil {
-		p.observeConn(ctx, addr, every)
+	for turn := 0; ctx.Err() == nil; {
+		turn = p.observeConn(ctx, addr, turn, every)
 		wait(ctx, every)
 	}
 }
 
-// observeConn is observeServer on one connection, until that ends.
-func (p *plan) observeConn(ctx context.Context, addr string, every time.Duration) {
+// observeConn is observeServer on one connection, until that ends. The next one goes on
+// with the turn that it returns: one group that cannot be asked keeps none from being asked.
+func (p *plan) observeConn(ctx context.Context, addr string, turn int, every time.Duration) (next int) {
 	const patience, version = 5 * time.Second, 5
 	dialing, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := wire.Dial(dialing, addr)
 	if err != nil {
-		return
+		return turn
 	}
 	defer conn.Close()
-	for i := 0; ctx.Err() == nil; i++ {
+	for ; ctx.Err() == nil; turn++ {
 		req := kmsg.NewPtrOffsetFetchRequest()
-		req.Group = groupName(i % p.groups)
+		req.Group = groupName(turn % p.groups)
 		asking, cancel := context.WithTimeout(ctx, patience)
 		asked := p.rec.now()
 		answer, err := conn.Call(asking, req, version)
 		cancel()
 		if err != nil {
-			return
+			return turn + 1
 		}
 		resp := answer.(*kmsg.OffsetFetchResponse)
 		found := map[int32]int64{}
@@ -720,6 +721,7 @@ func (p *plan) observeConn(ctx context.Context, addr string, every time.Duration
 		}
 		wait(ctx, every)
 	}
+	return turn
 }
 
 // readAll reads the offsets of every group.

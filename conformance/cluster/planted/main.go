@@ -32,22 +32,25 @@ type bug struct {
 	args    []string
 }
 
+// A server that writes to a log of its own learns at once that it is followed, so
+// what it would tell of that log shows where nobody writes through it.
 var (
-	noGroups   = []string{"-groups", "0"}
-	manyGroups = []string{"-groups", "8", "-topics", "1", "-group-kinds", "franz-range,rd-range", "-churn=false", "-rate", "30"}
+	noGroups     = []string{"-groups", "0"}
+	fewProducers = append([]string{"-producers", "franz-go", "-rate", "100", "-churn=false"}, noGroups...)
+	manyGroups   = []string{"-groups", "8", "-topics", "1", "-group-kinds", "franz-range,rd-range", "-churn=false", "-rate", "30"}
 )
 
 // bugs are those of storage/planted.
 var bugs = []bug{
 	{"ack-before-quorum", "last-bookie", `^(lost|vanished|diverged|misplaced|beyond end|stale end)`, noGroups},
-	{"no-fence", "cut-etcd,pause-owner", `^(lost|vanished|diverged|misplaced|duplicated|beyond end|stale end)|gave up`, noGroups},
+	{"no-fence", "cut-etcd", `^(lost|vanished|diverged|misplaced|duplicated|beyond end|stale end)|gave up`, noGroups},
 	{"short-recovery", "kill-owner", `^(lost|vanished|diverged|misplaced|stale end)`, noGroups},
 	{"epoch-back", "kill-owner", `^epoch back`, noGroups},
 	{"early-high-watermark", "kill-bookies,cut-bookies", `^(lost|vanished|diverged|beyond end|stale end)`, noGroups},
 	{"lost-producers", "kill-owner", `^(duplicated|misplaced)|gave up`, noGroups},
 	{"lost-handover", "drain", `^(lost|vanished|diverged|stale end)`, noGroups},
 	{"zero-end", "kill-owner", `^(zero end|stale end|lost)`, noGroups},
-	{"zombie-ends", "cut-etcd", `^(stale|zero) end`, noGroups},
+	{"zombie-ends", "cut-etcd", `^(stale|zero) end`, fewProducers},
 	{"serve-after-expiry", "cut-etcd", `^(stale|zero) end|^groups: (rolled back|undone)`, noGroups},
 	{"stale-offsets", "cut-etcd", `^groups: (rolled back|undone|stale|shared)`, manyGroups},
 	{"unguarded-commits", "pause-owner,cut-etcd", `^groups: (rolled back|undone|invented|stale)`, manyGroups},
@@ -55,6 +58,10 @@ var bugs = []bug{
 	{"forward-twice", "none", `^(duplicated|misplaced)`, append([]string{"-producers", "franz-go-once,franz-go-once"}, noGroups...)},
 	{"mixed-answers", "none", `^(misplaced|diverged|lost|duplicated|stale end|beyond end)|gave up`, noGroups},
 }
+
+// hold is the longest time for which a fault lasts: a server that is cut off from
+// etcd is followed after its lease of 3 s at the earliest, and only then can it lie.
+const hold = 14 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -150,7 +157,7 @@ func (t *trial) run(ctx context.Context, b bug, acting string, seed uint64) (fou
 	report := filepath.Join(dir, "report")
 	args := append([]string{
 		"-bin", t.server, "-nemeses", b.nemeses, "-duration", t.duration.String(), "-seed", fmt.Sprint(seed), "-etcd", "1", "-bookies", "3",
-		"-dir", filepath.Join(dir, "run"), "-report", report, "-env", "PLANTED_BUG=" + acting, "-max-gap", "2s",
+		"-dir", filepath.Join(dir, "run"), "-report", report, "-env", "PLANTED_BUG=" + acting, "-max-gap", "2s", "-hold", hold.String(),
 	}, b.args...)
 	cmd := exec.CommandContext(ctx, t.harness, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
