@@ -58,12 +58,17 @@ type Send struct {
 }
 
 // An Ack is a success that a client library reported, at a time in
-// nanoseconds on the same clock, taken after the report.
+// nanoseconds on the same clock, taken after the report. Its offset is Untold if the
+// library knows only that the record is stored: an answer was lost, and that to a
+// later batch of the same idempotent producer says that this one is there too.
 type Ack struct {
 	ID     ID
 	Offset int64
 	At     int64
 }
+
+// Untold is the offset of a success without one; no server tells it.
+const Untold = math.MinInt64
 
 // A Refusal is a record that the server did not want: it must be in no log. At
 // is taken after the report.
@@ -232,12 +237,15 @@ func (c *checker) checkAcks() {
 			c.report(Invented, a.Offset, a.ID, "acknowledged and never sent to this partition")
 		}
 		if before, acked := c.ackedAt[a.ID]; acked {
-			if before != a.Offset {
+			if before != a.Offset && before != Untold && a.Offset != Untold {
 				c.report(Duplicated, a.Offset, a.ID, "acknowledged at offset %d before", before)
 			}
 			continue
 		}
 		c.ackedAt[a.ID] = a.Offset
+		if a.Offset == Untold {
+			continue
+		}
 		if other, named := c.holder[a.Offset]; named {
 			c.report(Diverged, a.Offset, a.ID, "record %s was acknowledged at the same offset", other)
 			continue
@@ -249,7 +257,7 @@ func (c *checker) checkAcks() {
 // checkRealTime holds the order of the log against the clock: a record whose
 // send began after another's acknowledgement must lie behind it.
 func (c *checker) checkRealTime() {
-	byOffset := slices.Clone(c.acks)
+	byOffset := slices.DeleteFunc(slices.Clone(c.acks), func(a Ack) bool { return a.Offset == Untold })
 	slices.SortFunc(byOffset, func(a, b Ack) int { return cmp.Compare(b.Offset, a.Offset) })
 	earliest := Ack{At: math.MaxInt64}
 	for _, a := range byOffset {
@@ -291,7 +299,7 @@ func (c *checker) checkRead(r Read) {
 		}
 		epoch = max(epoch, rec.Epoch)
 		if offsets, ok := c.again[rec.ID]; ok {
-			if acked, ok := c.ackedAt[rec.ID]; ok && r.complete(c.partition) && !slices.Contains(offsets, acked) {
+			if acked, ok := c.ackedAt[rec.ID]; ok && acked != Untold && r.complete(c.partition) && !slices.Contains(offsets, acked) {
 				c.report(Misplaced, rec.Offset, rec.ID, "%s: at offsets %v, acknowledged at %d", r.Name, offsets, acked)
 			}
 			seen[rec.ID] = rec.Offset
@@ -310,7 +318,7 @@ func (c *checker) checkRead(r Read) {
 			c.report(Reordered, rec.Offset, rec.ID, "%s: behind record %s of the same producer", r.Name, previous)
 		}
 		last[producer] = rec.ID
-		if acked, ok := c.ackedAt[rec.ID]; ok && acked != rec.Offset {
+		if acked, ok := c.ackedAt[rec.ID]; ok && acked != Untold && acked != rec.Offset {
 			c.report(Misplaced, rec.Offset, rec.ID, "%s: acknowledged at offset %d", r.Name, acked)
 		}
 	}

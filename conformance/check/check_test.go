@@ -73,6 +73,21 @@ func TestWhatIsAllowed(t *testing.T) {
 	}
 }
 
+// A success without an offset says that the record is there, and no more.
+func TestUntoldOffset(t *testing.T) {
+	h, r := honest(200)
+	h.Acks[p0][20].Offset = Untold
+	if found := Check(h, r); len(found) != 0 {
+		t.Fatalf("%d violations, first: %s", len(found), found[0])
+	}
+	missing := NewID(0, 9_000_000)
+	h.Sends[p0] = append(h.Sends[p0], Send{missing, 1})
+	h.Acks[p0] = append(h.Acks[p0], Ack{missing, Untold, 2})
+	if found := Check(h, r); len(found) != 1 || found[0].Kind != Lost || found[0].ID != missing {
+		t.Fatalf("%v, want only that %s is lost", found, missing)
+	}
+}
+
 // Each case plants one fault in an honest history and names what must be
 // found; other kinds may be found along with it.
 func TestPlantedFaults(t *testing.T) {

@@ -33,6 +33,7 @@ type groupReport struct {
 	Came, Left, Silenced   int
 	Commits, Acked, Reads  int
 	Records, Told, Uncause int
+	Mute                   []string // members whose libraries said nothing any more by themselves
 	Violations             []string
 	Fatal                  []string
 	UserErrors             string

@@ -718,11 +718,12 @@ func (h *harm) stopNode(ctx context.Context, n *node) error {
 	return nil
 }
 
-// drainNode drains a server as soon as it can be: one whose lease has just ended is
-// registered again after some tenths of a second, and until then there is no such node.
-func drainNode(ctx context.Context, n *node) error {
+// untilDone has a server drained or undrained as soon as it can be: one whose lease has
+// just ended is registered again after some tenths of a second, and until then there is
+// no such node; and another nemesis may be at etcd.
+func untilDone(ctx context.Context, n *node, verb string) error {
 	for {
-		err := n.server.NodeVerb(ctx, "drain", "self")
+		err := n.server.NodeVerb(ctx, verb, "self")
 		if err == nil {
 			return nil
 		}
@@ -742,7 +743,7 @@ func rollingRestart(ctx context.Context, h *harm) error {
 	healCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(len(h.c.nodes))*(startTimeout+stopTimeout))
 	defer cancel()
 	for _, n := range h.c.nodes {
-		if err := drainNode(healCtx, n); err != nil {
+		if err := untilDone(healCtx, n, "drain"); err != nil {
 			return err
 		}
 		if err := h.stopNode(healCtx, n); err != nil {
@@ -766,11 +767,11 @@ func drain(ctx context.Context, h *harm) error {
 	h.begins("%s drained", n.name)
 	ctx, cancel := healing(ctx)
 	defer cancel()
-	if err := drainNode(ctx, n); err != nil {
+	if err := untilDone(ctx, n, "drain"); err != nil {
 		return err
 	}
 	h.hold(ctx, time.Second, 6*time.Second)
-	return n.server.NodeVerb(ctx, "undrain", "self")
+	return untilDone(ctx, n, "undrain")
 }
 
 // twin starts a second server with the name, and so the id, of one that runs, with

@@ -156,6 +156,9 @@ func (r *result) markdown() string {
 		row("groups: members that came and left", "%d, %d", g.Came, g.Left)
 		row("groups: commits, acknowledged, read back", "%d, %d, %d", g.Commits, g.Acked, g.Reads)
 		row("groups: assignments told, records", "%d, %d", g.Told, g.Records)
+		if len(g.Mute) > 0 {
+			row("groups: libraries that came to a standstill by themselves", "%s", strings.Join(g.Mute, "; "))
+		}
 	}
 	if c := r.Calls; c != nil {
 		for _, kind := range []struct {

@@ -124,6 +124,9 @@ func (r *result) summary() string {
 	fmt.Fprintf(&b, "%s: killed %d times, etcd members stopped %d and killed %d times\n", r.Server, r.Kills, r.Pauses, r.EtcdKills)
 	fmt.Fprintf(&b, "%d members came, %d left, %d fell silent; %d assignments\n", r.Came, r.Left, r.Silenced, r.Told)
 	fmt.Fprintf(&b, "%d records received; offsets of %d partitions committed, %d acknowledged, %d read back\n", r.Records, r.Commits, r.Acked, r.Reads)
+	for _, m := range r.Mute {
+		fmt.Fprintf(&b, "a library came to a standstill by itself: %s\n", m)
+	}
 	if r.Unsent > 0 {
 		fmt.Fprintf(&b, "offsets of %d partitions more were acknowledged by a library and not by the server\n", r.Unsent)
 	}
@@ -149,7 +152,7 @@ func (r *result) write(file string) error {
 		violations = append(violations, v.String())
 	}
 	text, err := json.MarshalIndent(map[string]any{
-		"Came": r.Came, "Left": r.Left, "Silenced": r.Silenced, "Commits": r.Commits, "Acked": r.Acked, "Reads": r.Reads,
+		"Came": r.Came, "Left": r.Left, "Silenced": r.Silenced, "Mute": r.Mute, "Commits": r.Commits, "Acked": r.Acked, "Reads": r.Reads,
 		"Records": r.Records, "Told": r.Told, "Violations": violations, "Fatal": r.Fatal, "UserErrors": r.UserErrors,
 	}, "", "  ")
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -46,6 +48,7 @@ type member struct {
 	jvm                *jvm // of Java's members
 	timing             timing
 	rec                *recorder
+	dir                string // for what librdkafka says of itself
 
 	ctx     context.Context // ends when the member is to end
 	end     context.CancelFunc
@@ -313,7 +316,8 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 		"retry.backoff.ms":         int(redialMax / 2 / time.Millisecond),
 		"socket.timeout.ms":        10_000,
 		"queued.min.messages":      1000,
-		"log_level":                0,
+		"debug":                    "cgrp,assignor",
+		"go.logs.channel.enable":   true,
 	}
 	if m.flavor.Assignor == "consumer" {
 		config["group.protocol"] = "consumer"
@@ -322,9 +326,24 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 		config["session.timeout.ms"] = int(m.timing.session / time.Millisecond)
 		config["heartbeat.interval.ms"] = int(m.timing.heartbeat / time.Millisecond)
 	}
-	client, err := kafka.NewConsumer(&config)
+	log, err := os.Create(filepath.Join(m.dir, m.name+".log"))
 	if err != nil {
 		return nil, err
+	}
+	client, err := kafka.NewConsumer(&config)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	logged := make(chan struct{})
+	go func() { // until Close
+		defer close(logged)
+		for e := range client.Logs() {
+			fmt.Fprintln(log, e.Timestamp.UTC().Format(time.RFC3339Nano), e.Tag, e.Message)
+		}
+	}()
+	endLog := func() {
+		<-logged
+		log.Close()
 	}
 	commit := func(only []int32) {
 		offsets := m.take(only)
@@ -369,9 +388,11 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 	}
 	if err := client.Subscribe(m.topic, rebalanced); err != nil {
 		client.Close()
+		endLog()
 		return nil, err
 	}
 	return func() {
+		defer endLog()
 		due := time.Now().Add(m.timing.commit)
 		for m.ctx.Err() == nil {
 			switch e := client.Poll(int(pollWait / time.Millisecond)).(type) {

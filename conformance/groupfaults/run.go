@@ -77,6 +77,7 @@ type result struct {
 	Told                     int // assignments
 	Violations               []groupcheck.Violation
 	Fatal                    []string
+	Mute                     []string // members whose libraries said nothing any more by themselves
 	UserErrors               string
 	Slowest                  string          // member of the longest recovery, and its library
 	Recovery                 []time.Duration // from the server's readiness to a member's next record, sorted
@@ -88,6 +89,7 @@ const (
 	settleTimeout = 90 * time.Second // after faults: sessions that end, rebalances that time out
 	pauseMax      = 4 * time.Second
 	closeTimeout  = 60 * time.Second
+	mutePatience  = 30 * time.Second // longer than any backoff of a library
 )
 
 func groupName(i int) string { return fmt.Sprintf("g%03d", i) }
@@ -125,7 +127,7 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 			}
 		}
 	}
-	if !p.awaitSettled(ctx) {
+	if !p.awaitSettled(ctx, res) {
 		return p.finish(res), nil
 	}
 	p.logf("%d groups of %d members have come together after %s", p.groups, p.members, time.Since(p.rec.start).Round(time.Millisecond))
@@ -140,7 +142,7 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 	if err := errors.Join(harmErr, changeErr); err != nil {
 		return nil, err
 	}
-	if !p.awaitSettled(ctx) {
+	if !p.awaitSettled(ctx, res) {
 		return p.finish(res), nil
 	}
 	if err := p.readAll(ctx, "a reader at rest"); err != nil {
@@ -154,7 +156,7 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 	if err := p.readAll(ctx, "a reader after one more kill"); err != nil {
 		return nil, err
 	}
-	if !p.awaitSettled(ctx) {
+	if !p.awaitSettled(ctx, res) {
 		return p.finish(res), nil
 	}
 	p.mu.Lock()
@@ -471,7 +473,7 @@ func (p *plan) join(group string) error {
 	p.made[group]++
 	m := &member{
 		name: fmt.Sprintf("%s-%d", group, n), group: group, topic: topic, bootstrap: p.tap.addr(),
-		flavor: p.flavorOf(number, n), timing: p.timing, rec: p.rec,
+		flavor: p.flavorOf(number, n), timing: p.timing, rec: p.rec, dir: p.dir,
 	}
 	m.jvm = p.jvms[m.flavor.Library]
 	p.tap.follow(m)
@@ -628,16 +630,36 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // awaitSettled returns when every group has come to rest; false if one does not.
-func (p *plan) awaitSettled(ctx context.Context) bool {
+func (p *plan) awaitSettled(ctx context.Context, res *result) bool {
 	ctx, cancel := context.WithTimeout(ctx, p.settle)
 	defer cancel()
 	for ctx.Err() == nil {
 		if len(p.rec.unsettled()) == 0 {
 			return true
 		}
+		p.removeMute(res)
 		wait(ctx, 10*time.Millisecond)
 	}
 	return false
+}
+
+// removeMute takes those members for silent whose libraries have come to a standstill
+// by themselves: their groups must come to rest without them.
+func (p *plan) removeMute(res *result) {
+	for _, group := range p.rec.unsettled() {
+		for _, name := range p.rec.live(group) {
+			p.mu.Lock()
+			_, running := p.running[name]
+			p.mu.Unlock()
+			last, mute := p.tap.mute(name, p.rec.now()-int64(max(p.timing.session, mutePatience)))
+			if !running || !mute || last.at == 0 {
+				continue
+			}
+			res.Mute = append(res.Mute, fmt.Sprintf("%s of %s, since its %s at %.3f s", name, p.libraryOf(name), last.key.Name(), float64(last.at)/1e9))
+			p.logf("mute without a fault of anybody: %s", res.Mute[len(res.Mute)-1])
+			p.remove(name, true)
+		}
+	}
 }
 
 // awaitRecovery returns when every member receives records again, or gives up:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/quirelog/quire/conformance/groupcheck"
@@ -31,6 +32,7 @@ type tap struct {
 
 	mu     sync.Mutex
 	groups map[string]string // of members, by client id
+	last   map[string]words  // the newest of owed that a member made, by client id
 	cut    map[string]bool
 	conns  map[*tapConn]bool
 	modern map[string]bool // member ids of the consumer protocol
@@ -45,7 +47,18 @@ type tapConn struct {
 	mu       sync.Mutex
 	name     string // client id, once known
 	requests map[int32]tapRequest
+	waiting  map[int32]words // those that a member must make and that are not answered, by correlation
 }
+
+// words are what a member said: the key of a request, and when.
+type words struct {
+	key kmsg.Key
+	at  int64
+}
+
+// owed are the requests that a member has to make again and again, or that it makes
+// because it cannot make those.
+var owed = []kmsg.Key{kmsg.ApiVersions, kmsg.Metadata, kmsg.FindCoordinator, kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat, kmsg.LeaveGroup, kmsg.ConsumerGroupHeartbeat, kmsg.OffsetFetch, kmsg.OffsetCommit, kmsg.ListOffsets}
 
 type tapRequest struct {
 	req   kmsg.Request
@@ -61,7 +74,7 @@ func newTap(listen, upstream string, rec *recorder) (*tap, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tap{upstream: upstream, rec: rec, listener: l, groups: map[string]string{}, cut: map[string]bool{}, conns: map[*tapConn]bool{}, modern: map[string]bool{}}, nil
+	return &tap{upstream: upstream, rec: rec, listener: l, groups: map[string]string{}, last: map[string]words{}, cut: map[string]bool{}, conns: map[*tapConn]bool{}, modern: map[string]bool{}}, nil
 }
 
 func (t *tap) addr() string { return t.listener.Addr().String() }
@@ -123,7 +136,7 @@ func (t *tap) pass(client net.Conn) {
 		client.Close() // as the server would, were it there
 		return
 	}
-	c := &tapConn{tap: t, client: client, server: server, requests: map[int32]tapRequest{}}
+	c := &tapConn{tap: t, client: client, server: server, requests: map[int32]tapRequest{}, waiting: map[int32]words{}}
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
@@ -151,6 +164,30 @@ func (t *tap) pass(client net.Conn) {
 func (c *tapConn) end() {
 	c.client.Close()
 	c.server.Close()
+}
+
+// mute says whether a member has said nothing since a time of all that it has to say
+// again and again, though it waits for no answer: then its library has come to a
+// standstill, and no server can help it.
+func (t *tap) mute(member string, since int64) (last words, mute bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last = t.last[member]
+	if last.at >= since {
+		return last, false
+	}
+	for c := range t.conns {
+		if c.clientID() == member && c.waits() {
+			return last, false
+		}
+	}
+	return last, true
+}
+
+func (c *tapConn) waits() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting) > 0
 }
 
 func (c *tapConn) clientID() string {
@@ -259,11 +296,21 @@ func (c *tapConn) request(frame []byte) ([]byte, bool) {
 	c.name = client
 	c.mu.Unlock()
 	t := c.tap
+	said := words{kmsg.Key(binary.BigEndian.Uint16(frame)), t.rec.now()}
+	due := slices.Contains(owed, said.key)
 	t.mu.Lock()
 	group, cut := t.groups[client], t.cut[client]
+	if due && group != "" {
+		t.last[client] = said
+	}
 	t.mu.Unlock()
 	if cut {
 		return nil, false
+	}
+	if due {
+		c.mu.Lock()
+		c.waiting[correlation] = said
+		c.mu.Unlock()
 	}
 	if req == nil || group == "" {
 		return frame, true
@@ -310,6 +357,7 @@ func (c *tapConn) response(frame []byte) ([]byte, bool) {
 	c.mu.Lock()
 	asked, ok := c.requests[correlation]
 	delete(c.requests, correlation)
+	delete(c.waiting, correlation)
 	client := c.name
 	c.mu.Unlock()
 	if !ok {

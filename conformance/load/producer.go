@@ -174,7 +174,11 @@ func (l *librdkafka) deliver() {
 		switch e := event.(type) {
 		case *kafka.Message:
 			done := e.Opaque.(func(int64, error))
-			done(int64(e.TopicPartition.Offset), e.TopicPartition.Error)
+			offset := int64(e.TopicPartition.Offset)
+			if e.TopicPartition.Offset == kafka.OffsetInvalid {
+				offset = check.Untold
+			}
+			done(offset, e.TopicPartition.Error)
 		case kafka.Error:
 			// Lost connections are expected here; a fatal error also fails
 			// every outstanding message.
