@@ -56,7 +56,7 @@ func (r *run) startGroups(ctx context.Context) (*groups, error) {
 		return nil, err
 	}
 	g := &groups{done: make(chan error, 1), log: filepath.Join(dir, "groupfaults.log"), report: filepath.Join(dir, "report.json")}
-	g.cmd = exec.Command(bin, "-dir", dir, "-bootstrap", r.cluster.groupsAddr, "-listen", r.cluster.groupsTap, "-report", g.report,
+	g.cmd = exec.Command(bin, "-dir", dir, "-bootstrap", r.cluster.groupsAddr, "-listen", r.cluster.groupsTap, "-report", g.report, "-library-logs", dir,
 		"-groups", strconv.Itoa(p.groups), "-kinds", p.groupKinds, "-changing", strconv.Itoa(p.groups/2), "-silences", "0",
 		"-session", p.session.String(), "-heartbeat", "500ms", "-commit", "200ms", "-settle", "2m", "-rate", "3", "-seed", strconv.FormatUint(p.seed, 10))
 	for _, n := range r.cluster.nodes {

@@ -73,6 +73,7 @@ func runCommand(ctx context.Context, args []string) error {
 	flags.IntVar(&p.etcdKills, "etcd-kills", 1, "weight of kill -9 of an etcd member")
 	flags.StringVar(&p.bootstrap, "bootstrap", "", "do no harm to servers of one's own: lead the members to the servers at this address, until standard input ends")
 	flags.StringVar(&p.listen, "listen", "", "with -bootstrap: the address that those servers name to the members, host:port; it is listened on here")
+	flags.StringVar(&p.logs, "library-logs", "", "folder for what librdkafka's members say of themselves")
 	flags.Func("observe", "with -bootstrap: the address of one server, asked for committed offsets past what balances the load; may be repeated", func(s string) error { p.observed = append(p.observed, s); return nil })
 	report := flags.String("report", "", "file for the result in JSON")
 	flags.DurationVar(&p.timing.session, "session", 6*time.Second, "session timeout")

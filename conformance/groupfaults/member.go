@@ -48,7 +48,7 @@ type member struct {
 	jvm                *jvm // of Java's members
 	timing             timing
 	rec                *recorder
-	dir                string // for what librdkafka says of itself
+	logs               string // folder for what librdkafka says of itself; "": nowhere
 
 	ctx     context.Context // ends when the member is to end
 	end     context.CancelFunc
@@ -316,8 +316,7 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 		"retry.backoff.ms":         int(redialMax / 2 / time.Millisecond),
 		"socket.timeout.ms":        10_000,
 		"queued.min.messages":      1000,
-		"debug":                    "cgrp,assignor",
-		"go.logs.channel.enable":   true,
+		"log_level":                0,
 	}
 	if m.flavor.Assignor == "consumer" {
 		config["group.protocol"] = "consumer"
@@ -326,24 +325,19 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 		config["session.timeout.ms"] = int(m.timing.session / time.Millisecond)
 		config["heartbeat.interval.ms"] = int(m.timing.heartbeat / time.Millisecond)
 	}
-	log, err := os.Create(filepath.Join(m.dir, m.name+".log"))
-	if err != nil {
-		return nil, err
+	if m.logs != "" {
+		config["debug"], config["go.logs.channel.enable"], config["log_level"] = "cgrp,assignor", true, 7
 	}
 	client, err := kafka.NewConsumer(&config)
 	if err != nil {
-		return nil, errors.Join(err, log.Close())
+		return nil, err
 	}
-	logged := make(chan struct{})
-	go func() { // until Close
-		defer close(logged)
-		for e := range client.Logs() {
-			fmt.Fprintln(log, e.Timestamp.UTC().Format(time.RFC3339Nano), e.Tag, e.Message)
+	endLog := func() {}
+	if m.logs != "" {
+		if endLog, err = writeLog(client, filepath.Join(m.logs, m.name+".log")); err != nil {
+			client.Close()
+			return nil, err
 		}
-	}()
-	endLog := func() {
-		<-logged
-		log.Close()
 	}
 	commit := func(only []int32) {
 		offsets := m.take(only)
@@ -422,5 +416,24 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 		if err := client.Close(); err != nil && !m.isSilent() {
 			m.rec.seen(m.flavor.Library, "close: "+err.Error())
 		}
+	}, nil
+}
+
+// writeLog writes down what a client says of itself until it is closed. Then end it.
+func writeLog(client *kafka.Consumer, path string) (end func(), err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for e := range client.Logs() {
+			fmt.Fprintln(f, e.Timestamp.UTC().Format(time.RFC3339Nano), e.Tag, e.Message)
+		}
+	}()
+	return func() {
+		<-written
+		f.Close()
 	}, nil
 }

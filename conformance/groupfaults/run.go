@@ -30,6 +30,7 @@ type plan struct {
 	bootstrap   string     // of servers that are somebody else's
 	observed    []string   // such servers, to be asked for offsets directly
 	listen      string     // where these tell the members to go
+	logs        string     // folder for what librdkafka's members say of themselves; "": nowhere
 	flavors     [][]flavor // of a group's members in turn; groups take them in turn
 
 	groups, members int
@@ -473,7 +474,7 @@ func (p *plan) join(group string) error {
 	p.made[group]++
 	m := &member{
 		name: fmt.Sprintf("%s-%d", group, n), group: group, topic: topic, bootstrap: p.tap.addr(),
-		flavor: p.flavorOf(number, n), timing: p.timing, rec: p.rec, dir: p.dir,
+		flavor: p.flavorOf(number, n), timing: p.timing, rec: p.rec, logs: p.logs,
 	}
 	m.jvm = p.jvms[m.flavor.Library]
 	p.tap.follow(m)
