@@ -46,6 +46,19 @@ func (c *cluster) replicas(id ledger.ID, entry int64) int {
 	return n
 }
 
+// marked waits until a ledger is marked as one that lacks the replicas of a bookie.
+func (c *cluster) marked(id ledger.ID, missing metadata.BookieID) {
+	c.t.Helper()
+	c.await("the ledger is marked under-replicated", func() bool {
+		marked := false
+		c.ok(c.store.ListUnderReplicated(c.t.Context(), func(m metadata.Mark) bool {
+			marked = m.Ledger == int64(id) && slices.Equal(m.Missing, []metadata.BookieID{missing})
+			return true
+		}))
+		return marked
+	})
+}
+
 func TestBookieDiesAndNobodyReplacesIt(t *testing.T) {
 	c := newCluster(t, 3)
 	now := newClock()
@@ -69,14 +82,7 @@ func TestBookieDiesAndNobodyReplacesIt(t *testing.T) {
 	if s := c.stored(w.ID()); len(s.Segments) != 1 {
 		t.Fatalf("ledger has %d segments, want one", len(s.Segments))
 	}
-	c.await("the ledger is marked under-replicated", func() bool {
-		marked := false
-		c.ok(c.store.ListUnderReplicated(t.Context(), func(m metadata.Mark) bool {
-			marked = m.Ledger == int64(w.ID()) && slices.Equal(m.Missing, c.ids[:1])
-			return true
-		}))
-		return marked
-	})
+	c.marked(w.ID(), c.ids[0])
 }
 
 func TestBookieDiesAndASpareReplacesIt(t *testing.T) {
@@ -325,6 +331,36 @@ func TestRecoveryLeavesAStalledBookie(t *testing.T) {
 	c.bookies[bookies[0]].Pause()
 	c.recovered(c.open(narrow), w.ID(), 10)
 	c.bookies[bookies[0]].Resume()
+}
+
+// TestRecoveryMarksWhatItCouldNotCopy: nobody else would notice, the bookie being there.
+func TestRecoveryMarksWhatItCouldNotCopy(t *testing.T) {
+	c := newCluster(t, 3)
+	w := c.create(c.open(nil))
+	c.acknowledged(w, 0, 10) // the last one is read and added again by a recovery
+	adds := func(r wire.Request) bool { return r.Op == wire.OpAdd }
+	goOn := make(chan struct{})
+	for _, id := range c.ids[1:] {
+		c.bookies[id].Inject(bookietest.Fault{Match: adds, Until: goOn})
+	}
+	c.bookies[c.ids[0]].Inject(bookietest.Fault{Match: adds, Code: wire.IOError})
+	tier := c.open(nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.recovered(tier, w.ID(), 10)
+	}()
+	c.await("the recovery goes on without the bookie", func() bool {
+		lacking := make(chan int, 1)
+		for _, r := range tier.openRecoveries() {
+			r.post(func() { lacking <- len(r.lacking) }, func() { lacking <- 0 })
+			return <-lacking == 1
+		}
+		return false
+	})
+	close(goOn)
+	<-done
+	c.marked(w.ID(), c.ids[0])
 }
 
 func TestReadOnlyBookieIsReplaced(t *testing.T) {
@@ -620,15 +656,7 @@ func TestMetadataStoreIsAwayForLongDuringAnEnsembleChange(t *testing.T) {
 	c.reads(r, 50)
 	c.ok(r.Close())
 	segments := c.stored(w.ID()).Segments
-	late := segments[len(segments)-1].Bookies[0]
-	c.await("the ledger is marked under-replicated", func() bool {
-		marked := false
-		c.ok(c.store.ListUnderReplicated(t.Context(), func(m metadata.Mark) bool {
-			marked = m.Ledger == int64(w.ID()) && slices.Contains(m.Missing, late)
-			return true
-		}))
-		return marked
-	})
+	c.marked(w.ID(), segments[len(segments)-1].Bookies[0])
 }
 
 func TestMetadataStoreIsAwayDuringClose(t *testing.T) {

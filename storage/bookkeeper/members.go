@@ -43,10 +43,26 @@ type member struct {
 	metrics memberMetrics
 	reads   delays
 
-	suspect   atomic.Bool  // the quarantine knows it; changed under members.mu
-	failedAt  atomic.Int64 // unix ns
-	stalledAt atomic.Int64 // unix ns, of the machine's clock
+	suspect   atomic.Bool // the quarantine knows it; changed under members.mu
+	failedAt  moment
+	stalledAt moment       // of the machine's clock
 	batches   atomic.Int32 // batchUnknown, batchWorks, batchBreaks
+}
+
+// moment is a time that some goroutines note and others look at. It is compared by the
+// monotonic clock, since the other one may be set.
+type moment struct {
+	since atomic.Int64 // ns after began, 0: never
+}
+
+var began = time.Now()
+
+func (m *moment) note(now time.Time) { m.since.Store(int64(now.Sub(began)) | 1) }
+
+// within says whether the moment was noted, and less than d before now.
+func (m *moment) within(d time.Duration, now time.Time) bool {
+	since := m.since.Load()
+	return since != 0 && int64(now.Sub(began))-since < int64(d)
 }
 
 // What is known of BATCH_READ at a bookie. One that is older than 4.17.0 answers
@@ -132,7 +148,7 @@ func (m *members) observe(b *member, op wire.Op, elapsed time.Duration, err erro
 		b.reads.note(elapsed, now)
 	}
 	if spoils(op, err) {
-		b.failedAt.Store(now.UnixNano())
+		b.failedAt.note(now)
 	}
 	switch {
 	case blames(err):
@@ -156,11 +172,11 @@ func (m *members) observe(b *member, op wire.Op, elapsed time.Duration, err erro
 // goes on without it. When all bookies are silent none is better than another.
 func (m *members) stalled(b *member) {
 	now := m.t.c.Now()
-	if !b.failedWithin(recent, now) {
+	if !b.failedAt.within(recent, now) {
 		m.t.log.Warn("bookie does not answer adds", zap.String("bookie", string(b.id)), zap.Duration("since", m.t.c.StallAfter))
 	}
-	b.failedAt.Store(now.UnixNano())
-	b.stalledAt.Store(time.Now().UnixNano())
+	b.failedAt.note(now)
+	b.stalledAt.note(time.Now())
 	usable := m.usable()
 	for _, w := range m.t.openWriters() {
 		w.event(func(machine *quorum.Writer) { machine.BookieStalled(b.id, m.isStalled, usable >= w.want.ack) })
@@ -176,12 +192,7 @@ func (m *members) isStalled(id metadata.BookieID) bool {
 	m.mu.Lock()
 	b := m.all[id]
 	m.mu.Unlock()
-	return b != nil && time.Now().UnixNano()-b.stalledAt.Load() < int64(m.t.c.StallAfter/2)
-}
-
-func (b *member) failedWithin(d time.Duration, now time.Time) bool {
-	at := b.failedAt.Load()
-	return at != 0 && now.UnixNano()-at < int64(d)
+	return b != nil && b.stalledAt.within(m.t.c.StallAfter/2, time.Now())
 }
 
 // candidates returns who could take entries. m.mu is held. Those that failed a
@@ -194,7 +205,7 @@ func (m *members) candidates(leaveOut bool) []place.Candidate {
 			continue
 		}
 		avoid := m.quarantine.Avoid(b.ID, now)
-		if known := m.all[b.ID]; known != nil && known.failedWithin(recent, now) {
+		if known := m.all[b.ID]; known != nil && known.failedAt.within(recent, now) {
 			if leaveOut {
 				continue
 			}
@@ -279,7 +290,7 @@ func (m *members) takesAdds(id metadata.BookieID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b := m.all[id]
-	return !m.quarantine.Avoid(id, now) && (b == nil || !b.failedWithin(recent, now))
+	return !m.quarantine.Avoid(id, now) && (b == nil || !b.failedAt.within(recent, now))
 }
 
 // readCookies finds out which bookies there are, up or not, and which are of
@@ -367,7 +378,7 @@ func (m *members) order(ledger int64, ensemble []metadata.BookieID, positions []
 		if known.State == metadata.Vanished {
 			r.rank += rankVanished
 		}
-		if r.b.failedWithin(10*time.Second, now) || !r.b.client.Reachable() {
+		if r.b.failedAt.within(10*time.Second, now) || !r.b.client.Reachable() {
 			r.rank += rankFailed
 		}
 		if here := m.t.c.Location; here != (place.Location{}) {
@@ -408,7 +419,7 @@ type delays struct {
 	ring [64]time.Duration
 	n    int
 	p95  atomic.Int64 // ns; 0: too few yet
-	at   atomic.Int64 // unix ns of the last read
+	at   moment       // of the last read
 }
 
 const (
@@ -421,7 +432,7 @@ const (
 )
 
 func (d *delays) note(elapsed time.Duration, now time.Time) {
-	d.at.Store(now.UnixNano())
+	d.at.note(now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ring[d.n%len(d.ring)] = elapsed
@@ -437,7 +448,7 @@ func (d *delays) note(elapsed time.Duration, now time.Time) {
 
 // percentile returns what 95 of 100 reads did not exceed, 0 if nobody knows.
 func (d *delays) percentile(now time.Time) time.Duration {
-	if now.UnixNano()-d.at.Load() > int64(delaysAge) {
+	if !d.at.within(delaysAge, now) {
 		return 0
 	}
 	return time.Duration(d.p95.Load())

@@ -127,9 +127,10 @@ type recovery struct {
 	machine *quorum.Recovery
 	packets map[int64]*bookie.Packet
 
-	wait     []quorum.Effect // reads that wait for memory
-	reading  int             // reads under way
-	maxRead  int             // bytes of the longest entry so far; recoverGuess until one is measured
+	lacking  map[metadata.BookieID]bool // miss entries that were recovered
+	wait     []quorum.Effect            // reads that wait for memory
+	reading  int                        // reads under way
+	maxRead  int                        // bytes of the longest entry so far; recoverGuess until one is measured
 	measured bool
 
 	mu     sync.Mutex
@@ -244,10 +245,17 @@ func (r *recovery) carryOut() (*metadata.Ledger, metadata.Version, error) {
 			case quorum.Store:
 				r.store(e)
 			case quorum.Degraded:
+				if r.lacking == nil {
+					r.lacking = make(map[metadata.BookieID]bool)
+				}
+				r.lacking[e.Bookie] = true
 				r.t.log.Warn("recovery goes on with fewer copies, nobody can replace a bookie", zap.Int64("ledger", r.id), zap.String("bookie", string(e.Bookie)))
 			case quorum.Failed:
 				return nil, 0, e.Err
 			case quorum.Sealed:
+				if l, lacking := e.Ledger, r.lacking; lacking != nil {
+					r.t.start(func() { r.t.markLacking(l, lacking) })
+				}
 				return e.Ledger, e.Version, e.Err
 			}
 		}
