@@ -30,11 +30,15 @@ const (
 
 // channel is one connection to the bookie, through all its replacements, and the
 // requests that go over it. Its goroutine, run, owns the connection: it dials,
-// writes, and ends the requests of a connection that broke. A second one, for each
-// connection, reads.
+// writes what is queued, and ends the requests of a connection that broke. A second
+// one, for each connection, reads.
 type channel struct {
 	c    *Client
 	wake chan struct{}
+
+	// writing is held by who writes to conn. It is taken before mu, or under it without
+	// waiting.
+	writing sync.Mutex
 
 	mu       sync.Mutex
 	closed   bool
@@ -43,11 +47,13 @@ type channel struct {
 	gathered int   // bytes of the queue meanwhile
 	queue    []*op // from head on: not sent
 	head     int
-	table    map[key]*op // sent, or being sent, over conn
-	owed     int         // adds of the table
-	conn     net.Conn    // nil if there is none
-	answered bool        // conn brought an answer
-	reason   error       // why the client closed conn
+	table    table    // sent, or being sent, over conn
+	owed     int      // adds of the table
+	conn     net.Conn // nil if there is none
+	direct   *direct  // of conn, nil if it has none
+	left     *op      // an add that conn took a part of, or nothing yet
+	answered bool     // conn brought an answer
+	reason   error    // why the client closed conn
 	serial   uint64
 	earliest time.Duration // no deadline, and no end of patience, is before it
 	heardAt  time.Duration // last answer to an add
@@ -55,7 +61,7 @@ type channel struct {
 }
 
 func newChannel(c *Client) *channel {
-	return &channel{c: c, wake: make(chan struct{}, 1), table: map[key]*op{}, earliest: never}
+	return &channel{c: c, wake: make(chan struct{}, 1), earliest: never}
 }
 
 func (ch *channel) connected() bool {
@@ -84,7 +90,13 @@ func (ch *channel) enqueueAdd(p *Packet, now, timeout time.Duration, h AddHandle
 		packet: p, handler: h, tag: tag,
 	}
 	ch.c.addCount.Add(1)
-	ch.put(o)
+	due := ch.watch(o)
+	if !ch.mayWrite(p.Bytes()) {
+		ch.put(o, due)
+		return true
+	}
+	ch.writeNow(o)
+	ch.c.clock.arm(due)
 	return true
 }
 
@@ -96,18 +108,23 @@ func (ch *channel) enqueueRead(o *op, now, timeout time.Duration) bool {
 	}
 	o.started, o.deadline, o.patience = now, now+timeout, now+2*max(timeout, ch.c.cfg.ReadTimeout)
 	ch.c.readCount.Add(1)
-	ch.put(o)
+	ch.put(o, ch.watch(o))
 	return true
 }
 
-// put queues o and unlocks.
-func (ch *channel) put(o *op) {
-	ch.queue = append(ch.queue, o)
-	due := o.deadline
+// watch returns when the clock has to look at o. The lock is held.
+func (ch *channel) watch(o *op) (due time.Duration) {
+	due = o.deadline
 	if o.packet != nil && ch.c.cfg.Stalled != nil {
 		due = min(due, o.started+ch.c.cfg.StallAfter)
 	}
 	ch.earliest = min(ch.earliest, due)
+	return due
+}
+
+// put queues o, which is due then, and unlocks.
+func (ch *channel) put(o *op, due time.Duration) {
+	ch.queue = append(ch.queue, o)
 	wake := ch.asleep
 	if ch.gathers {
 		if o.packet != nil {
@@ -142,7 +159,7 @@ func (ch *channel) idle() bool {
 
 // wait returns for how long the queue may wait for more. The lock is held.
 func (ch *channel) wait(now time.Duration) time.Duration {
-	if ch.owed == 0 || ch.head == len(ch.queue) {
+	if ch.owed == 0 || ch.left != nil || ch.head == len(ch.queue) {
 		return 0
 	}
 	ch.gathered = 0
@@ -169,6 +186,11 @@ func (ch *channel) take(batch []*op, now time.Duration) ([]*op, time.Duration) {
 		return batch, wait
 	}
 	bytes := 0
+	if ch.left != nil {
+		bytes = ch.left.packet.Bytes() - ch.left.sent
+		batch = append(batch, ch.left)
+		ch.left = nil
+	}
 	for ch.head < len(ch.queue) && len(batch) < maxWriteOps && bytes < maxWriteBytes {
 		o := ch.queue[ch.head]
 		ch.queue[ch.head] = nil
@@ -176,19 +198,16 @@ func (ch *channel) take(batch []*op, now time.Duration) ([]*op, time.Duration) {
 		if o.over { // a read that was canceled
 			continue
 		}
-		if first := ch.table[o.key]; first != nil {
+		if first := ch.table.get(o.key); first != nil {
 			for first.next != nil {
 				first = first.next
 			}
 			first.next = o
 			continue
 		}
-		ch.serial++
-		o.serial, o.pending, o.writing = ch.serial, true, true
-		ch.table[o.key] = o
+		ch.enter(o)
 		if o.packet != nil {
 			bytes += o.packet.Bytes()
-			ch.owed++
 		} else {
 			bytes += len(o.frame)
 		}
@@ -204,6 +223,16 @@ func (ch *channel) take(batch []*op, now time.Duration) ([]*op, time.Duration) {
 	}
 	ch.asleep = len(batch) == 0 && ch.head == len(ch.queue)
 	return batch, 0
+}
+
+// enter puts o, which is about to be written, into the table. The lock is held.
+func (ch *channel) enter(o *op) {
+	ch.serial++
+	o.serial, o.sent, o.pending, o.writing = ch.serial, 0, true, true
+	ch.table.put(o)
+	if o.packet != nil {
+		ch.owed++
+	}
 }
 
 // written says that the bytes of batch are no longer needed by the writer.
@@ -245,7 +274,7 @@ func (ch *channel) drop(o *op) {
 // unchain takes o out of the table, and what waited behind it goes to the queue.
 // The lock is held.
 func (ch *channel) unchain(o *op) {
-	delete(ch.table, o.key)
+	ch.table.remove(o)
 	o.pending = false
 	if o.key.op == wire.OpAdd {
 		ch.owed--
@@ -323,7 +352,7 @@ func (ch *channel) expire(now time.Duration, outcomes []outcome) (next time.Dura
 	}
 	clear(ch.queue[len(keep):])
 	ch.queue = keep
-	for _, o := range ch.table {
+	for o := range ch.table.all {
 		check(o)
 		if o.over {
 			// Its key stays taken until it is answered.
@@ -379,7 +408,7 @@ func (ch *channel) attach(conn net.Conn) bool {
 	if ch.closed {
 		return false
 	}
-	ch.conn, ch.answered, ch.reason = conn, false, nil
+	ch.conn, ch.direct, ch.answered, ch.reason = conn, newDirect(conn), false, nil
 	return true
 }
 
@@ -391,15 +420,25 @@ func (ch *channel) attach(conn net.Conn) bool {
 func (ch *channel) detach(cause error) {
 	now := ch.c.now()
 	ch.mu.Lock()
-	answered, owed, batch := ch.answered, len(ch.table) > 0, false
-	for k := range ch.table {
-		batch = batch || k.op == wire.OpBatchRead
+	answered, owed, batch := ch.answered, ch.table.count > 0, false
+	for o := range ch.table.all {
+		batch = batch || o.key.op == wire.OpBatchRead
 	}
-	ch.conn = nil
+	ch.conn, ch.direct = nil, nil
+	ch.mu.Unlock()
+	// Who writes by itself sees that the connection is closed, and may have a reason.
+	ch.writing.Lock()
+	ch.mu.Lock()
+	if ch.left != nil {
+		ch.left.writing = false
+		ch.drop(ch.left)
+		ch.left = nil
+	}
 	if ch.reason != nil {
 		cause = ch.reason
 	}
 	ch.mu.Unlock()
+	ch.writing.Unlock()
 	patient := false
 	switch {
 	case answered || !owed:
@@ -417,8 +456,8 @@ func (ch *channel) detach(cause error) {
 	if ch.closed {
 		patient, err = false, ch.c.refuse(ErrClosed)
 	}
-	sent := make([]*op, 0, len(ch.table))
-	for _, o := range ch.table {
+	sent := make([]*op, 0, ch.table.count)
+	for o := range ch.table.all {
 		sent = append(sent, o)
 	}
 	slices.SortFunc(sent, func(a, b *op) int { return cmp.Compare(a.serial, b.serial) })

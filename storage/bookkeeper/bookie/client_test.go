@@ -650,7 +650,7 @@ func TestPayloadIsHeldUntilWrittenAndAnswered(t *testing.T) {
 		if buf.Load() != 0 || c.budget.used.Load() != 0 {
 			t.Fatalf("%d references, %d bytes are left", buf.Load(), c.budget.used.Load())
 		}
-		if owes := len(ch.table) == 1; owes == answered {
+		if owes := ch.table.count == 1; owes == answered {
 			t.Errorf("answered %v, and owes an answer %v", answered, owes)
 		}
 		if !answered {
@@ -658,8 +658,8 @@ func TestPayloadIsHeldUntilWrittenAndAnswered(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if len(ch.table) != 0 || len(ch.free) != 1 {
-			t.Errorf("%d in the table, %d free", len(ch.table), len(ch.free))
+		if ch.table.count != 0 || len(ch.free) != 1 {
+			t.Errorf("%d in the table, %d free", ch.table.count, len(ch.free))
 		}
 		// Now it is reused: an answer too many finds nobody.
 		r.answers = append(r.answers, wire.Response{Op: wire.OpAdd, Ledger: 1})

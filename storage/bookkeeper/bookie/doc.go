@@ -9,9 +9,11 @@
 //
 // Each connection is opened when it is first needed and kept. One goroutine
 // writes what is queued, many requests with one writev: while the bookie syncs some
-// adds, the next ones gather. Another reads the answers and calls the handlers. An add's bytes are not copied: a Packet is shared by the
-// adds of all replicas and holds its payload until every one of them is written
-// and answered, or given up.
+// adds, the next ones gather. An add to a bookie that owes no answer to any, and whose
+// writer has nothing to do, is written by the goroutine that makes it, which never
+// waits. A second goroutine reads the answers and calls the handlers. An add's bytes are not
+// copied: a Packet is shared by the adds of all replicas and holds its payload until
+// every one of them is written and answered, or given up.
 //
 // The protocol has no request ids. A connection has therefore at most one request
 // of an operation, ledger and entry under way; a second waits behind it, also

@@ -28,6 +28,7 @@ type op struct {
 
 	// Of an add: the op is reused when it is gone.
 	packet  *Packet // nil once released
+	sent    int     // bytes that a connection took before the writer came to it
 	handler AddHandler
 	tag     uint64
 
@@ -40,6 +41,7 @@ type op struct {
 	pending bool // in the channel's table
 	writing bool // the writer has its bytes
 	next    *op  // the one chained behind it
+	beside  *op  // table
 }
 
 // outcome is what a handler is to be told, apart from the op, which may be reused.

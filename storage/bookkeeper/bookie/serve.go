@@ -42,19 +42,24 @@ func (ch *channel) serve(conn net.Conn) error {
 func (ch *channel) write(conn net.Conn, over chan error) error {
 	w := newVector(conn)
 	batch := make([]*op, 0, maxWriteOps)
-	timer := time.NewTimer(never)
+	// The timer is not set anew while it runs: that costs more than to look once too often.
+	timer, runs := time.NewTimer(never), false
 	defer timer.Stop()
 	for {
 		var wait time.Duration
+		ch.writing.Lock()
 		batch, wait = ch.take(batch[:0], ch.c.now())
 		if len(batch) == 0 {
-			if wait > 0 {
+			ch.writing.Unlock()
+			if wait > 0 && !runs {
 				timer.Reset(wait)
+				runs = true
 			}
 			select {
 			case <-ch.wake:
 				continue
 			case <-timer.C:
+				runs = false
 				continue
 			case err := <-over:
 				over <- err
@@ -66,11 +71,13 @@ func (ch *channel) write(conn net.Conn, over chan error) error {
 				w.add(o.frame)
 				continue
 			}
-			w.add(o.packet.head)
-			w.add(o.packet.body)
+			head := o.packet.head
+			w.add(head[min(o.sent, len(head)):])
+			w.add(o.packet.body[max(o.sent-len(head), 0):])
 		}
 		err := w.flush()
 		ch.written(batch)
+		ch.writing.Unlock()
 		if err != nil {
 			return err
 		}
@@ -154,7 +161,13 @@ type reader struct {
 }
 
 func (ch *channel) read(conn net.Conn) error {
-	r := &reader{ch: ch, r: bufio.NewReaderSize(conn, readerBytes), answers: make([]wire.Response, 0, maxAnswers)}
+	var from io.Reader = conn
+	ch.mu.Lock()
+	if ch.direct != nil {
+		from = ch.direct
+	}
+	ch.mu.Unlock()
+	r := &reader{ch: ch, r: bufio.NewReaderSize(from, readerBytes), answers: make([]wire.Response, 0, maxAnswers)}
 	for {
 		if err := r.next(); err != nil {
 			return err
@@ -216,7 +229,7 @@ func (r *reader) answerAdds() error {
 	r.ch.heardAt = now
 	for _, a := range r.answers {
 		k := key{op: a.Op, ledger: a.Ledger, entry: a.Entry}
-		o := r.ch.table[k]
+		o := r.ch.table.get(k)
 		if o == nil {
 			stray = unasked(a)
 			break
@@ -249,7 +262,7 @@ func (r *reader) answerRead(a wire.Response, body int) error {
 		k.entry = int64(binary.BigEndian.Uint64(id))
 	}
 	r.ch.mu.Lock()
-	o := r.ch.table[k]
+	o := r.ch.table.get(k)
 	wanted := o != nil && !o.over
 	r.ch.mu.Unlock()
 	if o == nil {
