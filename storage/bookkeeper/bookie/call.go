@@ -15,6 +15,7 @@ type Call struct {
 	done      func(ReadReply)
 	doneBatch func(BatchReply)
 	first     int64 // of a batch
+	most      int   // entries of a batch; 0: no limit
 	op        op
 	room      [64]byte // for op.frame
 }
@@ -66,7 +67,8 @@ func (call *Call) parseBatch(body []byte) ([]wire.Entry, error) {
 		return nil, fmt.Errorf("ledger %d, entry %d: %w: an empty batch", call.op.key.ledger, call.first, wire.ErrCorrupt)
 	}
 	var entries []wire.Entry
-	for len(rest) > 0 {
+	// What a bookie sends beyond what was asked for may not be acknowledged yet.
+	for len(rest) > 0 && (call.most == 0 || len(entries) < call.most) {
 		var stored []byte
 		if stored, rest, err = wire.NextInBatch(rest); err != nil {
 			break

@@ -236,7 +236,7 @@ func (c *Client) Read(r ReadRequest, done func(ReadReply)) (*Call, error) {
 // 4.17.0 answer by closing the connection (BP-62): it ends with ErrBroken then, at
 // once, and so may other reads under way. For done see Read.
 func (c *Client) ReadBatch(r BatchRequest, done func(BatchReply)) (*Call, error) {
-	call := &Call{codec: r.Codec, doneBatch: done, first: r.First}
+	call := &Call{codec: r.Codec, doneBatch: done, first: r.First, most: max(r.MaxEntries, 0)}
 	b := wire.Batch{
 		First: r.First, RequestID: c.batchIDs.Add(1),
 		MaxEntries: int32(min(max(r.MaxEntries, 0), math.MaxInt32)),

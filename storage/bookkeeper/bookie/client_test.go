@@ -243,6 +243,25 @@ func TestReadBatch(t *testing.T) {
 	}
 }
 
+// TestBatchOfMoreThanWasAskedFor: a bookie that sends more does not get it read.
+func TestBatchOfMoreThanWasAskedFor(t *testing.T) {
+	body := wire.AppendBatchID(nil, 7)
+	for e := range int64(5) {
+		frame := codec(1).AppendAdd(nil, 0, e, e-1, 100*(e+1), payload(e), nil)
+		r, err := wire.ParseRequest(frame[wire.LengthBytes:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = wire.AppendInBatch(body, r.Stored)
+	}
+	for most, want := range map[int]int{0: 5, 1: 1, 3: 3, 9: 5} {
+		call := Call{codec: codec(1), most: most}
+		if entries, err := call.parseBatch(body); len(entries) != want || err != nil {
+			t.Errorf("%d entries where %d were asked for, error %v", len(entries), most, err)
+		}
+	}
+}
+
 // TestDuplicatesWaitForEachOther: there is no request id to tell their answers apart.
 func TestDuplicatesWaitForEachOther(t *testing.T) {
 	b := listen(t, bookietest.Config{})

@@ -28,7 +28,9 @@ func (s *Store) Bookies(ctx context.Context) (*metadata.Registry, error) {
 	return metadata.Follow(registrations(keys), func(ctx context.Context, set func([]metadata.Registration)) {
 		for ctx.Err() == nil && s.client.Ctx().Err() == nil {
 			s.watch(ctx, keys, revision, set)
-			// The watch broke, and what it missed may be compacted: read all again.
+			// The watch broke, and what it missed may be compacted: read all again. So from
+			// time to time if it did not: one of a revision that etcd has yet to come to,
+			// since it was restored from a backup, waits and says nothing.
 			for {
 				select {
 				case <-time.After(rewatchDelay):
@@ -59,10 +61,11 @@ func (s *Store) registered(ctx context.Context) (map[string][]byte, int64, error
 	return keys, resp.Header.Revision, nil
 }
 
-// watch applies the changes after a revision to keys until the watch breaks.
+// watch applies the changes after a revision to keys until the watch breaks, or it is
+// time to read all again.
 func (s *Store) watch(ctx context.Context, keys map[string][]byte, revision int64, set func([]metadata.Registration)) {
 	// A member that is cut off from the others must end the watch, not keep it silent.
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), s.relist)
 	defer cancel()
 	for resp := range s.client.Watcher.Watch(ctx, available, clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
 		if resp.Err() != nil {

@@ -30,9 +30,15 @@ type Config struct {
 	Client *clientv3.Client
 	// RequestTimeout bounds one request to etcd. 0: 5 s.
 	RequestTimeout time.Duration
+	// RelistInterval is the time between two readings of who is registered, in case
+	// their watch has lost something. 0: 1 min.
+	RelistInterval time.Duration
 }
 
-const defaultRequestTimeout = 5 * time.Second
+const (
+	defaultRequestTimeout = 5 * time.Second
+	defaultRelistInterval = time.Minute
+)
 
 // createAttempts bounds how often one Create sends what may have been done.
 const createAttempts = 3
@@ -42,6 +48,7 @@ const createAttempts = 3
 type Store struct {
 	client  *clientv3.Client
 	timeout time.Duration
+	relist  time.Duration
 }
 
 var _ metadata.Store = (*Store)(nil)
@@ -51,7 +58,10 @@ func New(c Config) *Store {
 	if c.RequestTimeout <= 0 {
 		c.RequestTimeout = defaultRequestTimeout
 	}
-	return &Store{client: c.Client, timeout: c.RequestTimeout}
+	if c.RelistInterval <= 0 {
+		c.RelistInterval = defaultRelistInterval
+	}
+	return &Store{client: c.Client, timeout: c.RequestTimeout, relist: c.RelistInterval}
 }
 
 // begin limits a request to its time and the client's life, or says why it cannot

@@ -352,6 +352,40 @@ func TestAway(t *testing.T) {
 	}
 }
 
+// deaf is a watcher that hears nothing, and of no end.
+type deaf struct{ clientv3.Watcher }
+
+func (deaf) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
+	ch := make(chan clientv3.WatchResponse)
+	context.AfterFunc(ctx, func() { close(ch) })
+	return ch
+}
+
+// Who registers is heard of though the watch says nothing.
+func TestDeafWatch(t *testing.T) {
+	m, c := start(t)
+	c.Watcher = deaf{c.Watcher}
+	s := etcd.New(etcd.Config{Client: c, RelistInterval: 10 * time.Millisecond})
+	r, err := s.Bookies(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	register(t, m.connect(t), metadata.Registration{ID: "127.0.0.1:1"})
+	deadline := time.After(30 * time.Second)
+	for {
+		changed := r.Changed()
+		if r.Get("127.0.0.1:1").State == metadata.Writable {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("the registry says %+v", r.All())
+		}
+	}
+}
+
 // After its client is closed the store says so, and the registry ends by itself.
 func TestClosedClient(t *testing.T) {
 	_, c := start(t)
