@@ -152,6 +152,9 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *instance {
 	t.Cleanup(func() {
 		s.cmd.Process.Kill()
 		<-s.done
+		if t.Failed() {
+			t.Logf("quire %q said last:\n%s", cmd.Args[1:], s.lastSaid())
+		}
 	})
 	select {
 	case <-serving:
@@ -159,6 +162,14 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *instance {
 		t.Fatalf("quire %q: %v\n%s", cmd.Args[1:], s.err, s.stderr.String())
 	}
 	return s
+}
+
+// lastSaid is the end of what it wrote to standard error, which a test that fails shows:
+// what one process saw of another is nowhere else.
+func (s *instance) lastSaid() string {
+	const most = 8 << 10
+	text := s.stderr.String()
+	return text[max(0, len(text)-most):]
 }
 
 func (s *instance) signal(sig os.Signal) {

@@ -91,6 +91,7 @@ type producePart struct {
 	partition int32
 	index     int32        // in the whole request
 	lost      bool         // not served here after all; nothing of it was or will be stored
+	back      bool         // lost, and with the owner again
 	refused   error        // before it came to a log
 	undecided atomic.Int32 // batches, 1 as long as their number is not known
 	append    storage.Append
@@ -202,7 +203,7 @@ func (s *produceRequest) split() (worker bool) {
 			}
 			p := &s.parts[i]
 			i++
-			p.request, p.topic, p.partition, p.index, p.lost = s, topic, s.cursor.Partition, index, false
+			p.request, p.topic, p.partition, p.index, p.lost, p.back = s, topic, s.cursor.Partition, index, false, false
 			p.log, p.refused = nil, refused
 			p.undecided.Store(1)
 			p.append.Batch, p.append.Buf, p.append.Notify = nil, s.frame, p
@@ -520,7 +521,7 @@ func (s *produceRequest) recycle() {
 	for i := range s.parts {
 		p := &s.parts[i]
 		p.topic, p.log, p.refused, p.set, p.more = nil, nil, nil, nil, nil
-		p.lost = false
+		p.lost, p.back = false, false
 		p.append.Batch, p.append.Buf, p.append.Err, p.append.RecordErrors = nil, nil, nil, nil
 	}
 	clear(s.topics)

@@ -100,8 +100,9 @@ func (s *produceRequest) prove() {
 }
 
 // giveBack finds somebody else for the parts that this node turned out not to serve:
-// when they were handed to their logs, or when these have failed. True: that was the
-// whole request, s is gone.
+// when they were handed to their logs, and again for others when these have failed. What
+// was given back before may have been answered since. True: that was the whole request, s
+// is gone.
 func (s *produceRequest) giveBack() bool {
 	if s.r.Origin != nil {
 		s.state.refusals.add(s.r.Origin.Stream)
@@ -125,16 +126,19 @@ func (s *produceRequest) giveBack() bool {
 		p.unpackLocked(partHere)
 		s.owner = p
 	}
-	if p.late() {
-		for i := range s.parts {
-			s.parts[i].lost = false // and told as NOT_LEADER_OR_FOLLOWER
-		}
-		return false
-	}
+	late := p.late()
 	for i := range s.parts {
-		if q := &s.parts[i]; q.lost {
+		switch q := &s.parts[i]; {
+		case !q.lost || q.back:
+		case late:
+			q.lost = false // and told as NOT_LEADER_OR_FOLLOWER
+		default:
+			q.back = true
 			p.parts[q.index].state = partWaits
 		}
+	}
+	if late {
+		return false
 	}
 	l.joinLocked(p)
 	l.restLocked(s.h)
