@@ -117,6 +117,9 @@ func (s *shard) expire(deleted map[offsets.TopicID]struct{}, all bool) {
 		if slot.releasing {
 			continue
 		}
+		if all && slot.table != nil {
+			s.findLate(slot)
+		}
 		for _, e := range slot.groups {
 			if e.group == nil {
 				continue
@@ -131,6 +134,17 @@ func (s *shard) expire(deleted map[offsets.TopicID]struct{}, all bool) {
 			case all && !committing && e.group.State() == group.Empty && !slot.table.HasOffsets(e.id):
 				s.delete(e, func(err error) { s.g.expired(e.id, 0, err) })
 			}
+		}
+	}
+}
+
+// findLate makes the groups that were forgotten, since a commit to them had no known outcome
+// and nothing else showed that they exist, and that have offsets by that commit.
+func (s *shard) findLate(slot *ownedSlot) {
+	for _, id := range slot.table.Groups() {
+		if slot.groups[id] == nil {
+			// There is none that could be refused.
+			_, _ = s.findOrMake(slot, id)
 		}
 	}
 }

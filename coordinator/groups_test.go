@@ -1007,6 +1007,41 @@ func TestExpirySparesWhatIsBeingCommitted(t *testing.T) {
 	}
 }
 
+// TestExpiryFindsLateCommits: a commit that was given up and executed all the same makes a
+// group, which expires as any other.
+func TestExpiryFindsLateCommits(t *testing.T) {
+	t.Parallel()
+	var hours atomic.Int64
+	g := newGate(newMem(t))
+	s := &faulty{Store: g}
+	c := openLoaded(t, s, func(c *coordinator.Config) {
+		c.Groups.CommitTimeout, c.Groups.OffsetsRetention, c.Groups.ExpiryInterval = 100*time.Millisecond, 24*time.Hour, time.Hour
+		c.Groups.Now = func() time.Time { return time.Now().Add(time.Duration(hours.Load()) * time.Hour) }
+	})
+	topic := createOne(t, c, "orders")
+	looked := make(chan func(), 1)
+	s.set(func(ctx context.Context, conds []meta.Cond, ops []meta.Op, do txn) (meta.Revision, bool, error) {
+		if _, _, err := do(ctx, conds, ops); err != nil {
+			return 0, false, err
+		}
+		s.set(nil)
+		looked <- g.close("/seq/") // nobody can find out what has become of it
+		return 0, false, meta.ErrUnknownOutcome
+	})
+	if err := commit(t, c, "g", nobody, partition(topic, 0), 7); !errors.Is(err, offsets.ErrUnknownOutcome) {
+		t.Fatal(err)
+	}
+	(<-looked)()
+	eventually(t, "the offset is known", func() bool { o, err := fetch(t, c, "g", partition(topic, 0)); return err == nil && o == 7 })
+	coordinator.Expire(c)
+	if all, err := listGroups(t, c); err != nil || len(all) != 1 {
+		t.Errorf("groups are %v (%v)", all, err)
+	}
+	hours.Store(25)
+	coordinator.Expire(c)
+	eventually(t, "its keys are gone", func() bool { return len(keysUnder(t, s, "quire/test/o/")) == 0 })
+}
+
 func keysUnder(t *testing.T, s meta.Store, prefix string) (found []string) {
 	t.Helper()
 	_, err := s.List(t.Context(), prefix, func(kv meta.KV) bool { found = append(found, kv.Key); return true })

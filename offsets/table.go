@@ -143,6 +143,19 @@ func (s *Slot) HasOffsets(group string) bool {
 	return g != nil && len(g.chunks) > 0
 }
 
+// Groups returns the groups that have committed offsets as of one moment, in no order.
+func (s *Slot) Groups() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	names := make([]string, 0, len(s.groups))
+	for name, g := range s.groups {
+		if len(g.chunks) > 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // snapshot copies the chunks of a group, those of one topic if topic is not nil.
 func (s *Slot) snapshot(group string, topic *TopicID) []tableChunk {
 	s.mu.RLock()
