@@ -9,8 +9,8 @@ func Queued(c *Coordinator) int {
 
 // Trusted says whether a node answers for a slot from memory alone, and in which epoch.
 func Trusted(c *Coordinator, slot int) (epoch int64, ok bool) {
-	r := c.Route(slot)
-	return r.Epoch, r.Here && c.slots.trusted(slot)
+	fence, r := c.slots.fence(slot), c.Route(slot)
+	return r.Epoch, fence != 0 && r.Here && c.slots.trusted(slot, fence)
 }
 
 // LeaseValid says whether a node's lease is known to last.

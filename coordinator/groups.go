@@ -203,10 +203,10 @@ func (g *Groups) slotLost(slot int) {
 
 // release ends the service of a slot in order, before it is handed over: what has
 // been let in is written, and who waits for something else is told to ask elsewhere.
-func (g *Groups) release(ctx context.Context, slot int) error {
+func (g *Groups) release(ctx context.Context, slot int, fence meta.Revision) error {
 	s := g.shardOf(slot)
 	released := make(chan struct{})
-	if !s.inbox.put(func() { s.release(slot, func() { close(released) }) }) {
+	if !s.inbox.put(func() { s.release(slot, fence, func() { close(released) }) }) {
 		return nil
 	}
 	select {

@@ -23,7 +23,10 @@ type loads struct {
 }
 
 const (
-	loadsAtOnce = 4
+	// loadsAtOnce is how many slots are read side by side. A slot takes two reads, one
+	// after the other, and each some milliseconds or, of a busy etcd, tens of them. etcd
+	// asks its quorum once for all reads that come together.
+	loadsAtOnce = 32
 	loadRetry   = 500 * time.Millisecond
 )
 

@@ -74,7 +74,7 @@ func (g *Groups) Heartbeat(id string, q *group.HeartbeatRequest, reply func(erro
 		switch {
 		case errors.Is(err, group.ErrNotLoaded):
 			refuse(err)
-		case g.c.slots.trusted(slot.n):
+		case g.c.slots.trusted(slot.n, slot.fence):
 			reply(err)
 		default:
 			lives := err == nil && g.c.slots.lapsedFor(slot.n, patience)
@@ -107,7 +107,7 @@ func (g *Groups) HeartbeatNow(id string, q *group.HeartbeatRequest) (err error, 
 	err = e.group.Heartbeat(g.config.Now(), q)
 	s.schedule(e)
 	// Looked at last: it was known throughout then.
-	return err, g.c.slots.trusted(n)
+	return err, g.c.slots.trusted(n, e.slot.fence)
 }
 
 // resting finds a group that can be asked at once, nil if there is none.
@@ -185,7 +185,7 @@ func (g *Groups) ConsumerHeartbeatNow(id string, q *group.ConsumerHeartbeatReque
 	defer s.leave()
 	answer, ok := s.consumerHeartbeatAtRest(n, id, q)
 	// Looked at last: it was known throughout then.
-	return answer, ok && g.c.slots.trusted(n)
+	return answer, ok && g.c.slots.trusted(n, s.slots[n].fence)
 }
 
 func (s *shard) consumerHeartbeatAtRest(n int, id string, q *group.ConsumerHeartbeatRequest) (*group.ConsumerHeartbeatResponse, bool) {

@@ -34,7 +34,7 @@ func (s *shard) serve(n int, r request) {
 	case errors.Is(err, group.ErrNotLoaded) && !r.unproved && s.park(n, r):
 	case err != nil:
 		r.refuse(err)
-	case s.proving[n] == 0 && s.g.c.slots.trusted(n), planted.Is(planted.StaleOffsets), planted.Is(planted.UnguardedCommits):
+	case s.proving[n] == 0 && s.g.c.slots.trusted(n, slot.fence), planted.Is(planted.StaleOffsets), planted.Is(planted.UnguardedCommits):
 		r.f(s, slot)
 	default:
 		s.proveThen(n, r)
@@ -47,7 +47,7 @@ func (s *shard) rest(slot *ownedSlot, r *request) bool {
 	answer, patience := r.atRest(slot)
 	switch {
 	case answer == nil:
-	case s.g.c.slots.trusted(slot.n): // looked at last: it was known throughout then
+	case s.g.c.slots.trusted(slot.n, slot.fence): // looked at last: it was known throughout then
 		answer()
 		return true
 	case s.g.c.slots.lapsedFor(slot.n, patience):

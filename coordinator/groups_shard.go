@@ -189,7 +189,7 @@ func (s *shard) tick() {
 		at, ok := e.group.Deadline()
 		due := ok && !now.Before(at)
 		switch {
-		case due && !s.g.c.slots.trusted(e.slot.n):
+		case due && !s.g.c.slots.trusted(e.slot.n, e.slot.fence):
 			// Who cannot answer members does not judge that they are silent, nor who
 			// was not running: what they have sent may wait to be read.
 			e.held = true
@@ -268,9 +268,14 @@ func (s *shard) unload(n int) {
 	}
 }
 
-// release gives a slot up as soon as what its groups have written is stored.
-func (s *shard) release(n int, done func()) {
+// release gives a slot up as soon as what its groups have written is stored. One that was
+// lost since it was owned at fence is given up already, though it may be owned again.
+func (s *shard) release(n int, fence meta.Revision, done func()) {
 	slot := s.slots[n]
+	if slot != nil && slot.fence != fence {
+		done()
+		return
+	}
 	if slot == nil || slot.table == nil {
 		s.lost(n)
 		done()

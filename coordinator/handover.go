@@ -106,13 +106,17 @@ func (s *slots) beginLocked(slot int) {
 	}()
 }
 
-// release ends the service of a slot in order.
+// release ends the service of a slot in order, unless it was lost: then it is ended, and
+// may have begun anew.
 func (s *slots) release(h *handover) {
+	if s.fence(h.slot) != h.fence {
+		return
+	}
 	ctx, cancel := context.WithTimeout(s.c.ctx, releaseTimeout)
 	defer cancel()
 	var groups, logs error
 	var releasing sync.WaitGroup
-	releasing.Go(func() { groups = s.c.groups.release(ctx, h.slot) })
+	releasing.Go(func() { groups = s.c.groups.release(ctx, h.slot, h.fence) })
 	if holder := s.holder.Load(); holder != nil {
 		logs = (*holder).ReleaseSlot(ctx, h.slot)
 	}

@@ -357,8 +357,10 @@ func (r *registration) keepAlive(sent moment) error {
 	return nil
 }
 
-// end gives the lease back, which takes the node off the list.
+// end gives the lease back, which takes the node off the list. From then on it proves
+// nothing.
 func (r *registration) end() error {
+	r.doubt(true)
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	err := r.c.meta.Revoke(ctx, r.lease)

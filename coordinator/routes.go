@@ -48,10 +48,11 @@ func (c *Coordinator) RoutesChanged() <-chan struct{} { return *c.slots.routesCh
 // Whoever answers from memory what the next owner may change asks it between
 // looking and answering: ListOffsets, OffsetFetch, a Fetch that diverges. It may block.
 func (c *Coordinator) Prove(ctx context.Context, slot int) error {
-	if !c.Route(slot).Here {
+	fence := c.slots.fence(slot)
+	if fence == 0 || !c.Route(slot).Here {
 		return errNotOwner(slot)
 	}
-	if c.slots.trusted(slot) {
+	if c.slots.trusted(slot, fence) {
 		return nil
 	}
 	return c.prover.wait(ctx, slot)

@@ -104,7 +104,8 @@ type slots struct {
 	routes        [NumSlots]atomic.Pointer[Route]
 	routesChanged atomic.Pointer[chan struct{}]
 	doubtful      [NumSlots]atomic.Bool
-	seen          atomic.Int64 // when the owners were last listed or seen to change, on the monotonic clock
+	fences        [NumSlots]atomic.Int64 // the revision of the record that makes this node the owner; 0: it is not
+	seen          atomic.Int64           // when the owners were last listed or seen to change, on the monotonic clock
 	moves         handovers
 	metrics       *slotMetrics
 
@@ -210,6 +211,11 @@ func (s *slots) setRouteLocked(slot int) {
 	case s.ownerLives(&o.slotOwner):
 		r.Node = o.Node
 	}
+	fence := meta.Revision(0)
+	if s.mineLocked(o) {
+		fence = o.revision
+	}
+	s.fences[slot].Store(int64(fence))
 	s.doubtful[slot].Store(o.doubtful)
 	if *s.routes[slot].Load() != r {
 		s.routes[slot].Store(&r)
@@ -231,14 +237,23 @@ func (s *slots) ownerLives(o *slotOwner) bool {
 	return ok && n.Incarnation == o.Incarnation
 }
 
-// trusted says whether the lease proves that this node owns a slot that it takes
-// for its own. Any goroutine.
-func (s *slots) trusted(slot int) bool {
+// trusted says whether the lease proves that this node owns a slot as it did at fence, the
+// revision of the owner's record that the caller knows, and what it holds of the slot with
+// it. Any goroutine.
+//
+// A lease may be of a later registration than what the caller holds. The owners are read
+// before such a lease is valid, so the fence is looked at after the lease: what was lost
+// meanwhile is seen, also where the loss itself is told later.
+func (s *slots) trusted(slot int, fence meta.Revision) bool {
 	if planted.Is(planted.ServeAfterExpiry) {
 		return true
 	}
-	return s.c.registration.valid() && !s.doubtful[slot].Load()
+	return s.c.registration.valid() && !s.doubtful[slot].Load() && meta.Revision(s.fences[slot].Load()) == fence
 }
+
+// fence is the revision of the record that makes this node the owner of a slot; 0: it is
+// not. Any goroutine.
+func (s *slots) fence(slot int) meta.Revision { return meta.Revision(s.fences[slot].Load()) }
 
 // lapsedFor says whether a slot that this node owned until its lease was over has been
 // without a proof for less than d. Any goroutine.
@@ -391,7 +406,7 @@ func (s *slots) applyLocked(slot int, o slotOwner) {
 		if s.mineLocked(&old) && now.Epoch > old.Epoch+1 {
 			// A listing has left out that somebody else had it in between, and has
 			// perhaps opened its logs: what is held here is of the past.
-			s.drop(slot)
+			s.dropLocked(slot)
 		}
 		s.gained(slot, o.revision)
 		s.setRouteLocked(slot)
@@ -401,14 +416,19 @@ func (s *slots) applyLocked(slot int, o slotOwner) {
 		}
 		// Nobody is sent on to the next owner before what was refused here is back with
 		// those who have asked: they keep its order.
-		s.routes[slot].Store(&Route{Node: -1, Epoch: now.Epoch})
-		s.changed = true
-		s.drop(slot)
+		s.dropLocked(slot)
 		s.setRouteLocked(slot)
 	default:
 		s.setRouteLocked(slot)
 	}
 	s.look()
+}
+
+// dropLocked ends the service of a slot that was lost, once its route leads nowhere.
+func (s *slots) dropLocked(slot int) {
+	s.routes[slot].Store(&Route{Node: -1, Epoch: s.state[slot].Epoch})
+	s.changed = true
+	s.drop(slot)
 }
 
 // drop ends the service of a slot whose route says already that it is not here.

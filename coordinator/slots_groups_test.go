@@ -1,8 +1,10 @@
 package coordinator_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/quirelog/quire/coordinator"
 	"github.com/quirelog/quire/coordinator/group"
 	"github.com/quirelog/quire/offsets"
+	"github.com/quirelog/quire/storage/meta"
 )
 
 // serving returns the node that serves a group, nil if none does.
@@ -466,4 +469,89 @@ func TestRequestsWaitForLoading(t *testing.T) {
 	if err := <-listed; err != nil && err.Error() != "0 groups" {
 		t.Error(err)
 	}
+}
+
+// What a node that was cut off remembers is no answer when it is registered again and has
+// read who owns its slots now, though the shard of the group has yet to be told: it is held
+// up, as a busy one is.
+func TestRequestsBeforeTheLossIsTold(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		all := c.startAll("a", "b")
+		topic := create(t, all[0].Coordinator, coordinator.NewTopic{Name: "orders", Partitions: 1, ReplicationFactor: 1})[0]
+		zombie := serving("g", all...)
+		if err := commit(t, zombie.Coordinator, "g", nobody, partition(topic, 0), 1); err != nil {
+			t.Fatal(err)
+		}
+		goOn := make(chan struct{})
+		held := make(chan struct{})
+		zombie.Groups().Fetch("g", &nobody, func(coordinator.Committed, error) {
+			close(held)
+			<-goOn
+		})
+		<-held
+		zombie.link.cut()
+		var other *member
+		eventually(t, "the other serves the group", func() bool {
+			for _, m := range all {
+				if m != zombie && m.Route(coordinator.SlotOf("g")).Here {
+					other = m
+				}
+			}
+			return other != nil
+		})
+		if err := commit(t, other.Coordinator, "g", nobody, partition(topic, 0), 2); err != nil {
+			t.Fatal(err)
+		}
+		answered := make(chan error, 1)
+		zombie.Groups().Fetch("g", &nobody, func(committed coordinator.Committed, err error) {
+			if err == nil {
+				o, _ := committed.Get(partition(topic, 0))
+				err = fmt.Errorf("an answer: %d", o.Offset)
+			}
+			answered <- err
+		})
+		heartbeat := make(chan error, 1)
+		zombie.Groups().Heartbeat("g", &group.HeartbeatRequest{MemberID: "somebody", Generation: 1}, func(err error) { heartbeat <- err })
+		zombie.link.heal()
+		eventually(t, "the node is registered again", func() bool { return coordinator.LeaseValid(zombie.Coordinator) })
+		if err := zombie.Prove(t.Context(), coordinator.SlotOf("g")); !errors.Is(err, coordinator.ErrNotOwner) {
+			t.Errorf("prove: %v", err)
+		}
+		close(goOn)
+		if err := <-answered; !errors.Is(err, group.ErrNotCoordinator) {
+			t.Errorf("fetch: %v", err)
+		}
+		if err := <-heartbeat; !errors.Is(err, group.ErrNotCoordinator) {
+			t.Errorf("heartbeat of somebody: %v", err)
+		}
+	})
+}
+
+// slowLists is a metadata store that takes its time to read groups and offsets.
+type slowLists struct {
+	meta.Store
+	takes time.Duration
+}
+
+func (s slowLists) List(ctx context.Context, prefix string, f func(meta.KV) bool) (meta.Revision, error) {
+	if strings.Contains(prefix, "/g/") || strings.Contains(prefix, "/o/") {
+		time.Sleep(s.takes) // the bubble's time
+	}
+	return s.Store.List(ctx, prefix, f)
+}
+
+// Slots are read side by side: where etcd takes 50 ms to answer, the last of all slots
+// is ready long before the members of its groups give up.
+func TestSlotsAreReadSideBySide(t *testing.T) {
+	inCluster(t, func(t *testing.T, c *cluster) {
+		const takes, longest = 50 * time.Millisecond, 5 * time.Second
+		m := c.start("a", func(c *coordinator.Config) { c.Meta = slowLists{c.Meta, takes} })
+		began := time.Now()
+		if err := m.Groups().AwaitLoaded(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > longest {
+			t.Errorf("the last slot was ready after %s, want %s at most", took, longest)
+		}
+	})
 }

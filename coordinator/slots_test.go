@@ -745,6 +745,9 @@ func TestLossBetweenListings(t *testing.T) {
 		if got := a.logs.dropped.Load(); got != dropped+1 {
 			t.Errorf("%d slots were dropped, want 1", got-dropped)
 		}
+		if a.logs.early.Load() > 0 {
+			t.Error("it was dropped while its route said that it is here")
+		}
 	})
 }
 
