@@ -19,7 +19,7 @@ import org.apache.kafka.common.errors.RetriableException;
 /**
  * Members runs many consumers in one process, one thread each, and tells what
  * happens to them. Arguments: the topic, the time between two commits of a
- * member in ms, then properties of all consumers as key=value.
+ * member and that of a poll in ms, then properties of all consumers as key=value.
  *
  * <p>Commands come on standard input, events leave on standard output, one a
  * line, words separated by blanks. An event begins with System.nanoTime.
@@ -35,7 +35,6 @@ import org.apache.kafka.common.errors.RetriableException;
  */
 public final class Members {
   private static final PrintStream OUT = new PrintStream(new java.io.FileOutputStream(java.io.FileDescriptor.out), false, StandardCharsets.UTF_8);
-  private static final Duration POLL = Duration.ofMillis(100);
   private static final Duration COMMIT = Duration.ofSeconds(20);
   private static final Duration CLOSE = Duration.ofSeconds(10);
 
@@ -44,8 +43,9 @@ public final class Members {
   public static void main(String[] args) throws Exception {
     String topic = args[0];
     long commitMillis = Long.parseLong(args[1]);
+    Duration poll = Duration.ofMillis(Long.parseLong(args[2]));
     Properties common = new Properties();
-    for (int i = 2; i < args.length; i++) {
+    for (int i = 3; i < args.length; i++) {
       String[] property = args[i].split("=", 2);
       common.put(property[0], property[1]);
     }
@@ -55,7 +55,7 @@ public final class Members {
       String[] words = line.split(" ");
       switch (words[0]) {
         case "join" -> {
-          Member m = new Member(words[1], topic, commitMillis, properties(common, words[1], words[2], words[3]));
+          Member m = new Member(words[1], topic, commitMillis, poll, properties(common, words[1], words[2], words[3]));
           members.put(words[1], m);
           Thread thread = new Thread(m, words[1]);
           thread.setDaemon(true);
@@ -106,6 +106,7 @@ public final class Members {
     private final String name;
     private final String topic;
     private final long commitMillis;
+    private final Duration poll;
     private final Properties properties;
     private final Map<TopicPartition, Long> next = new LinkedHashMap<>(); // received and not committed
     private KafkaConsumer<byte[], byte[]> consumer;
@@ -113,10 +114,11 @@ public final class Members {
     private boolean leaving; // under this
     volatile boolean silent;
 
-    Member(String name, String topic, long commitMillis, Properties properties) {
+    Member(String name, String topic, long commitMillis, Duration poll, Properties properties) {
       this.name = name;
       this.topic = topic;
       this.commitMillis = commitMillis;
+      this.poll = poll;
       this.properties = properties;
     }
 
@@ -161,7 +163,7 @@ public final class Members {
     private void poll() {
       ConsumerRecords<byte[], byte[]> records;
       try {
-        records = consumer.poll(POLL);
+        records = consumer.poll(poll);
       } catch (RetriableException e) {
         tell(System.nanoTime(), name, "error poll: " + oneLine(e));
         return;

@@ -19,7 +19,7 @@ var full = os.Getenv("QUIRE_CONFORMANCE_FULL") == "true"
 func small(t *testing.T, kind ...string) *plan {
 	p := &plan{
 		dir: t.TempDir(), groups: len(kind), members: 3, partitions: 8, perSecond: 10,
-		timing: timing{session: 6 * time.Second, heartbeat: 500 * time.Millisecond, commit: 300 * time.Millisecond},
+		timing: timing{session: 6 * time.Second, heartbeat: 500 * time.Millisecond, commit: 300 * time.Millisecond, redial: redialMax},
 		leaves: 1, silent: 1, settle: settleTimeout,
 		minGap: time.Second, maxGap: 5 * time.Second, seed: uint64(time.Now().UnixNano()), logf: t.Logf,
 	}

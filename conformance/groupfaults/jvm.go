@@ -63,7 +63,8 @@ func startJVM(ctx context.Context, library, dir, bootstrap string, t timing, rec
 	}
 	defer log.Close()
 	j := &jvm{library: library, rec: rec, members: map[string]*javaMember{}}
-	j.cmd = exec.Command("java", "-Xss512k", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+	// The second compiler would take more of a run's minutes than it gives back.
+	j.cmd = exec.Command("java", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 		"-Dorg.slf4j.simpleLogger.showDateTime=true", // and why a member joins:
 		"-Dorg.slf4j.simpleLogger.log.org.apache.kafka.clients.consumer.internals.ConsumerCoordinator=info", "-cp", classPath, source, topic)
 	j.cmd.Args = append(j.cmd.Args, javaArguments(bootstrap, t)...)
@@ -83,10 +84,11 @@ func startJVM(ctx context.Context, library, dir, bootstrap string, t timing, rec
 	return j, nil
 }
 
-// javaArguments are the time between commits and what all members are configured with.
+// javaArguments are the time between commits, that of a poll, and what all members are
+// configured with.
 func javaArguments(bootstrap string, t timing) []string {
 	args := []string{
-		strconv.FormatInt(t.commit.Milliseconds(), 10), "bootstrap.servers=" + bootstrap, "enable.metrics.push=false",
+		strconv.FormatInt(t.commit.Milliseconds(), 10), strconv.FormatInt(t.poll().Milliseconds(), 10), "bootstrap.servers=" + bootstrap, "enable.metrics.push=false",
 		// By its default since 4.0 (KIP-899) a client that reaches no broker forgets
 		// all metadata, and the leader of a classic group then joins again since its
 		// topics seem to have changed: with one server, at every restart of it, Kafka's too.
@@ -100,10 +102,10 @@ func javaArguments(bootstrap string, t timing) []string {
 		{"heartbeat.interval.ms", t.heartbeat},
 		{"max.poll.interval.ms", 4 * rebalanceTimeout},
 		{"fetch.max.wait.ms", fetchWait},
-		{"reconnect.backoff.ms", redialMax / 4},
-		{"reconnect.backoff.max.ms", redialMax},
-		{"retry.backoff.ms", redialMax / 2},
-		{"retry.backoff.max.ms", redialMax},
+		{"reconnect.backoff.ms", t.redial / 4},
+		{"reconnect.backoff.max.ms", t.redial},
+		{"retry.backoff.ms", t.redial / 2},
+		{"retry.backoff.max.ms", t.redial},
 		{"request.timeout.ms", 10 * time.Second},
 		{"default.api.timeout.ms", commitTimeout},
 	} {
@@ -219,7 +221,7 @@ func (o *javaMember) event(j *jvm, at int64, what, rest string) error {
 		}
 		m.received(number, offset)
 		if !m.isSilent() {
-			m.rec.received(m.name, count)
+			m.rec.received(m.name, count, at)
 		}
 	case "commits":
 		words := strings.Fields(rest)

@@ -29,13 +29,16 @@ type timing struct {
 	session   time.Duration
 	heartbeat time.Duration
 	commit    time.Duration // between two commits of a member
+	redial    time.Duration // the longest that a library waits before it connects again
 }
+
+// poll is how long a member waits for records, so that its commits are in time.
+func (t timing) poll() time.Duration { return min(t.commit/3, time.Second) }
 
 const (
 	rebalanceTimeout = 30 * time.Second
-	redialMax        = 200 * time.Millisecond
+	redialMax        = 200 * time.Millisecond // of members if not told otherwise, and of all else
 	fetchWait        = 500 * time.Millisecond
-	pollWait         = 100 * time.Millisecond
 	commitTimeout    = 20 * time.Second // longer than any outage of a run
 )
 
@@ -242,10 +245,10 @@ func (m *member) openFranz() (run func(), err error) {
 		kgo.ConsumerGroup(m.group), kgo.ConsumeTopics(m.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.SessionTimeout(m.timing.session), kgo.HeartbeatInterval(m.timing.heartbeat), kgo.RebalanceTimeout(rebalanceTimeout),
 		kgo.FetchMaxWait(fetchWait), kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
-		kgo.RetryBackoffFn(func(int) time.Duration { return redialMax / 2 }), kgo.MetadataMinAge(redialMax),
+		kgo.RetryBackoffFn(func(int) time.Duration { return m.timing.redial / 2 }), kgo.MetadataMinAge(m.timing.redial),
 		// The default number of retries is made for its longer backoff: a member
 		// gives up its partitions when they are used up.
-		kgo.RequestRetries(int(m.timing.session / (redialMax / 2))),
+		kgo.RequestRetries(int(m.timing.session / (m.timing.redial / 2))),
 		// A server that dies during the handshake is not a wrong SASL setup.
 		kgo.AlwaysRetryEOF(),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, a map[string][]int32) { m.told(groupcheck.Assigned, a[m.topic]) }),
@@ -281,7 +284,7 @@ func (m *member) openFranz() (run func(), err error) {
 		}()
 		due := time.Now().Add(m.timing.commit)
 		for m.ctx.Err() == nil {
-			ctx, cancel := context.WithTimeout(m.ctx, pollWait)
+			ctx, cancel := context.WithTimeout(m.ctx, m.timing.poll())
 			fetches := client.PollRecords(ctx, 500)
 			cancel()
 			fetches.EachError(func(_ string, _ int32, err error) {
@@ -291,7 +294,7 @@ func (m *member) openFranz() (run func(), err error) {
 			})
 			fetches.EachRecord(func(r *kgo.Record) { m.received(r.Partition, r.Offset) })
 			if n := fetches.NumRecords(); n > 0 && !m.isSilent() {
-				m.rec.received(m.name, n)
+				m.rec.received(m.name, n, m.rec.now())
 			}
 			if time.Now().After(due) {
 				commit(nil)
@@ -311,9 +314,9 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 		"auto.offset.reset":        "earliest",
 		"fetch.wait.max.ms":        int(fetchWait / time.Millisecond),
 		"max.poll.interval.ms":     int(4 * rebalanceTimeout / time.Millisecond),
-		"reconnect.backoff.ms":     int(redialMax / 4 / time.Millisecond),
-		"reconnect.backoff.max.ms": int(redialMax / time.Millisecond),
-		"retry.backoff.ms":         int(redialMax / 2 / time.Millisecond),
+		"reconnect.backoff.ms":     int(m.timing.redial / 4 / time.Millisecond),
+		"reconnect.backoff.max.ms": int(m.timing.redial / time.Millisecond),
+		"retry.backoff.ms":         int(m.timing.redial / 2 / time.Millisecond),
 		"socket.timeout.ms":        10_000,
 		"queued.min.messages":      1000,
 		"log_level":                0,
@@ -389,7 +392,7 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 		defer endLog()
 		due := time.Now().Add(m.timing.commit)
 		for m.ctx.Err() == nil {
-			switch e := client.Poll(int(pollWait / time.Millisecond)).(type) {
+			switch e := client.Poll(int(m.timing.poll() / time.Millisecond)).(type) {
 			case *kafka.Message:
 				if e.TopicPartition.Error != nil {
 					m.rec.seen(m.flavor.Library, "poll: "+e.TopicPartition.Error.Error())
@@ -397,7 +400,7 @@ func (m *member) openLibrdkafka() (run func(), err error) {
 				}
 				m.received(e.TopicPartition.Partition, int64(e.TopicPartition.Offset))
 				if !m.isSilent() {
-					m.rec.received(m.name, 1)
+					m.rec.received(m.name, 1, m.rec.now())
 				}
 			case kafka.Error:
 				m.rec.seen(m.flavor.Library, "event: "+e.Code().String())

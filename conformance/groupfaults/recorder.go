@@ -41,8 +41,14 @@ type recorder struct {
 	// received a record since, and how long those took that have.
 	up        int64
 	waiting   map[string]bool
-	recovered []time.Duration
-	slowest   string // member of the longest of them
+	recovered []recovery
+}
+
+// A recovery is how long a member of a group at rest received nothing after a start of
+// the server.
+type recovery struct {
+	member string
+	took   time.Duration
 }
 
 // wireCommit is one partition's part in a commit as the server has answered it.
@@ -106,24 +112,20 @@ func (r *recorder) event(e groupcheck.Event) {
 	}
 }
 
-// received says that a member was given records.
-func (r *recorder) received(member string, n int) {
+// received says that a member was given records, and when.
+func (r *recorder) received(member string, n int, at int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.records += n
-	if r.waiting[member] {
+	if r.waiting[member] && at >= r.up {
 		delete(r.waiting, member)
-		r.recover(member, r.now())
+		r.recover(member, at)
 	}
 }
 
 // recover takes note of how long a member has waited.
 func (r *recorder) recover(member string, at int64) {
-	took := time.Duration(at - r.up)
-	if len(r.recovered) == 0 || took > slices.Max(r.recovered) {
-		r.slowest = member
-	}
-	r.recovered = append(r.recovered, took)
+	r.recovered = append(r.recovered, recovery{member, time.Duration(at - r.up)})
 }
 
 // recovering is how many members have not received anything since the start.
@@ -234,12 +236,13 @@ func (r *recorder) settled(group string) bool {
 	return r.members[group].Shared()
 }
 
+// unsettled are the groups with members that have not come to rest.
 func (r *recorder) unsettled() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var names []string
 	for name, m := range r.members {
-		if !m.Shared() {
+		if len(m.Names()) > 0 && !m.Shared() {
 			names = append(names, name)
 		}
 	}

@@ -34,6 +34,7 @@ type plan struct {
 	flavors     [][]flavor // of a group's members in turn; groups take them in turn
 
 	groups, members int
+	starting        int // groups whose members are started at a time; 0: all
 	changing        int // groups whose members come and go
 	partitions      int32
 	perSecond       int // records to each partition
@@ -80,8 +81,9 @@ type result struct {
 	Fatal                    []string
 	Mute                     []string // members whose libraries said nothing any more by themselves
 	UserErrors               string
-	Slowest                  string          // member of the longest recovery, and its library
-	Recovery                 []time.Duration // from the server's readiness to a member's next record, sorted
+	Recovery                 []recovery                 // from the server's readiness to a member's next record, sorted
+	ByLibrary                map[string][]time.Duration // the same, sorted
+	Recovering               usage                      // from the kills until all have recovered, of groups that nothing else disturbs
 }
 
 const (
@@ -127,6 +129,9 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 				return nil, err
 			}
 		}
+		if p.starting > 0 && (i+1)%p.starting == 0 && !p.awaitSettled(ctx, res) {
+			return p.finish(res), nil
+		}
 	}
 	if !p.awaitSettled(ctx, res) {
 		return p.finish(res), nil
@@ -149,11 +154,10 @@ func (p *plan) run(ctx context.Context) (*result, error) {
 	if err := p.readAll(ctx, "a reader at rest"); err != nil {
 		return nil, err
 	}
-	if err := p.restart(ctx); err != nil {
+	if err := p.restartAndRecover(ctx, res); err != nil {
 		return nil, err
 	}
 	res.Kills++
-	p.awaitRecovery(ctx)
 	if err := p.readAll(ctx, "a reader after one more kill"); err != nil {
 		return nil, err
 	}
@@ -236,9 +240,13 @@ func (p *plan) finish(res *result) *result {
 			res.Told++
 		}
 	}
-	res.Slowest = p.rec.slowest + " of " + p.libraryOf(p.rec.slowest)
 	res.Recovery = slices.Clone(p.rec.recovered)
-	slices.Sort(res.Recovery)
+	slices.SortFunc(res.Recovery, func(a, b recovery) int { return cmp.Compare(a.took, b.took) })
+	res.ByLibrary = map[string][]time.Duration{}
+	for _, r := range res.Recovery {
+		library := p.libraryOf(r.member)
+		res.ByLibrary[library] = append(res.ByLibrary[library], r.took)
+	}
 	return res
 }
 
@@ -588,7 +596,11 @@ func (p *plan) harm(ctx context.Context, rng *rand.Rand, res *result) error {
 		waiting := p.rec.recovering()
 		switch n := rng.IntN(all); {
 		case n < p.kills:
-			if err := p.restart(ctx); err != nil {
+			restart := p.restart
+			if p.changing == 0 {
+				restart = func(ctx context.Context) error { return p.restartAndRecover(ctx, res) }
+			}
+			if err := restart(ctx); err != nil {
 				return err
 			}
 			res.Kills++
@@ -661,6 +673,26 @@ func (p *plan) removeMute(res *result) {
 			p.remove(name, true)
 		}
 	}
+}
+
+// restartAndRecover is restart, and waits until every member of the groups that were at
+// rest receives records again. It takes note of who used the processors meanwhile.
+func (p *plan) restartAndRecover(ctx context.Context, res *result) error {
+	before := p.clientUsage()
+	if err := p.restart(ctx); err != nil {
+		return err
+	}
+	p.awaitRecovery(ctx)
+	used := p.clientUsage().minus(before)
+	if p.server != nil {
+		u, err := p.server.Process().Usage() // all since it was started
+		if err != nil {
+			return fmt.Errorf("usage of the server: %w", err)
+		}
+		used.server = u.CPU
+	}
+	res.Recovering = res.Recovering.plus(used)
+	return nil
 }
 
 // awaitRecovery returns when every member receives records again, or gives up:

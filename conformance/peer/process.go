@@ -122,9 +122,12 @@ type Usage struct {
 // Linux's ABI on every architecture Go runs on.
 const clockTicksPerSecond = 100
 
-// Usage reads /proc. It fails when the process has ended.
-func (p *Process) Usage() (Usage, error) {
-	dir := "/proc/" + strconv.Itoa(p.PID())
+// Usage is UsageOf the process.
+func (p *Process) Usage() (Usage, error) { return UsageOf(p.PID()) }
+
+// UsageOf reads /proc. It fails when the process has ended.
+func UsageOf(pid int) (Usage, error) {
+	dir := "/proc/" + strconv.Itoa(pid)
 	stat, err := os.ReadFile(dir + "/stat")
 	if err != nil {
 		return Usage{}, err
