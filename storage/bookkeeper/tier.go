@@ -25,6 +25,7 @@ type Tier struct {
 	metrics *metrics
 	members *members
 	held    atomic.Int64 // bytes of entries from Append to Release
+	opened  time.Time
 
 	ctx    context.Context // done when the tier is closed
 	cancel context.CancelFunc
@@ -65,7 +66,7 @@ func Open(ctx context.Context, c Config) (*Tier, error) {
 		return nil, fmt.Errorf("bookkeeper: %w", err)
 	}
 	t := &Tier{
-		c: c, log: c.Logger,
+		c: c, log: c.Logger, opened: c.Now(),
 		ledgers: make(map[ledger.ID]*ledgerState), writers: make(map[*writer]struct{}), recoveries: make(map[*recovery]struct{}),
 	}
 	t.metrics = newMetrics(t)

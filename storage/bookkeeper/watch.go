@@ -104,14 +104,23 @@ func (t *Tier) mark(ctx context.Context) error {
 	alive := make(map[metadata.BookieID]bool)
 	gone := make(metadata.Times[metadata.BookieID])
 	lost := false
-	for _, b := range t.members.registry.All() {
+	note := func(b metadata.Bookie) {
 		// A bookie whose lease lapsed while it stood still may serve on.
 		if b.State != metadata.Vanished || t.members.answers(b.ID) {
 			alive[b.ID] = true
-			continue
+			return
 		}
 		gone[b.ID] = b.Since
 		lost = lost || now.Sub(b.Since) > t.c.MarkAfter
+	}
+	for _, b := range t.members.registry.All() {
+		note(b)
+	}
+	// What belongs to the cluster and was never registered here was gone before.
+	for id := range t.members.readCookies(ctx) {
+		if _, known := gone[id]; !known && !alive[id] {
+			note(metadata.Bookie{ID: id, State: metadata.Vanished, Since: t.opened})
+		}
 	}
 	marked := make(map[int64][]metadata.BookieID)
 	err := t.c.Store.ListUnderReplicated(ctx, func(m metadata.Mark) bool {

@@ -427,6 +427,37 @@ func TestJanitorMarksWhatLacksReplicas(t *testing.T) {
 	}
 }
 
+// TestJanitorMarksWhatWasLostBefore: the bookie was gone before this process began, and
+// has a cookie all the same.
+func TestJanitorMarksWhatWasLostBefore(t *testing.T) {
+	c := newCluster(t, 3)
+	for _, id := range c.ids {
+		c.store.SetCookie(id, metadata.Cookie{BookieHost: string(id), InstanceID: "cluster"})
+	}
+	w := c.create(c.open(nil))
+	c.acknowledged(w, 0, 10)
+	c.sealed(w, 10)
+	c.bookies[c.ids[0]].Crash()
+	c.store.Unregister(c.ids[0])
+	now := newClock()
+	tier := c.open(func(cf *Config) {
+		cf.Now = now.Now
+		cf.Owns = func(map[string][]byte) bool { return true }
+	})
+	marks := func() (n int) {
+		c.ok(tier.mark(t.Context()))
+		c.ok(c.store.ListUnderReplicated(t.Context(), func(metadata.Mark) bool { n++; return true }))
+		return n
+	}
+	now.add(tier.c.MarkAfter - time.Second)
+	if n := marks(); n != 0 {
+		t.Fatalf("%d marks of a bookie that may be about to register", n)
+	}
+	now.add(2 * time.Second)
+	marks()
+	c.marked(w.ID(), c.ids[0])
+}
+
 // TestLedgerThatLostReplicasWantsToBeReplaced: entries from before its ensemble changed
 // have fewer copies until it is closed.
 func TestLedgerThatLostReplicasWantsToBeReplaced(t *testing.T) {
