@@ -22,8 +22,8 @@ type GroupFacts struct {
 	// only offsets), "consumer", "connect" and others.
 	ProtocolType string
 
-	// ConsumerProtocol: a consumer group of KIP-848. Its State does not matter:
-	// an offset is needed while a member subscribes to its topic.
+	// ConsumerProtocol: a consumer group of KIP-848. It matters only whether its State is
+	// Empty: else an offset is needed while a member subscribes to its topic.
 	ConsumerProtocol bool
 
 	// EmptySince is when the group became Empty, ms since 1970; 0: not known,
@@ -51,7 +51,11 @@ type GroupFacts struct {
 //	classic group, Empty              nobody; from when the group became Empty
 //	classic "consumer" group, Stable  members that subscribe to the topic; else from its commit
 //	other classic group               the group
-//	consumer group (KIP-848)          members that subscribe to the topic; else from its commit
+//	consumer group (KIP-848)          members that subscribe to the topic; else from its commit,
+//	                                  or from when the group became Empty if that was later
+//
+// The last is longer than Kafka's, which counts from the commit only: a group that restarts
+// would lose its place in partitions that have been quiet for the retention.
 //
 // A retention that the client gave with the commit takes the place of the
 // server's, and is looked at only where the server's would be.
@@ -82,8 +86,13 @@ func (f *GroupFacts) over(now, retention int64, o *Offset) bool {
 		return now >= o.ExpireTime
 	}
 	since := o.CommitTime
-	if !f.ConsumerProtocol && f.ProtocolType != "" && f.State == Empty && f.EmptySince != 0 {
-		since = f.EmptySince
+	if f.State == Empty && f.EmptySince != 0 {
+		switch {
+		case f.ConsumerProtocol:
+			since = max(since, f.EmptySince)
+		case f.ProtocolType != "":
+			since = f.EmptySince
+		}
 	}
 	return now-since >= retention
 }
