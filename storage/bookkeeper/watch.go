@@ -102,7 +102,7 @@ const markChunk = 1000
 func (t *Tier) mark(ctx context.Context) error {
 	now := t.c.Now()
 	alive := make(map[metadata.BookieID]bool)
-	gone := make(metadata.Times[metadata.BookieID])
+	gone := make(map[metadata.BookieID]time.Time)
 	lost := false
 	note := func(b metadata.Bookie) {
 		// A bookie whose lease lapsed while it stood still may serve on.
@@ -139,7 +139,7 @@ func (t *Tier) mark(ctx context.Context) error {
 // markLost marks our closed ledgers that miss replicas, and adds to marked, which has
 // the marks that are there. An open ledger is its writer's to save, which ends it
 // (lacksReplicas), and a mark would get it fenced.
-func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, gone metadata.Times[metadata.BookieID], marked map[int64][]metadata.BookieID, now time.Time) error {
+func (t *Tier) markLost(ctx context.Context, alive map[metadata.BookieID]bool, gone map[metadata.BookieID]time.Time, marked map[int64][]metadata.BookieID, now time.Time) error {
 	var chunk []*metadata.Ledger
 	var failed error
 	flush := func() {
