@@ -35,9 +35,16 @@ type ConsumerHeartbeatResponse struct {
 	// Assignment is all that the member shall have now; nil is Kafka's null: as
 	// it was told last.
 	Assignment *Assignment
+
+	joins bool // it answers a heartbeat of epoch 0
 }
 
 func (r *ConsumerHeartbeatResponse) refused(err error) response {
+	if err == ErrMaxSizeReached && !r.joins {
+		// That the group has become too large is no fault of who is in it, and the end
+		// of a client that is told so.
+		err = ErrUnavailable
+	}
 	return &ConsumerHeartbeatResponse{Err: err, MemberID: r.MemberID}
 }
 
@@ -163,6 +170,7 @@ func (c *consumer) heartbeat(now time.Time, ticket Ticket, r *ConsumerHeartbeatR
 			MemberEpoch:       m.epoch,
 			HeartbeatInterval: c.g.config.ConsumerHeartbeatInterval,
 			Assignment:        &assigned,
+			joins:             r.MemberEpoch == 0,
 		}, e)
 		return nil
 	}

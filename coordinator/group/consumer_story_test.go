@@ -131,7 +131,11 @@ func (s *tale) event(verb, who string, args map[string]string) {
 	case "written":
 		s.finish(nil)
 	case "failed":
-		s.finish(errors.New("the store is away"))
+		if who == "too-large" {
+			s.finish(ErrMaxSizeReached)
+		} else {
+			s.finish(errors.New("the store is away"))
+		}
 	case "crash":
 		s.load()
 	case "unload":
