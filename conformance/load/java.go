@@ -95,11 +95,18 @@ func fetchJava(ctx context.Context, version, class string, text []byte, dir stri
 	return classPath, classes, err
 }
 
-// patientConfig never gives a record up.
+// patientConfig never gives a record up, as far as a version can be told so: those
+// before delivery.timeout.ms (KIP-91) give it up after request.timeout.ms, which is also
+// how long they wait for a server that is gone.
 func patientConfig(version string, plain bool, bootstrap string) []string {
+	const oldRequestMillisMax = 30_000
+	requestMillis := requestMillisMax
+	if strings.HasPrefix(version, "0.") {
+		requestMillis = oldRequestMillisMax
+	}
 	config := []string{
 		"bootstrap.servers=" + bootstrap, "acks=all", "retries=2147483647",
-		"linger.ms=" + strconv.Itoa(lingerMillis), "request.timeout.ms=" + strconv.Itoa(requestMillisMax),
+		"linger.ms=" + strconv.Itoa(lingerMillis), "request.timeout.ms=" + strconv.Itoa(requestMillis),
 		"retry.backoff.ms=" + strconv.Itoa(RedialMillisMax/2), "reconnect.backoff.ms=" + strconv.Itoa(RedialMillisMax/4),
 		"reconnect.backoff.max.ms=" + strconv.Itoa(RedialMillisMax), "max.block.ms=600000",
 	}
