@@ -8,10 +8,13 @@ import (
 	"github.com/quirelog/quire/proxy"
 )
 
-// connState is what the handlers keep of a connection. Loop only.
+// connState is what the handlers keep of a connection. Loop only, but for what locks itself.
 type connState struct {
 	line     line
 	refusals refusals
+	// heldUp is until when (Unix time in ns) a request about a group is known to have
+	// waited for somebody to serve it, and with it all that came behind it.
+	heldUp atomic.Int64
 }
 
 // stateOf returns what is kept of r's connection. Loop only.

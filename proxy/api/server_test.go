@@ -225,11 +225,14 @@ func (s *server) dialFor(t testing.TB) *client {
 }
 
 // send writes a request without waiting for its answer.
-func (c *client) send(q kmsg.Request) {
+func (c *client) send(requests ...kmsg.Request) {
 	c.t.Helper()
-	c.corr++
-	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID("test")).AppendRequest(nil, q, c.corr)
-	_, err := c.conn.Write(frame)
+	var frames []byte
+	for _, q := range requests {
+		c.corr++
+		frames = append(frames, kmsg.NewRequestFormatter(kmsg.FormatterClientID("test")).AppendRequest(nil, q, c.corr)...)
+	}
+	_, err := c.conn.Write(frames)
 	check(c.t, err)
 }
 

@@ -42,6 +42,7 @@ type trip struct {
 	mu   sync.Mutex
 	call *forward.Call // under way to another node
 
+	began time.Time // when it set out first
 	// Of whoever holds p.
 	tried   time.Time     // when the last attempt began
 	trouble time.Time     // since when nobody serves the request
@@ -49,6 +50,7 @@ type trip struct {
 	ages    bool          // then it is not made any more; see freshTime
 	waiting routeWait
 
+	conn *connState  // of the client's connection; nil: forwarded
 	line *commitLine // nil: not a commit
 	at   lineState   // in the line; of whoever has the line's lock
 }
@@ -71,7 +73,8 @@ const (
 	syncTimeout = 30 * time.Minute
 )
 
-// travel sets out with a request about one group. False: it cannot be read.
+// travel sets out with a request about one group. False: it cannot be read. One that
+// had to wait in its connection while nobody served those before it is as old as it is.
 // Loop only.
 func (p *parked) travel(serve func()) bool {
 	id, err := protocol.PeekGroup(p.r.Key, p.r.Version, p.r.Body)
@@ -80,7 +83,14 @@ func (p *parked) travel(serve func()) bool {
 	}
 	t := &trip{p: p, slot: coordinator.SlotOf(id), serve: serve, forwarded: p.r.Origin != nil}
 	t.proxied = !t.forwarded && p.h.proxied(p.r.Listener())
-	t.trouble, t.wait = time.Now(), maxRouteWait
+	t.began = time.Now()
+	t.trouble, t.wait = t.began, maxRouteWait
+	if !t.forwarded {
+		t.conn = stateOf(p.r)
+		if p.r.Received.UnixNano() <= t.conn.heldUp.Load() {
+			t.trouble = p.r.Received
+		}
+	}
 	switch p.r.Key {
 	case keyOffsetCommit, keyJoinGroup, keyConsumerGroupHeartbeat:
 		t.wait, t.ages = p.h.c.freshTime, true
@@ -243,6 +253,14 @@ func (t *trip) served() {
 	}
 }
 
+// holdsUp takes note that those behind the request wait until now, without a group that
+// takes its time, as it may for a member that joins. Any goroutine.
+func (t *trip) holdsUp() {
+	if t.conn != nil {
+		t.conn.heldUp.Store(time.Now().UnixNano())
+	}
+}
+
 // isAnswer says whether message can be the answer to r, as far as its header tells.
 func isAnswer(r *proxy.Request, message []byte) bool {
 	return len(message) >= 4 && int32(binary.BigEndian.Uint32(message)) == r.CorrelationID
@@ -298,6 +316,7 @@ func notServed(err error) bool {
 // again makes another attempt when the route has changed, or after a pause; or
 // answers with code if that has taken too long. It holds p.
 func (t *trip) again(code protocol.Code) {
+	t.holdsUp()
 	switch {
 	case t.p.draining.Load():
 		t.fail(protocol.CoordinatorNotAvailable)
@@ -355,7 +374,13 @@ func (t *trip) handed() {
 
 // ended runs when the request is answered.
 func (t *trip) ended() {
-	if t != nil && t.line != nil {
+	if t == nil {
+		return
+	}
+	if !t.p.long && time.Since(t.began) > t.p.h.c.freshTime {
+		t.holdsUp()
+	}
+	if t.line != nil {
 		t.line.ended(t)
 	}
 }

@@ -365,3 +365,53 @@ func TestOldRequests(t *testing.T) {
 		t.Error("an old request is sent again")
 	}
 }
+
+// TestOldBehindAnother: a commit that has waited in its connection, since nobody served
+// the request before it, is as old as one that has been sent on in vain.
+func TestOldBehindAnother(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	p, s := newScripted(t, func(c *Config) { c.freshTime = limit })
+	topic := s.createTopic("orders", 1)
+	c := s.dial()
+	beat, commit := kmsg.NewPtrHeartbeatRequest(), newCommitRequest(8, "group", topic, 0, 7)
+	beat.Version, beat.Group, beat.MemberID = 4, "group", "me"
+	for _, refused := range []bool{true, false} {
+		c.send(beat, commit)
+		call := p.next("group")
+		// Nobody serves it for a while, or another node takes its time.
+		for begun := time.Now(); time.Since(begun) <= 2*limit; {
+			if refused {
+				refuseCall(call)
+				call = p.next("group")
+			}
+		}
+		p.answer(call, refusedGroup(beat, protocol.None))
+		_, err := c.receive(beat)
+		check(t, err)
+		answered := make(chan kmsg.Response, 1)
+		go func() {
+			resp, _ := c.receive(commit)
+			answered <- resp
+		}()
+		select {
+		case call := <-p.sent:
+			t.Fatalf("an old commit is sent on, to be begun within %v", call.Begin)
+		case resp := <-answered:
+			wantCode(t, "an old commit", resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode, protocol.CoordinatorNotAvailable)
+		}
+	}
+
+	p, s = newScripted(t)
+	topic = s.createTopic("orders", 1)
+	c = s.dial()
+	commit = newCommitRequest(8, "group", topic, 0, 7)
+	c.send(beat, commit)
+	refuseCall(p.next("group"))
+	p.answer(p.next("group"), refusedGroup(beat, protocol.None))
+	p.answer(p.next("group"), refusedGroup(commit, protocol.None))
+	_, err := c.receive(beat)
+	check(t, err)
+	resp, err := c.receive(commit)
+	check(t, err)
+	wantCode(t, "a commit that is not old yet", resp.(*kmsg.OffsetCommitResponse).Topics[0].Partitions[0].ErrorCode, protocol.None)
+}
