@@ -116,6 +116,7 @@ func startEtcdAt(t *testing.T, a *authority, dir, host string) (endpoint string,
 	c.InitialCluster = "m=" + peer.String()
 	c.LogLevel, c.LogOutputs = "fatal", []string{"/dev/null"}
 	c.TickMs, c.ElectionMs = 50, 250
+	c.UnsafeNoFsync = true // it ends with the test, and a slow disk must not end leases
 	e, err := embed.StartEtcd(c)
 	if err != nil {
 		t.Fatal(err)
@@ -170,19 +171,61 @@ func refuses(t *testing.T, args, want []string) string {
 
 func refusesCommand(t *testing.T, cmd *exec.Cmd, want []string) string {
 	t.Helper()
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != 1 {
-		t.Fatalf("%v, want status 1\n%s", err, out.String())
+	return beginRefusal(t, cmd).says(t, want)
+}
+
+// refusal is a process that is to end with an error before it serves anybody. It is ended
+// if it serves, which would be forever.
+type refusal struct {
+	cmd   *exec.Cmd
+	out   bytes.Buffer // read it after ended
+	ended chan struct{}
+	err   error // of Wait, likewise
+}
+
+func beginRefusal(t *testing.T, cmd *exec.Cmd) *refusal {
+	t.Helper()
+	r := &refusal{cmd: cmd, ended: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = r, r
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	go func() {
+		defer close(r.ended)
+		r.err = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-r.ended
+	})
+	return r
+}
+
+// Write takes what the process prints.
+func (r *refusal) Write(p []byte) (int, error) {
+	r.out.Write(p)
+	if listenLine.Match(r.out.Bytes()) {
+		r.cmd.Process.Kill()
+	}
+	return len(p), nil
+}
+
+// says waits for the end of the process, of which the last line is to hold each of want, and
+// returns all that it printed.
+func (r *refusal) says(t *testing.T, want []string) string {
+	t.Helper()
+	<-r.ended
+	if r.err == nil || r.cmd.ProcessState.ExitCode() != 1 {
+		t.Fatalf("%v, want status 1\n%s", r.err, r.out.String())
+	}
+	lines := strings.Split(strings.TrimSpace(r.out.String()), "\n")
 	last := lines[len(lines)-1]
 	for _, want := range append(want, "quire: ") {
 		if !strings.Contains(last, want) {
 			t.Errorf("the last line lacks %q: %s", want, last)
 		}
 	}
-	return out.String()
+	return r.out.String()
 }
 
 // A node whose metadata is in an etcd of its own process, over TLS with a

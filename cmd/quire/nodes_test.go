@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // beLevel makes the process a program that knows another newest feature level.
@@ -32,9 +33,32 @@ func init() {
 	})
 }
 
-// member are the arguments of a node that serves beside others.
+// member are the arguments of a node that serves beside others. Its lease outlasts what a
+// busy machine does to a process; who does not want to wait for its end revokes it.
 func (b *bookieCluster) member(dir, name string, more ...string) []string {
-	return b.args(dir, append([]string{onBookies, "node.name=" + name, "peer.listen=127.0.0.1:0", "node.lease.ttl.ms=5000", "node.balance.slots.per.second=1024"}, more...)...)
+	return b.args(dir, append([]string{onBookies, "node.name=" + name, "peer.listen=127.0.0.1:0", "node.lease.ttl.ms=15000", "node.balance.slots.per.second=1024"}, more...)...)
+}
+
+// revoke ends the lease of a node.
+func (b *bookieCluster) revoke(t *testing.T, name string) {
+	t.Helper()
+	listed, err := b.client.Get(t.Context(), "quire/main/node/", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kv := range listed.Kvs {
+		var n struct{ Name string }
+		if err := json.Unmarshal(kv.Value, &n); err != nil {
+			t.Fatal(err)
+		}
+		if n.Name == name {
+			if _, err := b.client.Revoke(t.Context(), clientv3.LeaseID(kv.Lease)); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatalf("there is no node %s", name)
 }
 
 // asked runs a node or cluster verb against the admin listener of an instance.
@@ -94,8 +118,14 @@ func TestNodes(t *testing.T) {
 
 	// What is refused beside them, each by one line. Some wait for a lease first.
 	copied := t.TempDir()
-	if err := os.CopyFS(copied, os.DirFS(dirs["red"])); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{formatFile, idFile} { // the others change while it serves
+		text, err := os.ReadFile(filepath.Join(dirs["red"], name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(copied, name), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	withRecords := t.TempDir()
 	start(t, serveArgs(withRecords)...).stop()
@@ -113,28 +143,38 @@ func TestNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("refused", func(t *testing.T) {
-		for name, c := range map[string]struct {
+		type node struct {
 			args  []string
 			level string
 			want  []string
-		}{
+		}
+		begin := func(t *testing.T, n node) *refusal {
+			t.Helper()
+			cmd := command(t, n.args...)
+			cmd.Env = append(cmd.Env, beLevel+"="+n.level)
+			return beginRefusal(t, cmd)
+		}
+		waiting, refused := map[string]node{
 			"same name":        {b.member(t.TempDir(), "red"), "2", []string{"red", dirs["red"], "node.name"}},
 			"copied folder":    {b.member(copied, "red"), "2", []string{"red", dirs["red"], "node.name"}},
 			"no peer listener": {b.args(t.TempDir(), onBookies), "2", []string{"(red)", "this node has no peer.listen"}},
-			"records":          {b.member(withRecords, "grey"), "2", []string{withRecords, "holds records", "all lie on bookies", "--data-dir"}},
-			"embedded":         {b.args(t.TempDir()), "2", []string{"lie on bookies", "set storage.tier to bookkeeper"}},
-			"other bookies":    {b.member(t.TempDir(), "grey", "bookkeeper.metadata.endpoints="+other.endpoint), "2", []string{other.endpoint, "bookkeeper.metadata.endpoints"}},
-			"older program":    {b.member(t.TempDir(), "grey"), "1", []string{"feature level 2", "levels 1 to 1", "newer"}},
-			"short secret":     {b.member(t.TempDir(), "grey", "peer.secret.file="+filepath.Join(newer, "secret")), "2", []string{"peer.secret.file", "5 bytes"}},
-			"no secret":        {b.member(t.TempDir(), "grey", "peer.secret.file="+filepath.Join(newer, "none")), "2", []string{"peer.secret.file", "cannot be read"}},
-			"foreign folder":   {b.args(dirs["red"], "cluster.name=other"), "2", []string{dirs["red"], "in use by another quire"}},
+		}, map[string]*refusal{}
+		for name, n := range waiting {
+			refused[name] = begin(t, n)
+		}
+		for name, n := range map[string]node{
+			"records":        {b.member(withRecords, "grey"), "2", []string{withRecords, "holds records", "all lie on bookies", "--data-dir"}},
+			"embedded":       {b.args(t.TempDir()), "2", []string{"lie on bookies", "set storage.tier to bookkeeper"}},
+			"other bookies":  {b.member(t.TempDir(), "grey", "bookkeeper.metadata.endpoints="+other.endpoint), "2", []string{other.endpoint, "bookkeeper.metadata.endpoints"}},
+			"older program":  {b.member(t.TempDir(), "grey"), "1", []string{"feature level 2", "levels 1 to 1", "newer"}},
+			"short secret":   {b.member(t.TempDir(), "grey", "peer.secret.file="+filepath.Join(newer, "secret")), "2", []string{"peer.secret.file", "5 bytes"}},
+			"no secret":      {b.member(t.TempDir(), "grey", "peer.secret.file="+filepath.Join(newer, "none")), "2", []string{"peer.secret.file", "cannot be read"}},
+			"foreign folder": {b.args(dirs["red"], "cluster.name=other"), "2", []string{dirs["red"], "in use by another quire"}},
 		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				cmd := command(t, c.args...)
-				cmd.Env = append(cmd.Env, beLevel+"="+c.level)
-				refusesCommand(t, cmd, c.want)
-			})
+			t.Run(name, func(t *testing.T) { begin(t, n).says(t, n.want) })
+		}
+		for name, n := range waiting {
+			t.Run(name, func(t *testing.T) { refused[name].says(t, n.want) })
 		}
 	})
 	if got := await(red, 3); len(got.Nodes) != 3 {
@@ -189,11 +229,12 @@ func TestNodes(t *testing.T) {
 		t.Errorf("after one ended %d slots have no node, nodes are %+v", r.Unowned, r.Nodes)
 	}
 	load.lap("ended in order")
-	// One is killed: the others have its slots after its lease.
+	// One is killed: the others have its slots when its lease has ended.
 	blue.signal(syscall.SIGKILL)
 	blue.wait()
+	b.revoke(t, "blue")
 	for len(red.nodes().Nodes) > 1 {
-		time.Sleep(100 * time.Millisecond) // until the lease has ended; the test's own deadline bounds it
+		time.Sleep(100 * time.Millisecond) // until that is heard; the test's own deadline bounds it
 	}
 	if n := await(red, 1).Nodes; len(n) != 1 || n[0].Slots != 1024 {
 		t.Errorf("alone it is %+v", n)

@@ -443,7 +443,14 @@ func (n *node) openCoordinator(ctx context.Context, registry *prometheus.Registr
 	if err != nil {
 		return err
 	}
-	n.onClose("coordinator", func(context.Context) error { return n.coordinator.Close() })
+	n.onClose("coordinator", func(context.Context) error {
+		// All is done that is done here. That this node has gone the others learn at the
+		// end of its lease, if etcd does not hear it.
+		if err := n.coordinator.Close(); err != nil {
+			n.log.Warn("this node is still on the list of nodes", zap.Error(err))
+		}
+		return nil
+	})
 	return nil
 }
 
