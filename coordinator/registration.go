@@ -25,8 +25,8 @@ const (
 	// registerLook is how often a node looks whether another's lease on its id has ended.
 	registerLook = 250 * time.Millisecond
 	// expirySlack is how much later than its time a lease may end: etcd looks
-	// every half a second, and again after a change of its leader.
-	expirySlack = 2 * time.Second
+	// every half a second, and then writes it down, which a slow disk holds up.
+	expirySlack = 5 * time.Second
 )
 
 // registration keeps this node on the list of nodes, on a lease.

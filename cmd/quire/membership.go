@@ -111,8 +111,9 @@ func (n *node) keepID(ctx context.Context, bound binding) error {
 	return coordinator.RenameNode(ctx, n.meta, n.prefix, onlyNode, n.name)
 }
 
-// companyPatience is how much longer than a lease a node that was killed may be on the list.
-const companyPatience = 2 * time.Second
+// companyPatience is how much longer than a lease a node that was killed may be on the list:
+// a busy etcd ends leases late.
+const companyPatience = 5 * time.Second
 
 // awaitCompany waits until every node that is registered is one that this node can serve
 // together with. One that was killed is registered for the time of its lease; one that is

@@ -22,7 +22,7 @@ func TestRestoredEtcd(t *testing.T) {
 	host := strings.TrimPrefix(endpoint, "http://")
 	data := t.TempDir()
 	args := func(dir string) []string {
-		return append(serveArgs(dir), "--override", "etcd.endpoints="+endpoint, "--override", "node.lease.ttl.ms=3000")
+		return append(serveArgs(dir), "--override", "etcd.endpoints="+endpoint, "--override", "node.lease.ttl.ms=15000")
 	}
 	s := start(t, args(data)...)
 	s.tool("", "topic", "create", "quiet")
