@@ -20,9 +20,10 @@ const (
 	maxFreeOps = 4096
 	// While a bookie owes answers to adds, further ones wait until it gives some, but
 	// for no longer than gatherFor, and no more than gatherBytes: what it gets at once
-	// it syncs at once, and that costs it little more than one add by itself.
+	// it syncs at once, and that costs it little more than one add by itself. More than
+	// that it may as well take in while it syncs.
 	gatherFor   = time.Millisecond
-	gatherBytes = 64 << 10
+	gatherBytes = 16 << 10
 	// maxTries bounds how often a request is repeated because connections broke
 	// before any answer.
 	maxTries = 6
