@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +66,7 @@ var catchUpOn, catchUpQuorums = shape{1000, 1}, quorumSets[0]
 const recoveryCell = "recovery/100000"
 
 // bookkeeper measures Quire's client beside the Java client, and Quire beside its
-// own client, on three bookies.
+// own client, on as many bookies as an ensemble has.
 func (b *bench) bookkeeper(ctx context.Context) error {
 	for pair := range b.Pairs {
 		for _, q := range quorumSets {
@@ -97,7 +98,7 @@ func (b *bench) bookkeeperPair(ctx context.Context, pair int, q [3]int) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := peer.NewBookKeeper(ctx, benchBookies(dir, 3))
+	cluster, err := peer.NewBookKeeper(ctx, benchBookies(dir, q[0]))
 	if err == nil {
 		if err = cluster.Start(ctx); err == nil {
 			err = b.bookkeeperCells(ctx, pair, cluster, q)
@@ -131,7 +132,7 @@ func (b *bench) bookkeeperCells(ctx context.Context, pair int, cluster *peer.Boo
 		return err
 	}
 	// The bookies' JITs: or whoever comes first meets slower ones.
-	if _, err := loops.java(ctx, cluster, quorumSets[0], addSizes[0], addWindows[len(addWindows)-1], 4*b.Warmup); err != nil {
+	if _, err := loops.java(ctx, cluster, q, addSizes[0], addWindows[len(addWindows)-1], 4*b.Warmup); err != nil {
 		return fmt.Errorf("warm-up: %w", err)
 	}
 	if q == quorumSets[0] && b.wants(recoveryCell) {
@@ -180,7 +181,7 @@ func (b *bench) throughQuire(ctx context.Context, pair int, cluster *peer.BookKe
 	if len(wanted) == 0 && !catchUp {
 		return nil
 	}
-	raw := map[shape]float64{}
+	raw := map[shape]map[string]float64{}
 	for _, sh := range wanted {
 		// What is written back meanwhile holds bookies up for seconds.
 		unix.Sync()
@@ -189,7 +190,7 @@ func (b *bench) throughQuire(ctx context.Context, pair int, cluster *peer.BookKe
 			return err
 		}
 		b.add(pair, addCell(q, rawBytes, rawWindow(sh)), "quire", v)
-		raw[sh] = v[megabytesPerSec]
+		raw[sh] = v
 	}
 	s := &session{dir: filepath.Join(cluster.Dir(), "quire"), profiles: b.Profiles}
 	// The etcd of the cluster knows the folder of the server that came first.
@@ -212,7 +213,8 @@ func (b *bench) throughQuire(ctx context.Context, pair int, cluster *peer.BookKe
 	for _, sh := range wanted {
 		unix.Sync()
 		warm := perfRun{Records: int(bookiesPerSecond * b.Warmup)}
-		if _, _, _, err := s.produce(ctx, "warm-up", sh, ours, warm); err != nil {
+		_, first, _, err := s.produce(ctx, "warm-up", sh, ours, warm)
+		if err != nil {
 			return err
 		}
 		// The client's JVM compiles for seconds, on processors that bookies need.
@@ -233,7 +235,12 @@ func (b *bench) throughQuire(ctx context.Context, pair int, cluster *peer.BookKe
 			serverCPUPerGB:   cpu.Seconds() / gb,
 			clientCPUPerGB:   res.ClientCPU.Seconds() / gb,
 			rssMB:            float64(usage.RSSBytes) / megabyte,
-			ofRaw:            res.RecordsPerSecond * float64(sh.RecordBytes) / megabyte / raw[sh],
+			ofRaw:            res.RecordsPerSecond * float64(sh.RecordBytes) / megabyte / raw[sh][megabytesPerSec],
+		}
+		// What the tool takes to start does not grow with what it sends.
+		more := float64((run.Records-warm.Records)*sh.RecordBytes) / gigabyte
+		if tool := (res.ClientCPU - first.ClientCPU).Seconds() / more; tool > 0 {
+			v[ceilingOfRaw] = ceilingBeside(tool, raw[sh])
 		}
 		addPercentiles(v, res)
 		b.add(pair, onBookiesCell(q, sh), "quire", v)
@@ -352,8 +359,21 @@ func machineCPU() (busy, total float64, err error) {
 	return busy, total, nil
 }
 
-// ofRaw is what part of its own client's loop a server reaches.
-const ofRaw = "of raw"
+const (
+	// ofRaw is what part of its own client's loop a server reaches.
+	ofRaw = "of raw"
+	// ceilingOfRaw is what part of it a server that costs nothing could reach.
+	ceilingOfRaw = "of raw, costing nothing"
+	// bookiesCPUPerGB is what the bookies of a loop take.
+	bookiesCPUPerGB = "bookies' CPU s/GB"
+)
+
+// ceilingBeside is what part of a loop a server would reach that takes no processor
+// time, on bookies that take as much as in the loop, if nobody ever waited: the tool
+// and the bookies share the processors, and tool are its seconds for a GB.
+func ceilingBeside(tool float64, loop map[string]float64) float64 {
+	return float64(runtime.NumCPU()) / (tool + loop[bookiesCPUPerGB]) * gigabyte / megabyte / loop[megabytesPerSec]
+}
 
 // An addLoop keeps a window of adds going to one ledger for some seconds.
 type addLoop func(ctx context.Context, cluster *peer.BookKeeper, q [3]int, bytes, window int, secs float64) (map[string]float64, error)
@@ -392,11 +412,24 @@ func buildAddLoop(ctx context.Context) (addLoops, error) {
 	return addLoops{
 		java: javaLoop,
 		quire: func(ctx context.Context, cluster *peer.BookKeeper, q [3]int, bytes, window int, secs float64) (map[string]float64, error) {
+			before, err := bookiesCPU(cluster)
+			if err != nil {
+				return nil, err
+			}
 			out, err := benchmark(ctx, cluster, fmt.Sprintf("^BenchmarkRealBookies$/^%s$/^%d$/^%d$", quorumsText(q), bytes, window), fmt.Sprintf("%gs", secs))
 			if err != nil {
 				return nil, err
 			}
-			return parseLoop(out, bytes)
+			after, err := bookiesCPU(cluster)
+			if err != nil {
+				return nil, err
+			}
+			v, gb, err := parseLoop(out, bytes)
+			if err != nil {
+				return nil, err
+			}
+			v[bookiesCPUPerGB] = (after - before).Seconds() / gb
+			return v, nil
 		},
 		recovery: func(ctx context.Context, cluster *peer.BookKeeper) (float64, error) {
 			out, err := benchmark(ctx, cluster, "^BenchmarkRealBookiesRecovery$", "1x")
@@ -414,9 +447,22 @@ func buildAddLoop(ctx context.Context) (addLoops, error) {
 
 var recoveryFigure = regexp.MustCompile(`\s([0-9.e+-]+) recovery-s`)
 
-// parseLoop reads the line of a benchmark: pairs of a value and its unit.
-func parseLoop(out string, bytes int) (map[string]float64, error) {
-	v := map[string]float64{}
+// bookiesCPU is what all bookies have taken so far.
+func bookiesCPU(cluster *peer.BookKeeper) (used time.Duration, err error) {
+	for _, b := range cluster.Bookies {
+		usage, err := b.Process().Usage()
+		if err != nil {
+			return 0, err
+		}
+		used += usage.CPU
+	}
+	return used, nil
+}
+
+// parseLoop reads the line of a benchmark: pairs of a value and its unit. gb is what
+// it has written in all.
+func parseLoop(out string, bytes int) (v map[string]float64, gb float64, err error) {
+	v = map[string]float64{}
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)
 		if len(f) == 0 || !strings.HasPrefix(f[0], "BenchmarkRealBookies/") {
@@ -425,9 +471,11 @@ func parseLoop(out string, bytes int) (map[string]float64, error) {
 		for i := 2; i+1 < len(f); i += 2 {
 			n, err := strconv.ParseFloat(f[i], 64)
 			if err != nil {
-				return nil, fmt.Errorf("%q: %w", line, err)
+				return nil, 0, fmt.Errorf("%q: %w", line, err)
 			}
 			switch f[i+1] {
+			case "GB":
+				gb = n
 			case "adds/s":
 				v[perSecond], v[megabytesPerSec] = n, n*float64(bytes)/megabyte
 			case "p50-µs":
@@ -440,10 +488,10 @@ func parseLoop(out string, bytes int) (map[string]float64, error) {
 		}
 	}
 	const figures = 5
-	if len(v) != figures {
-		return nil, fmt.Errorf("the loop printed\n%s", out)
+	if len(v) != figures || gb == 0 {
+		return nil, 0, fmt.Errorf("the loop printed\n%s", out)
 	}
-	return v, nil
+	return v, gb, nil
 }
 
 // javaLoop runs in a fresh JVM with the collector and the compilers that it chooses.
@@ -481,7 +529,7 @@ func (w *writer) bookkeeper() {
 					continue
 				}
 				if !header {
-					w.linef("\n| adds to one ledger on three bookies | adds/s: Java client | Quire's | ÷ | p50 / p99 ms: Java | Quire's | ÷ | client CPU s/GB: Java | Quire's | ÷ |\n|---|---|---|---|---|---|---|---|---|---|")
+					w.linef("\n| adds to one ledger, on three bookies and on one | adds/s: Java client | Quire's | ÷ | p50 / p99 ms: Java | Quire's | ÷ | client CPU s/GB: Java | Quire's | ÷ |\n|---|---|---|---|---|---|---|---|---|---|")
 					header = true
 				}
 				w.linef("| %s, %d KiB, %d under way | %s | %s | %s | %s | %s | %s | %s | %s | %s |", strings.ReplaceAll(quorumsText(q), "-", "/"), bytes>>10, window,
@@ -499,11 +547,11 @@ func (w *writer) bookkeeper() {
 				continue
 			}
 			if !header {
-				w.linef("\n| produce through Quire on three bookies | records/s | MB/s | of its client's loop, 16 KiB entries, 5 under way for each partition | p50 / p99 ms | server CPU s/GB | RSS MB |\n|---|---|---|---|---|---|---|")
+				w.linef("\n| produce through Quire, on three bookies and on one | records/s | MB/s | of its client's loop, 16 KiB entries, 5 under way for each partition | of the loop, a server that costs nothing | p50 / p99 ms | server CPU s/GB | RSS MB |\n|---|---|---|---|---|---|---|---|")
 				header = true
 			}
-			w.linef("| %s, %s | %s | %s | %s | %s | %s | %s |", strings.ReplaceAll(quorumsText(q), "-", "/"), sh, w.cellText(cell, "quire", recordsPerSecond),
-				w.medians(cell, "quire", megabytesPerSec), w.cellText(cell, "quire", ofRaw), w.medians(cell, "quire", p50, p99),
+			w.linef("| %s, %s | %s | %s | %s | %s | %s | %s | %s |", strings.ReplaceAll(quorumsText(q), "-", "/"), sh, w.cellText(cell, "quire", recordsPerSecond),
+				w.medians(cell, "quire", megabytesPerSec), w.cellText(cell, "quire", ofRaw), w.cellText(cell, "quire", ceilingOfRaw), w.medians(cell, "quire", p50, p99),
 				w.cellText(cell, "quire", serverCPUPerGB), w.cellText(cell, "quire", rssMB))
 		}
 	}

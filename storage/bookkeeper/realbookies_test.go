@@ -285,6 +285,7 @@ func addLoop(b *testing.B, tier *bookkeeper.Tier, size, window int) {
 		loop.next(b, writer)
 	}
 	slots := loop.drain()
+	warm := len(loop.took)
 	loop.took = loop.took[:0]
 	for _, s := range slots {
 		loop.room <- s
@@ -311,6 +312,7 @@ func addLoop(b *testing.B, tier *bookkeeper.Tier, size, window int) {
 	b.ReportMetric(float64(loop.took[n/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(loop.took[n*99/100].Microseconds()), "p99-µs")
 	b.ReportMetric(cpu.Seconds()/(float64(n)*float64(size)/1e9), "CPU-s/GB")
+	b.ReportMetric(float64(warm+n)*float64(size)/1e9, "GB")
 }
 
 // BenchmarkRealBookiesRecovery opens a ledger of 100,000 entries that its writer
