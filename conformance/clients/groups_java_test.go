@@ -14,6 +14,7 @@ import (
 
 const (
 	consumerGroups      = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+	toolPatience        = "60000" // ms; of itself kafka-consumer-groups waits for 5 s, which a JVM takes to start on a busy machine
 	consumerPerformance = "org.apache.kafka.tools.ConsumerPerformance"
 )
 
@@ -145,7 +146,7 @@ func (g generation) administerGroup(t *testing.T, protocol string) {
 	s.grow(t, 10)
 	run := func(args ...string) string {
 		t.Helper()
-		return g.run(t, "", consumerGroups, append(args, "--group", group)...)
+		return g.run(t, "", consumerGroups, append(args, "--group", group, "--timeout", toolPatience)...)
 	}
 	m := kindNamed(t, kind).join(t, group, s.topic, "")
 	s.awaitRead(t, group, 0, m)
@@ -161,15 +162,15 @@ func (g generation) administerGroup(t *testing.T, protocol string) {
 	out = run("--describe")
 	mustBe(t, "offsets", offsetsOf(t, out, s.topic, "CURRENT-OFFSET"), "map[0:10 1:10]")
 	mustBe(t, "lag", offsetsOf(t, out, s.topic, "LAG"), "map[0:0 1:0]")
-	refused, err := g.fails(t, consumerGroups, "--reset-offsets", "--to-earliest", "--topic", s.topic, "--execute", "--group", group)
+	refused, err := g.fails(t, consumerGroups, "--reset-offsets", "--to-earliest", "--topic", s.topic, "--execute", "--group", group, "--timeout", toolPatience)
 	mustContain(t, refused+fmt.Sprint(err), "Stable")
-	refused, err = g.fails(t, consumerGroups, "--delete", "--group", group)
+	refused, err = g.fails(t, consumerGroups, "--delete", "--group", group, "--timeout", toolPatience)
 	mustContain(t, refused+fmt.Sprint(err), "GroupNotEmptyException")
 	mustBe(t, "committed", committedOffsets(t, admin(t), group, s.topic), "map[0:10 1:10]")
 
 	mustLeave(t, m)
 	awaitState(t, group, "Empty")
-	listed := table(g.run(t, "", consumerGroups, "--list", "--state"), "GROUP", "STATE")
+	listed := table(g.run(t, "", consumerGroups, "--list", "--state", "--timeout", toolPatience), "GROUP", "STATE")
 	if !slices.ContainsFunc(listed, func(row map[string]string) bool { return row["GROUP"] == group && row["STATE"] == "Empty" }) {
 		t.Errorf("--list --state printed %v", listed)
 	}
