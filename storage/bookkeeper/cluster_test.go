@@ -83,7 +83,7 @@ func logger(t testing.TB) *zap.Logger {
 // open opens a tier that the test need not close.
 func (c *cluster) open(change func(*Config)) *Tier {
 	c.t.Helper()
-	config := Config{Store: c.store, MaxFrameBytes: testFrameBytes, JanitorInterval: -1, AddTimeout: 20 * time.Second, StallAfter: 20 * time.Second, ReadTimeout: 20 * time.Second, connectGrace: -1, Logger: logger(c.t)}
+	config := Config{Store: c.store, MaxFrameBytes: testFrameBytes, JanitorInterval: -1, AddTimeout: 20 * time.Second, StallAfter: 20 * time.Second, ReadTimeout: 20 * time.Second, connectGrace: -1, storeDelay: time.Hour, Logger: logger(c.t)}
 	if change != nil {
 		change(&config)
 	}

@@ -41,8 +41,7 @@ type Config struct {
 	AddTimeout      time.Duration // after which a bookie failed an add: 3 s
 	// StallAfter is how long a bookie that owes answers to adds may be silent before
 	// ledgers whose entries wait for it alone leave it, or end if another ledger could
-	// do without it. It is also how long nothing is acknowledged for the metadata store,
-	// which does not answer to a change of the ensemble: 1 s.
+	// do without it: 1 s.
 	StallAfter     time.Duration
 	ReadTimeout    time.Duration // after which another copy is read: 2 s
 	ConnectTimeout time.Duration // 1 s
@@ -82,6 +81,9 @@ type Config struct {
 
 	// connectGrace is bookie.Config.ConnectGrace; other than its default in tests only.
 	connectGrace time.Duration
+	// storeDelay is how long nothing is acknowledged for a metadata store that does not
+	// answer to a change of the ensemble: 1 s; another time in tests only.
+	storeDelay time.Duration
 }
 
 // entryRoomBytes is what a frame needs beside an entry's payload, rounded up.
@@ -118,6 +120,7 @@ func (c *Config) validate() error {
 	}
 	c.AddTimeout = cmp.Or(c.AddTimeout, 3*time.Second)
 	c.StallAfter = cmp.Or(c.StallAfter, time.Second)
+	c.storeDelay = cmp.Or(c.storeDelay, time.Second)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, 2*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, time.Second)
 	c.MinSpeculative = cmp.Or(c.MinSpeculative, 50*time.Millisecond)

@@ -532,7 +532,7 @@ func (w *writer) ensemble() (bookies []metadata.BookieID, degraded bool) {
 // nobody can tell where the ledger ends.
 func (w *writer) store(l *metadata.Ledger, version metadata.Version) {
 	told := make(chan struct{})
-	late := time.AfterFunc(w.t.c.StallAfter, func() {
+	late := time.AfterFunc(w.t.c.storeDelay, func() {
 		defer close(told)
 		w.event((*quorum.Writer).StoreDelayed)
 	})
