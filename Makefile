@@ -10,6 +10,10 @@ ARGS ?=
 RAPID_SEED ?= 1
 test race: export RAPID_SEED := $(RAPID_SEED)
 
+# For the tests of one package. The slowest, those of coordinator under the race detector, take
+# three minutes on two cores.
+TEST_TIMEOUT ?= 20m
+
 # Times as many cases of each property as test tries, for explore.
 TIMES ?= 10
 
@@ -37,7 +41,7 @@ build: ## build bin/quire, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.release=$(VERSION)" -o bin/quire ./cmd/quire
 
 test: ## run every test of this module; needs nothing but Go
-	$(GO) test ./...
+	$(GO) test -timeout $(TEST_TIMEOUT) ./...
 
 # The packages with property tests: those whose tests import rapid.
 PROPERTY_PACKAGES = $$($(GO) list -f '{{range .TestImports}}{{if eq . "pgregory.net/rapid"}}{{$$.ImportPath}}{{end}}{{end}}{{range .XTestImports}}{{if eq . "pgregory.net/rapid"}}{{$$.ImportPath}}{{end}}{{end}}' ./...)
@@ -59,7 +63,7 @@ COMPUTING_TESTS = ^(TestLevels|TestDecompressRefuses|TestCrashAtEveryOperation|T
 RACE_SKIPS = $(PROCESS_TESTS)|$(COMPUTING_TESTS)|^TestGroupsMove$$
 
 race: ## run the same tests, but those of the command line and those that only compute, with the race detector and poisoned buffers (needs a C compiler)
-	$(GO) test -race -skip '$(RACE_SKIPS)' ./...
+	$(GO) test -race -timeout $(TEST_TIMEOUT) -skip '$(RACE_SKIPS)' ./...
 
 # Lives of a ledger that make simulate runs.
 SEEDS ?= 100000
